@@ -1,0 +1,33 @@
+"""Neural ratio estimation for PyMC: a simulator where a likelihood should be."""
+
+from importlib.metadata import version
+
+from . import diagnostics, losses, networks, tasks
+from .data import Simulations, Simulator
+from .distribution import RatioLikelihood, log_ratio
+from .estimator import EstimatorFileError, RatioEstimator, load
+from .guard import DomainWarning
+from .simulate import SimulationError, SimulationWarning, simulate
+from .train import TrainingWarning, train
+
+__version__ = version("pymc_nre")
+
+__all__ = [
+    "DomainWarning",
+    "EstimatorFileError",
+    "RatioEstimator",
+    "RatioLikelihood",
+    "SimulationError",
+    "SimulationWarning",
+    "Simulations",
+    "Simulator",
+    "TrainingWarning",
+    "diagnostics",
+    "load",
+    "log_ratio",
+    "losses",
+    "networks",
+    "simulate",
+    "tasks",
+    "train",
+]

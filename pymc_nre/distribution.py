@@ -1,0 +1,384 @@
+r"""A ratio where a likelihood would stand: `RatioLikelihood` and `log_ratio`.
+
+Both give one log ratio for each observation. The log-likelihood of the data is their sum up
+to a constant in the parameters, which no sampler notices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+from pymc.logprob.abstract import _logprob
+from pytensor.tensor import TensorVariable
+from pytensor.tensor.random.op import RandomVariable
+
+from .data import Simulator, as_simulator, check_own_shape
+from .estimator import RatioEstimator, check_event_shape
+from .guard import check_outside, warn_if_prior_leaves
+from .ops import LogRatioAndGradient
+
+__all__ = ["RatioLikelihood", "log_ratio"]
+
+
+def log_ratio(
+    ratio: RatioEstimator,
+    x: Any,
+    /,
+    *,
+    outside: str = "warn",
+    engine: str = "auto",
+    **parameters: Any,
+) -> TensorVariable:
+    r"""Log ratios of observations as a symbolic tensor, one entry for each.
+
+    For use in a potential: ``pm.Potential("x", nre.log_ratio(ratio, x, mu=mu).sum())``.
+    `RatioLikelihood` does more (pointwise log-likelihoods, predictive sampling, data checks).
+
+    Parameters
+    ----------
+    ratio : RatioEstimator
+    x : array or tensor, shape (*batch, *event)
+        Observations.
+    outside : {"warn", "reject", "ignore"}
+        What to do about parameters outside the training domain: ``"warn"`` if their prior
+        reaches there, ``"reject"`` them with a log ratio of minus infinity, or nothing.
+    engine : {"auto", "torch"}
+        What evaluates the network.
+    **parameters : array or tensor, shape (*batch, *own)
+        Every parameter of the ratio, by name, broadcast against the observations.
+
+    Returns
+    -------
+    TensorVariable, shape (*batch,)
+
+    Raises
+    ------
+    TypeError
+        If a parameter is missing or unknown.
+    ValueError
+        If a shape does not fit.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> import pymc_nre as nre
+    >>> ratio = nre.tasks.GaussianMean().estimator()
+    >>> with pm.Model():
+    ...     mu = pm.Normal("mu", 0, 3)
+    ...     x = pm.Potential("x", nre.log_ratio(ratio, [0.1, 0.9, 0.4], mu=mu).sum())
+    """
+    _check_ratio(ratio, "log_ratio")
+    check_outside(outside)
+    _check_engine(engine)
+    tensors = _as_parameters(ratio, parameters, "log_ratio")
+    if outside == "warn":
+        warn_if_prior_leaves("log_ratio", ratio, tensors)
+    return _log_ratio(ratio, pt.as_tensor_variable(x), tensors, reject=outside == "reject")
+
+
+class RatioLikelihoodRV(RandomVariable):
+    """A random variable whose density in the parameters is a ratio, drawn by a simulator."""
+
+    name = "RatioLikelihood"
+    dtype = "floatX"
+    __props__ = ("name", "signature", "dtype", "inplace", "ratio", "simulator", "reject")
+    _print_name = ("RatioLikelihood", "\\operatorname{RatioLikelihood}")
+
+    def __init__(
+        self, *, ratio: RatioEstimator, simulator: Simulator | None, reject: bool, **props: Any
+    ) -> None:
+        self.ratio, self.simulator, self.reject = ratio, simulator, reject
+        super().__init__(**props)
+
+    def rng_fn(self, rng: np.random.Generator, *arguments: Any) -> np.ndarray:
+        """Simulate; arguments are the parameters in order, then the size."""
+        *parameters, size = arguments
+        if self.simulator is None:
+            raise ValueError(
+                "Predictive sampling needs the simulator, which is not saved with a ratio. Pass "
+                "RatioLikelihood(..., simulator=simulator) or nre.load(path, simulator=simulator)."
+            )
+        theta = self.ratio.layout.pack(
+            dict(zip(self.ratio.layout.shapes, parameters, strict=True)), "RatioLikelihood"
+        )
+        batch = theta.shape[:-1] if size is None else tuple(size)
+        rows = np.broadcast_to(theta, (*batch, theta.shape[-1])).reshape(-1, theta.shape[-1])
+        drawn = self.simulator.draw(rng, self.ratio.layout.unpack(rows), len(rows))
+        return drawn.reshape(*batch, *self.ratio.event_shape)
+
+
+@_logprob.register(RatioLikelihoodRV)
+def _ratio_logprob(
+    op: RatioLikelihoodRV, values: Any, rng: Any, size: Any, *parameters: Any, **kwargs: Any
+) -> TensorVariable:
+    """Unsummed: `pm.compute_log_likelihood` and LOO need one value for each observation."""
+    [value] = values
+    named = dict(zip(op.ratio.layout.shapes, parameters, strict=True))
+    return _log_ratio(op.ratio, value, named, reject=op.reject)
+
+
+class RatioLikelihood(pm.Distribution):
+    r"""Observations of a simulator, with a ratio in place of their likelihood.
+
+    .. math:: \log p(x \mid \theta) = \textstyle\sum_i \log r(\theta_i, x_i) + \text{const}
+
+    It is written as any other observed distribution, and broadcasts as one: each parameter
+    is shared by all observations or given one by one (hierarchies, regressions, plates).
+    It is a likelihood in :math:`\theta` only, not a density in x: it must be observed,
+    takes no missing values, and its value compares with other values of the same ratio only.
+
+    Parameters
+    ----------
+    name : str
+        Name of the variable.
+    ratio : RatioEstimator
+        From `pymc_nre.train` or `pymc_nre.load`.
+    observed : array or tensor, shape (*batch, *event)
+        The data; a `pymc.Data` variable may later be replaced.
+    dims : str or tuple of str, optional
+        Names of the axes of ``observed``.
+    total_size : int, optional
+        Size of the whole data set when ``observed`` is a minibatch.
+    simulator : Simulator or callable, optional
+        For predictive sampling; by default the one attached to the ratio.
+    outside : {"warn", "reject", "ignore"}
+        What to do about parameters outside the training domain: ``"warn"`` when the model's
+        prior reaches there, ``"reject"`` them with a log-likelihood of minus infinity, or
+        nothing.
+    engine : {"auto", "torch"}
+        What evaluates the network.
+    **parameters : array or tensor, shape (*batch, *own)
+        Every parameter of the ratio, by name.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is missing or unknown.
+    ValueError
+        If data are missing, NaN or masked, or a shape does not fit.
+
+    Warns
+    -----
+    DomainWarning
+        If the prior of the parameters reaches outside the training domain.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> import pymc_nre as nre
+    >>> ratio = nre.tasks.GaussianMean().estimator()
+    >>> with pm.Model() as model:
+    ...     mu = pm.Normal("mu", 0, 2)
+    ...     x = nre.RatioLikelihood("x", ratio, mu=mu, observed=[0.3, -0.2, 1.1])
+    >>> round(float(model.compile_logp()({"mu": 0.5})), 3)
+    3.56
+    """
+
+    rv_type = RatioLikelihoodRV
+
+    def __new__(  # type: ignore[misc]  # noqa: D102  # PyMC's return the variable they make
+        cls,
+        name: str,
+        ratio: RatioEstimator,
+        /,
+        *,
+        observed: Any = None,
+        dims: Any = None,
+        total_size: Any = None,
+        simulator: Simulator | Callable[..., Any] | None = None,
+        outside: str = "warn",
+        engine: str = "auto",
+        **parameters: Any,
+    ) -> TensorVariable:
+        _check_ratio(ratio, name)
+        observed = _check_observed(name, ratio, observed)
+        tensors = _as_parameters(ratio, parameters, name)
+        variable = super().__new__(
+            cls,
+            name,
+            ratio,
+            observed=observed,
+            dims=dims,
+            total_size=total_size,
+            simulator=simulator,
+            outside=outside,
+            engine=engine,
+            **tensors,
+        )
+        if outside == "warn":
+            warn_if_prior_leaves(name, ratio, tensors)
+        return variable
+
+    @classmethod
+    def dist(
+        cls,
+        ratio: RatioEstimator,
+        /,
+        *,
+        simulator: Simulator | Callable[..., Any] | None = None,
+        outside: str = "warn",
+        engine: str = "auto",
+        shape: Any = None,
+        size: Any = None,
+        **parameters: Any,
+    ) -> TensorVariable:
+        """The same, outside of a model: for `pymc.draw` and `pymc.logp`.
+
+        Parameters
+        ----------
+        ratio, simulator, outside, engine, **parameters
+            As for `RatioLikelihood`.
+        shape : int or tuple, optional
+            Shape of the draws, ``(*batch, *event)``.
+        size : int or tuple, optional
+            Their batch shape instead.
+
+        Returns
+        -------
+        TensorVariable
+        """
+        _check_ratio(ratio, "RatioLikelihood.dist")
+        check_outside(outside)
+        _check_engine(engine)
+        tensors = _as_parameters(ratio, parameters, "RatioLikelihood.dist")
+        return super().dist(
+            list(tensors.values()),
+            shape=shape,
+            size=size,
+            ratio=ratio.for_evaluation(),
+            simulator=as_simulator(simulator) or ratio.simulator,
+            reject=outside == "reject",
+        )
+
+    @classmethod
+    def rv_op(
+        cls,
+        *parameters: Any,
+        ratio: RatioEstimator,
+        simulator: Simulator | None,
+        reject: bool,
+        size: Any = None,
+        rng: Any = None,
+    ) -> TensorVariable:
+        """One class of random variable for all ratios, an instance for each."""
+        *ins, out = (
+            f"({','.join(map(str, core))})"
+            for core in (*ratio.parameters.values(), ratio.event_shape)
+        )
+        signature = f"{','.join(ins)}->{out}"
+        op = RatioLikelihoodRV(ratio=ratio, simulator=simulator, reject=reject, signature=signature)
+        if rng is None:
+            rng = pytensor.shared(np.random.default_rng())
+        return op.make_node(rng, size, *parameters).outputs[1]
+
+
+def _log_ratio(
+    ratio: RatioEstimator, x: TensorVariable, parameters: Mapping[str, TensorVariable], reject: bool
+) -> TensorVariable:
+    """Log ratios with the broadcast batch shape of observations and parameters."""
+    event = ratio.event_shape
+    check_event_shape(event, x.type.shape, "RatioLikelihood")
+    x = x.astype("float64")
+    theta = _pack(ratio, parameters)
+    shared = all(theta.type.broadcastable[:-1])
+    batch = _batch_shape(x, len(event), theta)
+    if len(batch) > x.ndim - len(event) or not shared:
+        x = pt.broadcast_to(x, (*batch, *event))
+    rows = (1,) if shared else (pt.prod(pt.stack(batch)),)
+    flat_theta = (theta if shared else pt.broadcast_to(theta, (*batch, theta.shape[-1]))).reshape(
+        (*rows, ratio.layout.size)
+    )
+    values = LogRatioAndGradient(ratio)(flat_theta, x.reshape((-1, *event)))
+    if reject:
+        values = pt.switch(ratio.domain.inside(flat_theta), values, -np.inf)
+    return values.reshape(batch, ndim=len(batch))
+
+
+def _batch_shape(x: TensorVariable, event_ndim: int, theta: TensorVariable) -> tuple[Any, ...]:
+    batch_of_x = tuple(x.shape[: x.ndim - event_ndim])
+    if all(theta.type.broadcastable[:-1]) and theta.ndim - 1 <= len(batch_of_x):
+        return batch_of_x
+    return tuple(pt.broadcast_shape(batch_of_x, tuple(theta.shape[:-1]), arrays_are_shapes=True))
+
+
+def _pack(ratio: RatioEstimator, parameters: Mapping[str, TensorVariable]) -> TensorVariable:
+    """Packed theta ``(*batch, D)``, batches broadcast against each other."""
+    flat = [
+        parameters[name]
+        .astype("float64")
+        .reshape(
+            (*tuple(parameters[name].shape[: parameters[name].ndim - len(own)]), int(np.prod(own)))
+        )
+        for name, own in ratio.parameters.items()
+    ]
+    if len(flat) == 1:
+        return flat[0]
+    ndim = max(part.ndim for part in flat)
+    padded = [pt.shape_padleft(part, ndim - part.ndim) for part in flat]
+    batches = [tuple(part.shape[:-1]) for part in padded]
+    if all(all(part.type.broadcastable[:-1]) for part in padded):
+        return pt.concatenate(padded, axis=-1)
+    batch = pt.broadcast_shape(*batches, arrays_are_shapes=True)
+    full = [pt.broadcast_to(part, (*batch, part.shape[-1])) for part in padded]
+    return pt.concatenate(full, axis=-1)
+
+
+def _as_parameters(
+    ratio: RatioEstimator, parameters: Mapping[str, Any], caller: str
+) -> dict[str, TensorVariable]:
+    """Tensors in the estimator's order, names and own shapes checked."""
+    ratio.layout.check_names(parameters, caller)
+    tensors = {name: pt.as_tensor_variable(parameters[name]) for name in ratio.parameters}
+    for name, own in ratio.parameters.items():
+        check_own_shape(name, own, tensors[name].type.shape, caller)
+    return tensors
+
+
+def _check_ratio(ratio: Any, caller: str) -> None:
+    if not isinstance(ratio, RatioEstimator):
+        raise TypeError(
+            f"{caller}: expected a RatioEstimator from nre.train or nre.load, got "
+            f"{type(ratio).__name__}."
+        )
+
+
+def _check_engine(engine: str) -> None:
+    if engine not in ("auto", "torch"):
+        raise ValueError(f"engine must be 'auto' or 'torch', got {engine!r}.")
+
+
+def _check_observed(name: str, ratio: RatioEstimator, observed: Any) -> Any:
+    """Data that a ratio can stand behind: present, complete, of the right event shape."""
+    if observed is None:
+        raise ValueError(
+            f"{name}: a RatioLikelihood must be observed: a ratio is a likelihood in its "
+            "parameters, not a density in x. Pass observed=data; for draws from the simulator use "
+            "pm.draw(RatioLikelihood.dist(...))."
+        )
+    symbolic = isinstance(observed, pytensor.graph.basic.Variable)
+    if symbolic:
+        value = observed.get_value(borrow=True) if hasattr(observed, "get_value") else None
+        check_event_shape(ratio.event_shape, observed.type.shape, name)
+    else:
+        if np.ma.isMaskedArray(observed) and np.ma.getmaskarray(observed).any():
+            raise _missing(name, int(np.ma.getmaskarray(observed).sum()))
+        value = observed = np.asarray(observed)
+    if value is not None:
+        if value.dtype.kind not in "biuf":
+            raise TypeError(f"{name}: observed data must be numbers, got dtype {value.dtype}.")
+        check_event_shape(ratio.event_shape, value.shape, name)
+        if not np.isfinite(value).all():
+            raise _missing(name, int((~np.isfinite(value)).sum()))
+    return observed
+
+
+def _missing(name: str, count: int) -> ValueError:
+    return ValueError(
+        f"{name}: observed has {count:,} masked, NaN or infinite values. PyMC would impute them, "
+        "but a ratio is not a density in x and cannot. Leave out incomplete observations."
+    )

@@ -1,0 +1,148 @@
+r"""Where the training prior lived: is this :math:`\theta` inside, and how near the edge?
+
+A ratio is an interpolation of its training simulations. Outside them it is an
+extrapolation that looks just as confident, so every model that uses a ratio is checked
+against its domain.
+
+Rarity is measured where it is comparable between parameters: each parameter is mapped to a
+normal score by the quantiles of its training draws, the scores are whitened by their
+correlation, and :math:`\theta` is as rare as its squared distance from the origin. Inside
+means: between the smallest and the largest training draw of each parameter, and not rarer
+than all but 1e-4 of the training draws. For one parameter that is an interval between two
+quantiles; correlated priors get the matching tilted region instead of a box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+__all__ = ["Domain"]
+
+OUTSIDE_SHARE = 1e-4  # the share of the training prior that counts as its edge
+_SCORES = np.linspace(-4.0, 4.0, 33)  # P(|z| > 4) = 6e-5 < OUTSIDE_SHARE
+_STORED_DRAWS = 10_000  # 1e-4 of them is one draw; 8 bytes each
+_SMALLEST_EIGENVALUE = 1e-6  # parameters tied together exactly are not divided by zero
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """The region of parameter space in which a ratio was trained.
+
+    Make one with `Domain.from_draws`.
+
+    Attributes
+    ----------
+    lower, upper : ndarray, shape (D,)
+        Smallest and largest training draw of each packed parameter.
+    draws : ndarray, shape (S, D)
+        A sample of the training prior, at most 10,000 draws.
+    log_prior : ndarray, shape (S,)
+        Log density of those draws under the training prior; NaN where it is not known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_nre.domain import Domain
+    >>> domain = Domain.from_draws(np.random.default_rng(1).uniform(-10, 10, (5_000, 1)))
+    >>> domain.inside(np.array([[0.0], [11.0]]))
+    array([ True, False])
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    knots: np.ndarray  # (D, K) left ends of the pieces of the normal-score map
+    widths: np.ndarray  # (D, K) their lengths
+    steps: np.ndarray  # (D, K) their rises in score
+    start: np.ndarray  # (D,) score at the first knot
+    whiten: np.ndarray  # (D, D)
+    largest_rarity: np.ndarray  # ()
+    draws: np.ndarray
+    log_prior: np.ndarray
+
+    @classmethod
+    def from_draws(cls, theta: np.ndarray, log_prior: np.ndarray | None = None) -> Domain:
+        """The domain of training draws ``(n, D)`` with log densities ``(n,)``."""
+        theta = np.asarray(theta, dtype=float)
+        maps = [_score_map(column) for column in theta.T]
+        knots, widths, steps, start = (np.stack(part) for part in zip(*maps, strict=True))
+        scores = _scores(theta, knots, widths, steps, start)
+        whiten = _whitening(scores)
+        rarity = ((scores @ whiten) ** 2).sum(-1)
+        if log_prior is None:
+            log_prior = np.full(len(theta), np.nan)
+        return cls(
+            lower=theta.min(0),
+            upper=theta.max(0),
+            knots=knots,
+            widths=widths,
+            steps=steps,
+            start=start,
+            whiten=whiten,
+            # "higher": with few draws the edge is the rarest of them, never inside it
+            largest_rarity=np.quantile(rarity, 1 - OUTSIDE_SHARE, method="higher"),
+            draws=theta[:_STORED_DRAWS].copy(),
+            log_prior=np.asarray(log_prior, dtype=float)[:_STORED_DRAWS].copy(),
+        )
+
+    def rarity(self, theta: Any) -> Any:
+        """Squared distance ``(*,)`` of parameters ``(*, D)`` from the center of the prior.
+
+        Like `inside` it uses arithmetic and methods only, so that it takes NumPy arrays and
+        symbolic tensors alike.
+        """
+        scores = _scores(theta, self.knots, self.widths, self.steps, self.start)
+        return ((scores @ self.whiten) ** 2).sum(-1)
+
+    def inside(self, theta: Any) -> Any:
+        """Whether parameters ``(*, D)`` are inside; booleans ``(*,)``. NaN is outside."""
+        within = ((theta >= self.lower) & (theta <= self.upper)).all(-1)
+        return within & (self.rarity(theta) <= self.largest_rarity)
+
+    def beyond(self, theta: np.ndarray) -> np.ndarray:
+        """Whether each parameter, taken alone, left its training range; ``(*, D)``."""
+        scores = _scores(theta, self.knots, self.widths, self.steps, self.start)
+        edge = norm.isf(OUTSIDE_SHARE / 2)
+        range_left = (theta < self.lower) | (theta > self.upper) | np.isnan(theta)
+        return range_left | (np.abs(scores) > edge)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """All of it, for a file."""
+        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Domain:
+        """The inverse of `to_arrays`."""
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+
+def _score_map(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pieces of a monotone map from one parameter to its normal score.
+
+    Integers and other repeated values give repeated quantiles: those become one knot at
+    their mean score. Pieces that are left over have length one and no rise.
+    """
+    quantiles = np.quantile(draws, norm.cdf(_SCORES))
+    values, group = np.unique(quantiles, return_inverse=True)
+    scores = np.bincount(group, weights=_SCORES) / np.bincount(group)
+    knots, widths, steps = (np.full(len(_SCORES) - 1, fill) for fill in (values[-1], 1.0, 0.0))
+    pieces = len(values) - 1
+    knots[:pieces], widths[:pieces], steps[:pieces] = values[:-1], np.diff(values), np.diff(scores)
+    return knots, widths, steps, scores[0]
+
+
+def _scores(theta: Any, knots: Any, widths: Any, steps: Any, start: Any) -> Any:
+    """Normal scores ``(*, D)``: a sum of ramps, one for each piece."""
+    ramps = ((theta[..., None] - knots) / widths).clip(0.0, 1.0)
+    return start + (ramps * steps).sum(-1)
+
+
+def _whitening(scores: np.ndarray) -> np.ndarray:
+    """Matrix ``(D, D)`` that turns scores into uncorrelated ones of unit variance."""
+    covariance = np.atleast_2d(np.cov(scores, rowvar=False))
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors / np.sqrt(np.maximum(values, _SMALLEST_EIGENVALUE))

@@ -1,0 +1,484 @@
+"""The artefact: a trained network, what it estimates, and where it may be trusted.
+
+Everything that trains ends in a `RatioEstimator`; everything that infers begins with one.
+It is immutable: its network is frozen, in float64 (Hamiltonian energies need it), and two
+estimators are equal when they give the same log ratios for the same parameters.
+
+A saved estimator is one file, a NumPy ``.npz`` archive of the weights beside a JSON text.
+Nothing in it is a pickle, so loading a stranger's file runs none of their code.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from . import networks
+from .data import Layout, Simulator, as_simulator, describe_shape
+from .domain import Domain
+from .evaluate import TorchEvaluator
+
+__all__ = ["EstimatorFileError", "RatioEstimator", "load", "resolve_device"]
+
+FORMAT, FORMAT_VERSION = "pymc_nre.RatioEstimator", 1
+_PROBES = 16  # stored points on which a loaded network must agree with the saved one
+_PARITY = 1e-9  # relative; float64 across machines and torch versions differs by about 1e-14
+
+
+class EstimatorFileError(ValueError):
+    """A file that does not hold an estimator this version can trust."""
+
+
+class RatioEstimator:
+    r"""A log ratio :math:`\log r(\theta, x)`, one number for each observation.
+
+    `pymc_nre.train` and `pymc_nre.load` make them.
+
+    Parameters
+    ----------
+    network : RatioNetwork
+        Its copy is frozen, converted to float64 and put in evaluation mode.
+    parameters : mapping of str to tuple of int
+        Own shape of each parameter, in packing order.
+    domain : Domain
+        Where the ratio was trained.
+    probe_x : array, shape (m, *event)
+        A few observations; with draws of the domain they identify the function.
+    reference : {"evidence", "fixed", "pair"}
+        What the likelihood is divided by.
+    normalized : bool
+        Whether the logit is the log ratio itself, or only up to a function of ``x``.
+    loss : str
+        What it was trained with, for people.
+    specification : MLP, ResidualMLP or None
+        How to build the network again; None for a user's own.
+    history : xarray.Dataset, optional
+        Losses by epoch.
+    simulator : Simulator or callable, optional
+        Live, for predictive sampling; it is not saved.
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> ratio = nre.tasks.GaussianMean().estimator()
+    >>> ratio.log_ratio([0.0, 1.0], mu=0.5).round(3)
+    array([1.952, 1.952])
+    """
+
+    def __init__(
+        self,
+        network: networks.RatioNetwork,
+        parameters: Mapping[str, tuple[int, ...]],
+        *,
+        domain: Domain,
+        probe_x: np.ndarray,
+        reference: str = "evidence",
+        normalized: bool = True,
+        loss: str = "",
+        specification: Any = None,
+        history: xr.Dataset | None = None,
+        simulator: Simulator | Callable[..., Any] | None = None,
+    ) -> None:
+        self.network = copy.deepcopy(network).double().eval().requires_grad_(False)
+        self.layout = Layout({name: tuple(shape) for name, shape in parameters.items()})
+        self.domain = domain
+        self.probe_x = np.asarray(probe_x, dtype=float)[:_PROBES]
+        self.event_shape: tuple[int, ...] = tuple(network.event_shape)
+        self.reference = reference
+        self.normalized = normalized
+        self.loss = loss
+        self.specification = specification
+        self.history = xr.Dataset() if history is None else history
+        self.simulator = as_simulator(simulator)
+
+    @property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Own shape of each parameter, by name, in packing order."""
+        return dict(self.layout.shapes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        return next(self.network.buffers()).device
+
+    @cached_property
+    def evaluator(self) -> TorchEvaluator:
+        """The torch engine over this network."""
+        return TorchEvaluator(self.network)
+
+    def log_ratio(self, x: Any, /, **parameters: Any) -> np.ndarray:
+        """Log ratios of observations and parameters.
+
+        Parameters
+        ----------
+        x : array, shape (*batch, *event)
+            Observations.
+        **parameters : array, shape (*batch, *own)
+            Every parameter by name; batches broadcast against each other and against ``x``.
+
+        Returns
+        -------
+        ndarray, shape (*batch,)
+
+        Raises
+        ------
+        TypeError
+            If a parameter is missing or unknown.
+        ValueError
+            If a shape does not fit.
+        """
+        x = np.asarray(x, dtype=float)
+        check_event_shape(self.event_shape, x.shape, "log_ratio")
+        theta = self.layout.pack(parameters)
+        batch_of_x = x.shape[: x.ndim - len(self.event_shape)]
+        batch = np.broadcast_shapes(batch_of_x, theta.shape[:-1])
+        rows_x = np.broadcast_to(x, (*batch, *self.event_shape)).reshape(-1, *self.event_shape)
+        if theta[..., 0].size == 1:
+            rows_theta = theta.reshape(1, -1)
+        else:
+            rows_theta = np.broadcast_to(theta, (*batch, theta.shape[-1]))
+            rows_theta = rows_theta.reshape(-1, theta.shape[-1])
+        return self.evaluator.value(rows_theta, rows_x).reshape(batch)
+
+    def to(self, device: str) -> RatioEstimator:
+        """The same estimator on ``"cpu"`` or ``"cuda"``."""
+        moved = copy.copy(self)
+        moved.__dict__.pop("evaluator", None)
+        moved.__dict__.pop("digest", None)
+        moved.network = copy.deepcopy(self.network).to(resolve_device(device))
+        return moved
+
+    def for_evaluation(self) -> RatioEstimator:
+        """The same function without its history and simulator: what a compiled graph keeps."""
+        bare = copy.copy(self)
+        bare.history, bare.simulator = xr.Dataset(), None
+        return bare
+
+    @cached_property
+    def digest(self) -> str:
+        """A fingerprint of the function: names, shapes, weights, values at a few points."""
+        sha = hashlib.sha256(str((self.parameters, self.event_shape, self.device.type)).encode())
+        sha.update(repr(self.network).encode())
+        for name, weight in self.network.state_dict().items():
+            sha.update(name.encode())
+            sha.update(weight.detach().cpu().numpy().tobytes())
+        sha.update(self._probe().round(6).tobytes())
+        for array in self.domain.to_arrays().values():
+            sha.update(array.tobytes())
+        return sha.hexdigest()
+
+    def _probe(self) -> np.ndarray:
+        """Log ratios at stored observations and domain draws, paired off."""
+        rows = min(len(self.probe_x), len(self.domain.draws))
+        return self.evaluator.value(self.domain.draws[:rows], self.probe_x[:rows])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RatioEstimator) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "evaluator"}
+
+    def __str__(self) -> str:
+        return f"RatioEstimator({', '.join(self.parameters)})"
+
+    def __repr__(self) -> str:
+        denominator = {
+            "evidence": "p(x)",
+            "fixed": f"p(x | {', '.join(n + '_ref' for n in self.parameters)})",
+            "pair": f"p(x | {', '.join(n + '_prime' for n in self.parameters)})",
+        }[self.reference]
+        rows = {
+            "parameters": ", ".join(
+                f"{name} ({describe_shape(shape)})" for name, shape in self.parameters.items()
+            ),
+            "observation": describe_shape(self.event_shape),
+            "network": self._describe_network(),
+            "loss": self._describe_loss(),
+            "training": self._describe_training(),
+            "domain": self._describe_domain(),
+            "simulator": "attached" if self.simulator else "not attached: no predictive sampling",
+        }
+        head = f"RatioEstimator: log p(x | {', '.join(self.parameters)}) / {denominator}"
+        return "\n".join([head, *(f"  {name:<12}{text}" for name, text in rows.items() if text)])
+
+    def _describe_network(self) -> str:
+        kind = self.specification or type(getattr(self.network, "module", self.network)).__name__
+        weights = sum(weight.numel() for weight in self.network.parameters())
+        return f"{kind}, {weights:,} weights, float64 on {self.device}"
+
+    def _describe_loss(self) -> str:
+        meaning = "normalized" if self.normalized else "not normalized: no evidences"
+        return f"{self.loss or 'none (exact)'}; {meaning}"
+
+    def _describe_training(self) -> str:
+        facts = self.history.attrs
+        if not facts:
+            return ""
+        return (
+            f"{facts['n_train']:,} simulations, {self.history.sizes['epoch']} epochs "
+            f"({facts['stopped']}), validation loss {facts['best_loss']:.4f} "
+            f"(chance {facts['chance']:.4f})"
+        )
+
+    def _describe_domain(self) -> str:
+        ends = zip(self.layout.labels, self.domain.lower, self.domain.upper, strict=True)
+        shown = [f"{label} in [{low:.4g}, {high:.4g}]" for label, low, high in ends]
+        return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the estimator to one file, without pickle; an existing file is replaced.
+
+        The simulator is not saved. A user's own network is saved by its weights; pass the
+        factory that builds it to `load`.
+
+        Parameters
+        ----------
+        path : str or path-like
+        """
+        arrays = self._to_arrays()
+        metadata = self._metadata()
+        metadata["sha256"] = _checksum(metadata, arrays)
+        buffer = io.BytesIO()
+        np.savez(buffer, metadata=_text_to_array(json.dumps(metadata)), **arrays)
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(buffer.getvalue())
+        os.replace(partial, path)  # an interrupted save leaves the old file whole
+
+    def _to_arrays(self) -> dict[str, np.ndarray]:
+        state = self.network.state_dict()
+        arrays = {f"weights/{name}": weight.cpu().numpy() for name, weight in state.items()}
+        arrays |= {f"domain/{name}": array for name, array in self.domain.to_arrays().items()}
+        arrays |= {f"history/{name}": array.to_numpy() for name, array in self.history.items()}
+        return arrays | {"probe/x": self.probe_x, "probe/log_ratio": self._probe()}
+
+    def _metadata(self) -> dict[str, Any]:
+        from importlib.metadata import version
+
+        return {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "parameters": {name: list(shape) for name, shape in self.parameters.items()},
+            "event_shape": list(self.event_shape),
+            "network": networks.specification_to_dict(self.specification),
+            "reference": self.reference,
+            "normalized": self.normalized,
+            "loss": self.loss,
+            "history": self.history.attrs,
+            "libraries": {name: version(name) for name in ("pymc_nre", "torch", "numpy")},
+        }
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    network: networks.Factory | None = None,
+    simulator: Simulator | Callable[..., Any] | None = None,
+    device: str = "cpu",
+) -> RatioEstimator:
+    """Read an estimator that `RatioEstimator.save` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+    network : callable, optional
+        The factory ``(theta_size, event_shape) -> nn.Module`` of a user's own network; its
+        weights come from the file.
+    simulator : Simulator or callable, optional
+        Attached to the estimator, for predictive sampling.
+    device : {"cpu", "cuda", "auto"}
+        Where the network is evaluated, wherever it was trained.
+
+    Returns
+    -------
+    RatioEstimator
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    EstimatorFileError
+        If it is not an estimator, is damaged, or is of a newer format.
+    TypeError
+        If it holds a user's own network and none was given.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import pymc_nre as nre
+    >>> simulations = nre.tasks.GaussianMean().simulate(200, random_seed=1)
+    >>> ratio = nre.train(simulations, epochs=1, random_seed=1, progressbar=False)
+    >>> path = os.path.join(tempfile.mkdtemp(), "gaussian.nre")
+    >>> ratio.save(path)
+    >>> nre.load(path) == ratio
+    True
+    """
+    metadata, arrays = _read(Path(path))
+    layout = Layout({name: tuple(shape) for name, shape in metadata["parameters"].items()})
+    event_shape = tuple(metadata["event_shape"])
+    specification, module = _rebuild(metadata, layout.size, event_shape, network)
+    _set_weights(module, _section(arrays, "weights/"), path)
+    history = {name: ("epoch", array) for name, array in _section(arrays, "history/").items()}
+    ratio = RatioEstimator(
+        module,
+        layout.shapes,
+        domain=Domain.from_arrays(_section(arrays, "domain/")),
+        probe_x=arrays["probe/x"],
+        reference=metadata["reference"],
+        normalized=metadata["normalized"],
+        loss=metadata["loss"],
+        specification=specification,
+        history=xr.Dataset(history, attrs=metadata["history"]),
+        simulator=simulator,
+    )
+    if torch.device(resolve_device(device)) != ratio.device:
+        ratio = ratio.to(device)
+    _check_parity(ratio, arrays["probe/log_ratio"], path)
+    return ratio
+
+
+def resolve_device(device: str) -> str:
+    """``"auto"`` is CUDA where there is one; asking for CUDA where there is none is an error."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}.")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"device={device!r} was asked for, but torch {torch.__version__} sees no CUDA device "
+            "here. Use device='cpu' or 'auto', or install a CUDA build of torch and its driver."
+        )
+    return device
+
+
+def check_event_shape(
+    event_shape: tuple[int, ...], shape: tuple[int | None, ...], caller: str
+) -> None:
+    """Raise ValueError unless ``shape`` ends with the event shape; None is not known yet."""
+    tail = shape[len(shape) - len(event_shape) :]
+    fits = len(tail) == len(event_shape) and all(
+        got is None or got == want for got, want in zip(tail, event_shape, strict=True)
+    )
+    if not fits:
+        wanted = f"(*batch, {', '.join(map(str, event_shape))})"
+        raise ValueError(
+            f"{caller}: the ratio was trained on observations of shape {event_shape}, so observed "
+            f"data must have shape {wanted}, got {tuple(shape)}. Reshape the data, the axes of one "
+            "observation last."
+        )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    content = path.read_bytes()
+    if not content.startswith(b"PK"):
+        raise EstimatorFileError(
+            f"{path} is not a pymc_nre estimator: expected a file written by save()."
+        )
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
+        raise EstimatorFileError(
+            f"{path} is truncated or damaged ({error}). Copy or save it again."
+        ) from error
+    metadata = _parse_metadata(arrays, path)
+    if metadata["version"] > FORMAT_VERSION:
+        raise EstimatorFileError(
+            f"{path} has format version {metadata['version']}; this pymc_nre reads up to version "
+            f"{FORMAT_VERSION}. Upgrade pymc_nre (the file was written by "
+            f"{metadata.get('libraries', {}).get('pymc_nre', 'a later one')})."
+        )
+    stated = metadata.pop("sha256", None)
+    if stated != _checksum(metadata, arrays):
+        raise EstimatorFileError(
+            f"{path} does not match its own checksum: it was changed after it was saved. Get the "
+            "original again."
+        )
+    return metadata, arrays
+
+
+def _parse_metadata(arrays: dict[str, np.ndarray], path: Path) -> dict[str, Any]:
+    try:
+        metadata = json.loads(arrays.pop("metadata").tobytes().decode())
+        if metadata["format"] == FORMAT and isinstance(metadata["version"], int):
+            return metadata
+    except (KeyError, ValueError, TypeError):
+        pass
+    raise EstimatorFileError(
+        f"{path} is an archive, but not a pymc_nre estimator: expected a file written by save()."
+    )
+
+
+def _rebuild(
+    metadata: dict[str, Any],
+    theta_size: int,
+    event_shape: tuple[int, ...],
+    factory: networks.Factory | None,
+) -> tuple[Any, networks.RatioNetwork]:
+    if metadata["network"]["type"] != "custom":
+        specification = networks.specification_from_dict(metadata["network"])
+        return specification, specification.build(theta_size, event_shape)
+    if factory is None:
+        raise TypeError(
+            "This estimator holds a network of your own, of which only the weights are saved. Pass "
+            "the function (theta_size, event_shape) -> nn.Module that built it: load(path, "
+            "network=function)."
+        )
+    return None, networks.build(factory, theta_size, event_shape)
+
+
+def _set_weights(module: Any, weights: dict[str, np.ndarray], path: Any) -> None:
+    state = {name: torch.from_numpy(array) for name, array in weights.items()}
+    module.double()
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise EstimatorFileError(
+            f"The network given to load does not fit the weights of {path}: {error}"
+        ) from error
+
+
+def _check_parity(ratio: RatioEstimator, expected: np.ndarray, path: Any) -> None:
+    got = ratio._probe()
+    if not np.allclose(got, expected, rtol=_PARITY, atol=_PARITY):
+        raise EstimatorFileError(
+            f"The network loaded from {path} gives other log ratios than the one that was saved "
+            f"(largest difference {np.abs(got - expected).max():.3g}). If the network is your own, "
+            "pass the factory that built it, unchanged."
+        )
+
+
+def _section(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+
+
+def _checksum(metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    sha = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        sha.update(f"{name} {array.dtype} {array.shape}".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
+
+
+def _text_to_array(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), dtype=np.uint8)

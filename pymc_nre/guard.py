@@ -1,0 +1,96 @@
+"""The guard: does a model's prior stay where its ratio was trained?
+
+A ratio extrapolates silently. When a model is built its parameters are drawn from their
+prior and the share that lies outside the training domain is told.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pymc as pm
+from pytensor.tensor import TensorVariable
+
+from .estimator import RatioEstimator
+
+__all__ = ["OUTSIDE", "DomainWarning", "packed_rows", "warn_if_prior_leaves"]
+
+OUTSIDE = ("warn", "reject", "ignore")
+_DRAWS = 1_000
+# The training prior itself has 1e-4 outside: 0.1 of 1,000 draws, so five are no accident.
+_TOLD_FROM = 0.005
+
+
+class DomainWarning(UserWarning):
+    """Parameters reach, or may reach, outside the region where the ratio was trained."""
+
+
+def check_outside(outside: str) -> None:
+    """Raise ValueError unless ``outside`` is one of the three policies."""
+    if outside not in OUTSIDE:
+        raise ValueError(f"outside must be one of {', '.join(OUTSIDE)}, got {outside!r}.")
+
+
+def packed_rows(ratio: RatioEstimator, parameters: Sequence[np.ndarray]) -> np.ndarray:
+    """Packed parameters ``(*batch, D)`` of arrays in the estimator's order."""
+    return ratio.layout.pack(dict(zip(ratio.layout.shapes, parameters, strict=True)))
+
+
+def warn_if_prior_leaves(
+    name: str, ratio: RatioEstimator, parameters: Mapping[str, TensorVariable]
+) -> None:
+    """Draw the parameters from their prior in the model; warn if a share is outside."""
+    try:
+        # PyTensor's Python linker: this graph is compiled once and used a thousand times.
+        draws = pm.draw(list(parameters.values()), draws=_DRAWS, random_seed=0, mode="FAST_COMPILE")
+    except NotImplementedError:  # pm.Flat and others that have no random function
+        warnings.warn(
+            f"{name}: the prior of {', '.join(parameters)} cannot be drawn from, so it could not "
+            f"be compared with the training domain of the ratio ({describe(ratio)}). After "
+            "sampling, run nre.diagnostics.domain_check(idata, ratio).",
+            DomainWarning,
+            stacklevel=3,
+        )
+        return
+    theta = packed_rows(ratio, _with_aligned_draws(ratio, draws))
+    share = 1 - ratio.domain.inside(theta).mean()
+    if share > _TOLD_FROM:
+        warnings.warn(_message(name, ratio, theta, share), DomainWarning, stacklevel=3)
+
+
+def _with_aligned_draws(ratio: RatioEstimator, draws: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Keep the axis of draws first when parameters have different batches."""
+    own = [len(shape) for shape in ratio.layout.shapes.values()]
+    batch_ndim = max(draw.ndim - 1 - n for draw, n in zip(draws, own, strict=True))
+    return [
+        draw.reshape(len(draw), *[1] * (batch_ndim - (draw.ndim - 1 - n)), *draw.shape[1:])
+        for draw, n in zip(draws, own, strict=True)
+    ]
+
+
+def _message(name: str, ratio: RatioEstimator, theta: np.ndarray, share: float) -> str:
+    flat = theta.reshape(-1, theta.shape[-1])
+    by_parameter = ratio.domain.beyond(flat).mean(0)
+    reach = [
+        f"{label} reaches [{low:.3g}, {high:.3g}] ({part:.1%} outside)"
+        for label, low, high, part in zip(
+            ratio.layout.labels, flat.min(0), flat.max(0), by_parameter, strict=True
+        )
+        if part > 0
+    ] or ["each parameter alone is inside, but not their combinations"]
+    return (
+        f"{name}: {share:.1%} of this model's prior lies outside the region where the ratio was "
+        f"trained ({describe(ratio)}): {'; '.join(reach)}. There the ratio is an extrapolation. "
+        "Train on a wider prior, or use a narrower one here, or exclude the outside with "
+        "outside='reject'. If the posterior stays inside all is well: after sampling, "
+        "nre.diagnostics.domain_check(idata, ratio) tells."
+    )
+
+
+def describe(ratio: RatioEstimator) -> str:
+    """The training range of each parameter, in words."""
+    ends = zip(ratio.layout.labels, ratio.domain.lower, ratio.domain.upper, strict=True)
+    shown = [f"{label} in [{low:.3g}, {high:.3g}]" for label, low, high in ends]
+    return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")

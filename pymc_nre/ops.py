@@ -1,0 +1,239 @@
+r"""PyTensor Ops that evaluate a ratio: its value, its gradient, its second derivatives.
+
+PyMC differentiates a model before it compiles it, and one evaluation of a network yields
+both the value and the gradient. So the Op that users' graphs are built of gives both:
+
+`LogRatioAndGradient`
+    log ratios ``(n,)`` and, row by row, their gradients ``(n, D)``.
+`LogRatio`
+    the values alone. A rewrite puts it in wherever nobody asks for gradients (slice,
+    Metropolis and SMC), so that each sampler pays for one evaluation of what it needs.
+`HessianProduct`
+    row by row, the Hessian times a matrix: the gradient of the gradient.
+
+All take ``theta``, ``(n, D)`` or, where every observation shares it, ``(1, D)``, and ``x``,
+``(n, *event)``; both float64. All are equal when their estimators are equal, so that graphs
+merge, hash and pickle. Ratios are not differentiated in ``x``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+import torch
+from pytensor.gradient import DisconnectedType, disconnected_type
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.op import Op
+from pytensor.graph.rewriting.basic import node_rewriter
+from pytensor.link.numba.dispatch.basic import (
+    get_numba_type,
+    numba_njit,
+    register_funcify_and_cache_key,
+)
+from pytensor.tensor.rewriting.basic import register_specialize
+
+from .estimator import RatioEstimator
+
+__all__ = ["HessianProduct", "LogRatio", "LogRatioAndGradient"]
+
+
+class _RatioOp(Op):
+    """What the three Ops share: an estimator, checked inputs, fork safety."""
+
+    __props__ = ("estimator",)
+
+    def __init__(self, estimator: RatioEstimator) -> None:
+        self.estimator = estimator.for_evaluation()
+        _make_torch_survive_forks()
+
+    def _evaluate(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        raise NotImplementedError
+
+    def _checked(self, theta: Any, x: Any) -> list[Variable]:
+        size, event_ndim = self.estimator.layout.size, len(self.estimator.event_shape)
+        theta, x = pt.as_tensor_variable(theta), pt.as_tensor_variable(x)
+        for name, value, ndim in (("theta", theta, 2), ("x", x, 1 + event_ndim)):
+            if value.dtype != "float64" or value.ndim != ndim:
+                raise TypeError(
+                    f"{type(self).__name__} needs {name} as a float64 tensor with {ndim} axes, got "
+                    f"{value.dtype} with {value.ndim}. Cast it: {name}.astype('float64')."
+                )
+        if theta.type.shape[1] not in (None, size):
+            raise ValueError(
+                f"{type(self).__name__} needs theta of shape (1 or n, {size}), got "
+                f"{theta.type.shape}."
+            )
+        return [theta, x]
+
+    def perform(
+        self, node: Apply, inputs: Sequence[np.ndarray], output_storage: list[list[Any]]
+    ) -> None:
+        for storage, result in zip(output_storage, self._evaluate_safely(*inputs), strict=True):
+            storage[0] = result
+
+    def _evaluate_safely(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        if self.estimator.device.type == "cuda" and torch.cuda._is_in_bad_fork():
+            raise RuntimeError(
+                "This ratio lives on CUDA, which cannot be used in a forked process. Sample with "
+                "pm.sample(..., cores=1) or mp_ctx='forkserver', or move it: ratio.to('cpu')."
+            )
+        return self._evaluate(*inputs)
+
+    def connection_pattern(self, node: Apply) -> list[list[bool]]:
+        """Nothing depends differentiably on ``x``, everything on the other inputs."""
+        return [[i != 1] * len(node.outputs) for i in range(len(node.inputs))]
+
+    def infer_shape(self, *arguments: Any) -> list[tuple[Any, ...]]:
+        # PyTensor 2 passes (fgraph, node, shapes), PyTensor 3 (node, shapes).
+        node, shapes = arguments[-2:]
+        n = shapes[1][0]
+        return [(n, self.estimator.layout.size)[: out.type.ndim] for out in node.outputs]
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}{{{self.estimator}}}"
+
+    def _value_type(self, x: Variable) -> Variable:
+        return pt.TensorType("float64", shape=(x.type.shape[0],))()
+
+    def _gradient_type(self, x: Variable) -> Variable:
+        return pt.TensorType("float64", shape=(x.type.shape[0], self.estimator.layout.size))()
+
+
+class LogRatioAndGradient(_RatioOp):
+    """Log ratios ``(n,)`` and their gradients in theta, ``(n, D)``, row by row."""
+
+    default_output = 0
+
+    def make_node(self, theta: Any, x: Any) -> Apply:
+        """Inputs theta ``(1 or n, D)`` and x ``(n, *event)``."""
+        theta, x = self._checked(theta, x)
+        return Apply(self, [theta, x], [self._value_type(x), self._gradient_type(x)])
+
+    def _evaluate(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, ...]:
+        return self.estimator.evaluator.value_and_gradient(theta, x)
+
+    def pullback(
+        self,
+        inputs: Sequence[Variable],
+        outputs: Sequence[Variable],
+        cotangents: Sequence[Variable],
+    ) -> list[Variable]:
+        """Cotangent of theta; a shared theta gathers those of all rows."""
+        theta, x = inputs
+        of_value, of_gradient = cotangents
+        terms = []
+        if not isinstance(of_value.type, DisconnectedType):
+            terms.append(of_value[:, None] * outputs[1])
+        if not isinstance(of_gradient.type, DisconnectedType):
+            terms.append(HessianProduct(self.estimator)(theta, x, of_gradient))
+        return [_for_theta(theta, sum(terms)), disconnected_type()]
+
+    L_op = pullback  # its name in PyTensor 2
+
+
+class LogRatio(_RatioOp):
+    """Log ratios ``(n,)``."""
+
+    def make_node(self, theta: Any, x: Any) -> Apply:
+        """Inputs theta ``(1 or n, D)`` and x ``(n, *event)``."""
+        theta, x = self._checked(theta, x)
+        return Apply(self, [theta, x], [self._value_type(x)])
+
+    def _evaluate(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (self.estimator.evaluator.value(theta, x),)
+
+    def pullback(
+        self,
+        inputs: Sequence[Variable],
+        outputs: Sequence[Variable],
+        cotangents: Sequence[Variable],
+    ) -> list[Variable]:
+        """Through `LogRatioAndGradient`."""
+        theta, x = inputs
+        gradient = LogRatioAndGradient(self.estimator).make_node(theta, x).outputs[1]
+        return [_for_theta(theta, cotangents[0][:, None] * gradient), disconnected_type()]
+
+    L_op = pullback
+
+
+class HessianProduct(_RatioOp):
+    """Row by row, the Hessian of the log ratio in theta times ``v``; ``(n, D)``."""
+
+    def make_node(self, theta: Any, x: Any, v: Any) -> Apply:
+        """Inputs theta ``(1 or n, D)``, x ``(n, *event)`` and v ``(n, D)``."""
+        theta, x = self._checked(theta, x)
+        return Apply(self, [theta, x, pt.as_tensor_variable(v)], [self._gradient_type(x)])
+
+    def _evaluate(self, theta: np.ndarray, x: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (self.estimator.evaluator.hessian_product(theta, x, v),)
+
+    def pullback(self, *arguments: Any) -> list[Variable]:
+        """Third derivatives are refused, not guessed."""
+        raise NotImplementedError(
+            "Third derivatives of a ratio in its parameters are not available; values, gradients "
+            "and Hessians are."
+        )
+
+    L_op = pullback
+
+
+def _for_theta(theta: Variable, by_row: Variable) -> Variable:
+    """Sum over rows where one theta serves them all."""
+    if theta.type.broadcastable[0] and not by_row.type.broadcastable[0]:
+        return by_row.sum(axis=0, keepdims=True)
+    return by_row
+
+
+@register_specialize
+@node_rewriter([LogRatioAndGradient])
+def drop_unused_gradient(fgraph: Any, node: Apply) -> list[Variable | None] | bool:
+    """Evaluate the value alone where the gradient has no use."""
+    if fgraph.clients[node.outputs[1]]:
+        return False
+    value = LogRatio(node.op.estimator)(*node.inputs)
+    return {node.outputs[0]: value}
+
+
+@register_funcify_and_cache_key(LogRatioAndGradient)
+@register_funcify_and_cache_key(LogRatio)
+@register_funcify_and_cache_key(HessianProduct)
+def _numba_ratio(op: _RatioOp, node: Apply, **kwargs: Any) -> tuple[Any, None]:
+    """Call back into Python, where torch is; such a graph cannot be cached (key None)."""
+    import numba
+
+    types = [get_numba_type(output.type) for output in node.outputs]
+    if len(types) == 1:
+        returned = types[0]
+
+        def evaluate(inputs: tuple[np.ndarray, ...]) -> Any:
+            return op._evaluate_safely(*inputs)[0]
+
+    else:
+        returned = numba.types.Tuple(types)
+
+        def evaluate(inputs: tuple[np.ndarray, ...]) -> Any:
+            return op._evaluate_safely(*inputs)
+
+    @numba_njit
+    def ratio(*inputs: Any) -> Any:
+        with numba.objmode(result=returned):
+            result = evaluate(inputs)
+        return result  # noqa: RET504  # objmode blocks cannot return
+
+    return ratio, None
+
+
+@cache
+def _make_torch_survive_forks() -> None:
+    """Give forked children one torch thread.
+
+    PyMC forks its chains on Linux. A child that inherits torch's thread pool waits for
+    threads that do not exist in it, for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
