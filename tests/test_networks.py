@@ -472,9 +472,7 @@ def test_several_data_sets_are_remembered(counting):
     data_sets = [np.full((6, 3), float(k)) for k in range(evaluate._REMEMBERED_DATA)]
     for _ in range(3):
         for x in data_sets:
-            np.testing.assert_array_equal(
-                counting.value(theta, x), (theta**2).sum(-1) * x.sum(-1)
-            )
+            np.testing.assert_array_equal(counting.value(theta, x), (theta**2).sum(-1) * x.sum(-1))
     assert rows(counting) == 6 * len(data_sets)
     counting.value(theta, np.full((6, 3), -1.0))  # one more: the oldest is forgotten
     assert rows(counting) == 6

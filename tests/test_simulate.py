@@ -322,7 +322,7 @@ def test_a_hopeless_simulator_is_stopped_early(one_draw_per_task):
         calls.append(mu)
         raise ValueError
 
-    with pytest.raises(SimulationError, match="^All of 100 simulations failed"):
+    with pytest.raises(SimulationError, match=r"^All of 100 simulations failed"):
         simulate(simulator, 5_000)
     assert len(calls) == 100
 

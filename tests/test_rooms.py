@@ -1,0 +1,158 @@
+"""Who may import whom: the order of the modules, read off the source.
+
+A module imports modules of lower floors only. What trains knows no PyTensor: PyMC is imported
+inside the function that needs it there, and optional libraries always are.
+"""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import pymc_nre
+
+PACKAGE = "pymc_nre"
+SOURCES = {path.stem: path.read_text() for path in Path(pymc_nre.__file__).parent.glob("*.py")}
+
+FLOORS = {
+    0: {"progress", "losses", "networks", "domain"},
+    1: {"data", "evaluate"},
+    2: {"prior", "estimator"},
+    3: {"simulate", "train", "tasks"},
+    4: {"ops", "guard"},
+    5: {"distribution"},
+    6: {"diagnostics"},
+    7: {"__init__"},
+}
+FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules}
+
+# Inside one function only, with the reason:
+UPWARDS = {
+    ("data", "prior"): "Simulations(..., prior=) takes the log density of ready-made draws",
+    ("tasks", "simulate"): "a task simulates its own training set",
+}
+KNOWS_PYTENSOR = {"ops", "guard", "distribution", "diagnostics"}
+PYTENSOR = {"pymc", "pytensor"}
+BASE = {"numpy", "scipy", "torch", "xarray", "rich", "cloudpickle"}  # may be imported anywhere
+
+
+def imports(source):
+    """Triples (imported module, is it one of ours, is it at the top level) of a source."""
+    tree = ast.parse(source)
+    inside = {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for node in ast.walk(function)
+    }
+    for_types_only = {
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if node in for_types_only:
+            continue
+        top = node not in inside
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _absolute(alias.name, top)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            yield from ((name.split(".")[0], True, top) for name in names)
+        elif isinstance(node, ast.ImportFrom) and node.module == PACKAGE:
+            yield from ((alias.name, True, top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from _absolute(node.module, top)
+
+
+def _absolute(name, top):
+    first, *rest = name.split(".")
+    yield (rest[0] if rest else "__init__", True, top) if first == PACKAGE else (first, False, top)
+
+
+def violations(module, source):
+    """What ``module`` with that ``source`` imports and must not."""
+    found = []
+    for name, ours, top in imports(source):
+        if ours:
+            lower = FLOOR.get(name, 99) < FLOOR[module]
+            noted = not top and (module, name) in UPWARDS
+            if not (lower or noted):
+                found.append(f"{module} (floor {FLOOR[module]}) imports {name}")
+        elif (top and name in PYTENSOR and module not in KNOWS_PYTENSOR) or (
+            top and name not in BASE | PYTENSOR and name not in sys.stdlib_module_names
+        ):
+            found.append(f"{module} imports {name} at its top level")
+    return found
+
+
+def test_every_module_has_one_floor():
+    assert set(FLOOR) == set(SOURCES)
+    assert sum(map(len, FLOORS.values())) == len(FLOOR)
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_imports_go_down(module):
+    assert violations(module, SOURCES[module]) == []
+
+
+def test_notes_are_still_needed():
+    lazy = {
+        (module, name)
+        for module, source in SOURCES.items()
+        for name, ours, top in imports(source)
+        if ours and not top
+    }
+    assert set(UPWARDS) <= lazy
+    assert all(FLOOR[module] <= FLOOR[name] for module, name in UPWARDS)
+    knowing = {
+        module
+        for module, source in SOURCES.items()
+        for name, _, top in imports(source)
+        if top and name in PYTENSOR
+    }
+    assert knowing == KNOWS_PYTENSOR
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "found"),
+    [
+        ("losses", "from .networks import MLP", "losses (floor 0) imports networks"),
+        ("estimator", "from .train import train", "estimator (floor 2) imports train"),
+        ("train", "def f():\n    from .ops import x", "train (floor 3) imports ops"),
+        ("data", "from .prior import Prior", "data (floor 1) imports prior"),
+        ("networks", "from . import data", "networks (floor 0) imports data"),
+        ("domain", "import pymc_nre.data", "domain (floor 0) imports data"),
+        ("domain", "from pymc_nre import data", "domain (floor 0) imports data"),
+        ("domain", "from pymc_nre.data import x", "domain (floor 0) imports data"),
+        ("train", "import pymc_nre", "train (floor 3) imports __init__"),
+        ("train", "from .unknown import x", "train (floor 3) imports unknown"),
+        ("train", "import pymc as pm", "train imports pymc at its top level"),
+        ("prior", "import pytensor.tensor as pt", "prior imports pytensor at its top level"),
+        ("prior", "if True:\n    from pymc.math import dot", "prior imports pymc at its top level"),
+        ("diagnostics", "import matplotlib.pyplot", "diagnostics imports matplotlib at its top"),
+        ("train", "try:\n    import sbi\nexcept ImportError:\n    pass", "train imports sbi at"),
+        ("ops", "import jax", "ops imports jax at its top level"),
+        ("distribution", "from nutpie import sample", "distribution imports nutpie at its top"),
+    ],
+)
+def test_violations_are_seen(module, source, found):
+    (violation,) = violations(module, source)
+    assert violation.startswith(found)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("train", "from .losses import NREC\nimport torch\nimport math"),
+        ("data", "def f():\n    from .prior import Prior"),
+        ("prior", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pymc"),
+        ("prior", "def f():\n    import pymc as pm\n    import matplotlib"),
+        ("ops", "import pytensor.tensor as pt\nfrom .estimator import RatioEstimator"),
+    ],
+)
+def test_what_is_allowed_is_not_seen(module, source):
+    assert violations(module, source) == []
