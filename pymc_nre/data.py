@@ -69,8 +69,8 @@ class Layout:
             problems = [f"unknown {', '.join(unknown)}"] * bool(unknown)
             problems += [f"missing {', '.join(missing)}"] * bool(missing)
             raise TypeError(
-                f"{caller} takes the parameters {', '.join(self.shapes)} by keyword: "
-                f"{'; '.join(problems)}."
+                f"{caller}: expected the parameters {', '.join(self.shapes)}, got "
+                f"{'; '.join(problems)}. Name each of them, and nothing else."
             )
 
     def pack(self, parameters: Mapping[str, np.ndarray], caller: str = "log_ratio") -> np.ndarray:
@@ -93,7 +93,7 @@ class Layout:
         parameters, start = {}, 0
         for name, own in self.shapes.items():
             stop = start + math.prod(own)
-            parameters[name] = theta[..., start:stop].reshape(*theta.shape[:-1], *own)
+            parameters[name] = theta[..., start:stop].reshape((*theta.shape[:-1], *own))
             start = stop
         return parameters
 

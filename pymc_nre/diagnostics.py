@@ -46,10 +46,11 @@ def domain_check(idata: Any, ratio: RatioEstimator, *, model: pm.Model | None = 
     Examples
     --------
     >>> import numpy as np
-    >>> import arviz as az
+    >>> import xarray as xr
     >>> import pymc_nre as nre
     >>> ratio = nre.tasks.GaussianMean().estimator()
-    >>> idata = az.from_dict({"posterior": {"mu": np.array([[1.0, 2.0, 30.0, 3.0]])}})
+    >>> draws = {"mu": (("chain", "draw"), np.array([[1.0, 2.0, 30.0, 3.0]]))}
+    >>> idata = {"posterior": xr.Dataset(draws)}
     >>> nre.diagnostics.domain_check(idata, ratio).attrs["share"]
     0.25
     """

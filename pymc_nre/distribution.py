@@ -30,7 +30,7 @@ def log_ratio(
     x: Any,
     /,
     *,
-    outside: str = "warn",
+    outside: str = "reject",
     engine: str = "auto",
     **parameters: Any,
 ) -> TensorVariable:
@@ -44,9 +44,10 @@ def log_ratio(
     ratio : RatioEstimator
     x : array or tensor, shape (*batch, *event)
         Observations.
-    outside : {"warn", "reject", "ignore"}
-        What to do about parameters outside the training domain: ``"warn"`` if their prior
-        reaches there, ``"reject"`` them with a log ratio of minus infinity, or nothing.
+    outside : {"reject", "warn", "ignore"}
+        What to do about parameters outside the training domain: ``"reject"`` them with a log
+        ratio of minus infinity, or extrapolate. Both ``"reject"`` and ``"warn"`` warn here if
+        the prior of the parameters reaches outside.
     engine : {"auto", "torch"}
         What evaluates the network.
     **parameters : array or tensor, shape (*batch, *own)
@@ -76,8 +77,7 @@ def log_ratio(
     check_outside(outside)
     _check_engine(engine)
     tensors = _as_parameters(ratio, parameters, "log_ratio")
-    if outside == "warn":
-        warn_if_prior_leaves("log_ratio", ratio, tensors)
+    warn_if_prior_leaves("log_ratio", ratio, tensors, outside)
     return _log_ratio(ratio, pt.as_tensor_variable(x), tensors, reject=outside == "reject")
 
 
@@ -146,10 +146,10 @@ class RatioLikelihood(pm.Distribution):
         Size of the whole data set when ``observed`` is a minibatch.
     simulator : Simulator or callable, optional
         For predictive sampling; by default the one attached to the ratio.
-    outside : {"warn", "reject", "ignore"}
-        What to do about parameters outside the training domain: ``"warn"`` when the model's
-        prior reaches there, ``"reject"`` them with a log-likelihood of minus infinity, or
-        nothing.
+    outside : {"reject", "warn", "ignore"}
+        What to do about parameters outside the training domain: ``"reject"`` them with a
+        log-likelihood of minus infinity, or extrapolate, which can make modes that are not
+        there. Both ``"reject"`` and ``"warn"`` warn here if the prior reaches outside.
     engine : {"auto", "torch"}
         What evaluates the network.
     **parameters : array or tensor, shape (*batch, *own)
@@ -176,7 +176,7 @@ class RatioLikelihood(pm.Distribution):
     ...     mu = pm.Normal("mu", 0, 2)
     ...     x = nre.RatioLikelihood("x", ratio, mu=mu, observed=[0.3, -0.2, 1.1])
     >>> round(float(model.compile_logp()({"mu": 0.5})), 3)
-    3.56
+    4.142
     """
 
     rv_type = RatioLikelihoodRV
@@ -191,7 +191,7 @@ class RatioLikelihood(pm.Distribution):
         dims: Any = None,
         total_size: Any = None,
         simulator: Simulator | Callable[..., Any] | None = None,
-        outside: str = "warn",
+        outside: str = "reject",
         engine: str = "auto",
         **parameters: Any,
     ) -> TensorVariable:
@@ -210,8 +210,7 @@ class RatioLikelihood(pm.Distribution):
             engine=engine,
             **tensors,
         )
-        if outside == "warn":
-            warn_if_prior_leaves(name, ratio, tensors)
+        warn_if_prior_leaves(name, ratio, tensors, outside)
         return variable
 
     @classmethod
@@ -221,7 +220,7 @@ class RatioLikelihood(pm.Distribution):
         /,
         *,
         simulator: Simulator | Callable[..., Any] | None = None,
-        outside: str = "warn",
+        outside: str = "reject",
         engine: str = "auto",
         shape: Any = None,
         size: Any = None,
@@ -284,48 +283,32 @@ def _log_ratio(
     event = ratio.event_shape
     check_event_shape(event, x.type.shape, "RatioLikelihood")
     x = x.astype("float64")
-    theta = _pack(ratio, parameters)
-    shared = all(theta.type.broadcastable[:-1])
-    batch = _batch_shape(x, len(event), theta)
-    if len(batch) > x.ndim - len(event) or not shared:
-        x = pt.broadcast_to(x, (*batch, *event))
-    rows = (1,) if shared else (pt.prod(pt.stack(batch)),)
-    flat_theta = (theta if shared else pt.broadcast_to(theta, (*batch, theta.shape[-1]))).reshape(
-        (*rows, ratio.layout.size)
-    )
-    values = LogRatioAndGradient(ratio)(flat_theta, x.reshape((-1, *event)))
+    parts = _flat_parameters(ratio, parameters)
+    observation = x[(..., *[0] * len(event))]
+    batch = tuple(pt.broadcast_shape(observation, *(part[..., 0] for part in parts)))
+    if all(all(part.type.broadcastable[:-1]) for part in parts):  # one theta for all
+        theta = pt.concatenate([part.reshape((1, part.shape[-1])) for part in parts], axis=-1)
+    else:
+        rows = [pt.broadcast_to(part, (*batch, part.shape[-1])) for part in parts]
+        theta = pt.concatenate(rows, axis=-1).reshape((-1, ratio.layout.size))
+        if len(batch) > observation.ndim or any(observation.type.broadcastable):
+            x = pt.broadcast_to(x, (*batch, *event))
+    values = LogRatioAndGradient(ratio)(theta, x.reshape((-1, *event)))
     if reject:
-        values = pt.switch(ratio.domain.inside(flat_theta), values, -np.inf)
+        values = pt.switch(ratio.domain.inside(theta), values, -np.inf)
     return values.reshape(batch, ndim=len(batch))
 
 
-def _batch_shape(x: TensorVariable, event_ndim: int, theta: TensorVariable) -> tuple[Any, ...]:
-    batch_of_x = tuple(x.shape[: x.ndim - event_ndim])
-    if all(theta.type.broadcastable[:-1]) and theta.ndim - 1 <= len(batch_of_x):
-        return batch_of_x
-    return tuple(pt.broadcast_shape(batch_of_x, tuple(theta.shape[:-1]), arrays_are_shapes=True))
-
-
-def _pack(ratio: RatioEstimator, parameters: Mapping[str, TensorVariable]) -> TensorVariable:
-    """Packed theta ``(*batch, D)``, batches broadcast against each other."""
-    flat = [
-        parameters[name]
-        .astype("float64")
-        .reshape(
-            (*tuple(parameters[name].shape[: parameters[name].ndim - len(own)]), int(np.prod(own)))
-        )
-        for name, own in ratio.parameters.items()
-    ]
-    if len(flat) == 1:
-        return flat[0]
-    ndim = max(part.ndim for part in flat)
-    padded = [pt.shape_padleft(part, ndim - part.ndim) for part in flat]
-    batches = [tuple(part.shape[:-1]) for part in padded]
-    if all(all(part.type.broadcastable[:-1]) for part in padded):
-        return pt.concatenate(padded, axis=-1)
-    batch = pt.broadcast_shape(*batches, arrays_are_shapes=True)
-    full = [pt.broadcast_to(part, (*batch, part.shape[-1])) for part in padded]
-    return pt.concatenate(full, axis=-1)
+def _flat_parameters(
+    ratio: RatioEstimator, parameters: Mapping[str, TensorVariable]
+) -> list[TensorVariable]:
+    """Each parameter ``(*batch, size)``, its own axes flattened into the last."""
+    parts = []
+    for name, own in ratio.parameters.items():
+        value = parameters[name].astype("float64")
+        # Neither of these forgets which batch axes are known to have length one.
+        parts.append(value.flatten(value.ndim - len(own) + 1) if own else value[..., None])
+    return parts
 
 
 def _as_parameters(

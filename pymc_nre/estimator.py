@@ -193,9 +193,6 @@ class RatioEstimator:
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "evaluator"}
 
-    def __str__(self) -> str:
-        return f"RatioEstimator({', '.join(self.parameters)})"
-
     def __repr__(self) -> str:
         denominator = {
             "evidence": "p(x)",

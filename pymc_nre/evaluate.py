@@ -98,6 +98,8 @@ class TorchEvaluator:
 
     def _blocks(self, theta: np.ndarray, x: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
         """Theta and features, block by block."""
+        if not len(x):
+            return
         packed = self._tensor(theta)
         shared = len(theta) == 1
         features = self._features(x)

@@ -1,7 +1,10 @@
 """The guard: does a model's prior stay where its ratio was trained?
 
 A ratio extrapolates silently. When a model is built its parameters are drawn from their
-prior and the share that lies outside the training domain is told.
+prior and the share that lies outside the training domain is told. That alone is not enough:
+an extrapolated ratio of many observations can outweigh any prior (a model of 100 normal
+observations, prior well inside, had a second mode at 40 times the true scale), so parameters
+outside are rejected unless the user says otherwise.
 """
 
 from __future__ import annotations
@@ -17,10 +20,15 @@ from .estimator import RatioEstimator
 
 __all__ = ["OUTSIDE", "DomainWarning", "packed_rows", "warn_if_prior_leaves"]
 
-OUTSIDE = ("warn", "reject", "ignore")
+OUTSIDE = ("reject", "warn", "ignore")
 _DRAWS = 1_000
 # The training prior itself has 1e-4 outside: 0.1 of 1,000 draws, so five are no accident.
 _TOLD_FROM = 0.005
+_CONSEQUENCE = {
+    "reject": "Their likelihood is set to zero (outside='reject'), which cuts the prior there.",
+    "warn": "There the ratio is an extrapolation that may prefer absurd parameters: after "
+    "sampling, look at nre.diagnostics.domain_check(idata, ratio).",
+}
 
 
 class DomainWarning(UserWarning):
@@ -39,9 +47,11 @@ def packed_rows(ratio: RatioEstimator, parameters: Sequence[np.ndarray]) -> np.n
 
 
 def warn_if_prior_leaves(
-    name: str, ratio: RatioEstimator, parameters: Mapping[str, TensorVariable]
+    name: str, ratio: RatioEstimator, parameters: Mapping[str, TensorVariable], outside: str
 ) -> None:
     """Draw the parameters from their prior in the model; warn if a share is outside."""
+    if outside == "ignore":
+        return
     try:
         # PyTensor's Python linker: this graph is compiled once and used a thousand times.
         draws = pm.draw(list(parameters.values()), draws=_DRAWS, random_seed=0, mode="FAST_COMPILE")
@@ -57,7 +67,7 @@ def warn_if_prior_leaves(
     theta = packed_rows(ratio, _with_aligned_draws(ratio, draws))
     share = 1 - ratio.domain.inside(theta).mean()
     if share > _TOLD_FROM:
-        warnings.warn(_message(name, ratio, theta, share), DomainWarning, stacklevel=3)
+        warnings.warn(_message(name, ratio, theta, share, outside), DomainWarning, stacklevel=3)
 
 
 def _with_aligned_draws(ratio: RatioEstimator, draws: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -70,7 +80,9 @@ def _with_aligned_draws(ratio: RatioEstimator, draws: Sequence[np.ndarray]) -> l
     ]
 
 
-def _message(name: str, ratio: RatioEstimator, theta: np.ndarray, share: float) -> str:
+def _message(
+    name: str, ratio: RatioEstimator, theta: np.ndarray, share: float, outside: str
+) -> str:
     flat = theta.reshape(-1, theta.shape[-1])
     by_parameter = ratio.domain.beyond(flat).mean(0)
     reach = [
@@ -82,10 +94,8 @@ def _message(name: str, ratio: RatioEstimator, theta: np.ndarray, share: float) 
     ] or ["each parameter alone is inside, but not their combinations"]
     return (
         f"{name}: {share:.1%} of this model's prior lies outside the region where the ratio was "
-        f"trained ({describe(ratio)}): {'; '.join(reach)}. There the ratio is an extrapolation. "
-        "Train on a wider prior, or use a narrower one here, or exclude the outside with "
-        "outside='reject'. If the posterior stays inside all is well: after sampling, "
-        "nre.diagnostics.domain_check(idata, ratio) tells."
+        f"trained ({describe(ratio)}): {'; '.join(reach)}. {_CONSEQUENCE[outside]} Train on a "
+        "wider prior, or use a narrower one here."
     )
 
 

@@ -95,7 +95,7 @@ class _RatioOp(Op):
         return [(n, self.estimator.layout.size)[: out.type.ndim] for out in node.outputs]
 
     def __str__(self) -> str:
-        return f"{type(self).__name__}{{{self.estimator}}}"
+        return f"{type(self).__name__}{{{', '.join(self.estimator.parameters)}}}"
 
     def _value_type(self, x: Variable) -> Variable:
         return pt.TensorType("float64", shape=(x.type.shape[0],))()

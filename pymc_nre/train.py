@@ -88,7 +88,7 @@ def train(
     validation: float = 0.1,
     epochs: int | None = None,
     batch_size: int | None = None,
-    learning_rate: float = 5e-3,
+    learning_rate: float = 1e-2,
     weight_decay: float = 1e-4,
     patience: int | None = None,
     device: str = "auto",
@@ -174,7 +174,7 @@ def train(
     started = time.monotonic()
     state = _fit(net.to(device), loss, training, held_out, plan, _seed(random_seed), progressbar)
     net.load_state_dict(state.best_weights)
-    _report(state, loss)
+    _report(state, loss, len(held_out[0]))
     return RatioEstimator(
         net.cpu(),
         simulations.layout.shapes,
@@ -290,7 +290,10 @@ class _Run:
         self.net, self.loss, self.steps = net, loss, steps
         self.averaged = copy.deepcopy(net)
         self.optimizer = torch.optim.AdamW(
-            net.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay
+            net.parameters(),
+            lr=plan.learning_rate,
+            weight_decay=plan.weight_decay,
+            fused=True,  # a third off the time of a step of a small network
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._warm_then_cosine)
         self.step = 0
@@ -356,8 +359,10 @@ def _copy_of(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in weights.items()}
 
 
-def _report(state: _Progress, loss: Loss) -> None:
+def _report(state: _Progress, loss: Loss, n_held_out: int) -> None:
     """Warn where the result is not what was asked for."""
+    # By Wilks' theorem k useless directions of a logit gain k / 2n by luck; k = 10 is ample.
+    luck = 5 / n_held_out
     epochs = len(state.train_loss)
     if state.stopped in ("interrupted", "diverged"):
         warnings.warn(
@@ -367,11 +372,11 @@ def _report(state: _Progress, loss: Loss) -> None:
             TrainingWarning,
             stacklevel=3,
         )
-    elif state.best_loss >= loss.chance:
+    elif state.best_loss > loss.chance - luck:
         warnings.warn(
-            f"The validation loss ({state.best_loss:.4f}) is no better than chance "
-            f"({loss.chance:.4f}): the network has found nothing in x that depends on the "
-            "parameters. Check the simulator, or use more simulations.",
+            f"The validation loss ({state.best_loss:.4f} on {n_held_out:,} held-out simulations) "
+            f"cannot be told from chance ({loss.chance:.4f}): the network has found nothing in x "
+            "that depends on the parameters. Check the simulator, or use more simulations.",
             TrainingWarning,
             stacklevel=3,
         )

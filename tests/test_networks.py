@@ -394,6 +394,16 @@ def test_blocks_change_nothing(monkeypatch, rows):
             np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
 
 
+def test_no_observations():
+    evaluator = evaluator_of()
+    x = np.zeros((0, 2, 2))
+    for theta in (np.zeros((1, 3)), np.zeros((0, 3))):
+        value, gradient = evaluator.value_and_gradient(theta, x)
+        assert value.shape == evaluator.value(theta, x).shape == (0,)
+        assert gradient.shape == (0, 3)
+        assert evaluator.hessian_product(theta, x, np.zeros((0, 3))).shape == (0, 3)
+
+
 @pytest.mark.parametrize("method", ["value", "value_and_gradient", "hessian_product"])
 def test_rows_must_fit(method):
     message = (

@@ -1,0 +1,436 @@
+"""RatioLikelihood and log_ratio in PyMC models, against exact likelihoods."""
+
+import cloudpickle
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from scipy import stats
+
+import pymc_nre as nre
+from pymc_nre.distribution import RatioLikelihoodRV
+
+MEAN, SCALE, LINEAR = (
+    nre.tasks.GaussianMean(),
+    nre.tasks.LocationScale(),
+    nre.tasks.LinearGaussian(),
+)
+RATIO = MEAN.estimator()
+SCALE_RATIO, LINEAR_RATIO = SCALE.estimator(), LINEAR.estimator()
+X = np.random.default_rng(1).normal(2.0, 1.0, 10)
+
+
+def logp_differences(model, points):
+    """Log density at each point less that at the first: constants in theta drop out."""
+    logp = model.compile_logp()
+    values = np.array([logp(point) for point in points])
+    return values - values[0]
+
+
+def exact(prior_logp, likelihood, points):
+    values = np.array([prior_logp(p) + likelihood(p) for p in points])
+    return values - values[0]
+
+
+MU_POINTS = [{"mu": np.array(v)} for v in (0.0, 1.0, 2.5)]
+
+
+def gaussian_exact(points=MU_POINTS, x=X):
+    return exact(
+        lambda p: stats.norm.logpdf(p["mu"], 1, 3),
+        lambda p: stats.norm.logpdf(x, p["mu"], 1).sum(),
+        points,
+    )
+
+
+def model_with(build):
+    with pm.Model() as model:
+        build(pm.Normal("mu", 1, 3))
+    return model
+
+
+@pytest.mark.parametrize("outside", ["reject", "warn", "ignore"])
+def test_likelihood_and_potential_have_the_exact_density(outside):
+    likelihood = model_with(
+        lambda mu: nre.RatioLikelihood("x", RATIO, mu=mu, observed=X, outside=outside)
+    )
+    potential = model_with(
+        lambda mu: pm.Potential("x", nre.log_ratio(RATIO, X, mu=mu, outside=outside).sum())
+    )
+    for model in (likelihood, potential):
+        np.testing.assert_allclose(logp_differences(model, MU_POINTS), gaussian_exact(), rtol=1e-9)
+
+
+def test_gradient_is_exact():
+    model = model_with(lambda mu: nre.RatioLikelihood("x", RATIO, mu=mu, observed=X))
+    gradient = model.compile_dlogp()({"mu": np.array(0.5)})
+    np.testing.assert_allclose(gradient, (X - 0.5).sum() - (0.5 - 1) / 9, rtol=1e-9)
+
+
+def test_one_observation_without_a_batch():
+    model = model_with(lambda mu: nre.RatioLikelihood("x", RATIO, mu=mu, observed=X[0]))
+    assert model["x"].ndim == 0
+    expected = gaussian_exact(x=X[:1])
+    np.testing.assert_allclose(logp_differences(model, MU_POINTS), expected, rtol=1e-9)
+
+
+def test_shape_one_parameters_are_shared():
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 1, 3, shape=1)
+        nre.RatioLikelihood("x", RATIO, mu=mu, observed=X)
+    points = [{"mu": p["mu"][None]} for p in MU_POINTS]
+    np.testing.assert_allclose(logp_differences(model, points), gaussian_exact(), rtol=1e-9)
+
+
+def test_parameters_for_each_observation():
+    covariate = np.linspace(-1, 1, len(X))
+    with pm.Model() as model:
+        slope = pm.Normal("slope", 0, 1)
+        log_sigma = pm.Normal("log_sigma", 0, 0.2)
+        nre.RatioLikelihood(
+            "x", SCALE_RATIO, mu=1 + slope * covariate, log_sigma=log_sigma, observed=X
+        )
+    points = [{"slope": np.array(a), "log_sigma": np.array(b)} for a, b in ((0, 0), (1, 0.3))]
+    expected = exact(
+        lambda p: stats.norm.logpdf(p["slope"]) + stats.norm.logpdf(p["log_sigma"], 0, 0.2),
+        lambda p: stats.norm.logpdf(X, 1 + p["slope"] * covariate, np.exp(p["log_sigma"])).sum(),
+        points,
+    )
+    np.testing.assert_allclose(logp_differences(model, points), expected, rtol=1e-9)
+
+
+def test_groups_by_indexing_and_dims():
+    group = np.repeat([0, 1], 5)
+    coords = {"group": ["a", "b"], "trial": range(10)}
+    with pm.Model(coords=coords) as model:
+        mu = pm.Normal("mu", 0, 1, dims="group")
+        nre.RatioLikelihood("x", RATIO, mu=mu[group], observed=X, dims="trial")
+    points = [{"mu": np.array(v)} for v in ([0.0, 0.0], [1.0, 2.0], [3.0, -1.0])]
+    expected = exact(
+        lambda p: stats.norm.logpdf(p["mu"]).sum(),
+        lambda p: stats.norm.logpdf(X, p["mu"][group]).sum(),
+        points,
+    )
+    np.testing.assert_allclose(logp_differences(model, points), expected, rtol=1e-9)
+    assert model.named_vars_to_dims["x"] == ("trial",)
+
+
+def test_vector_parameters_and_observations():
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(6, 4))
+    with pm.Model(coords={"trial": range(6), "channel": range(4)}) as model:
+        theta = pm.Normal("theta", 0, 1, shape=3)
+        nre.RatioLikelihood("x", LINEAR_RATIO, theta=theta, observed=x, dims=("trial", "channel"))
+    points = [{"theta": rng.normal(size=3)} for _ in range(3)]
+    expected = exact(
+        lambda p: stats.norm.logpdf(p["theta"]).sum(),
+        lambda p: stats.norm.logpdf(x, LINEAR.matrix @ p["theta"]).sum(),
+        points,
+    )
+    np.testing.assert_allclose(logp_differences(model, points), expected, rtol=1e-9)
+
+
+def test_vector_parameters_by_group():
+    rng = np.random.default_rng(3)
+    x, group = rng.normal(size=(6, 4)), np.array([0, 0, 1, 1, 1, 0])
+    with pm.Model() as model:
+        theta = pm.Normal("theta", 0, 1, shape=(2, 3))
+        nre.RatioLikelihood("x", LINEAR_RATIO, theta=theta[group], observed=x)
+    points = [{"theta": rng.normal(size=(2, 3))} for _ in range(3)]
+    expected = exact(
+        lambda p: stats.norm.logpdf(p["theta"]).sum(),
+        lambda p: stats.norm.logpdf(x, p["theta"][group] @ LINEAR.matrix.T).sum(),
+        points,
+    )
+    np.testing.assert_allclose(logp_differences(model, points), expected, rtol=1e-9)
+
+
+def test_two_batch_axes():
+    x = X.reshape(2, 5)
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 1, 3, shape=(2, 1))
+        nre.RatioLikelihood("x", RATIO, mu=mu, observed=x)
+    points = [{"mu": np.array(v)[:, None]} for v in ([0.0, 0.0], [1.0, 2.0])]
+    expected = exact(
+        lambda p: stats.norm.logpdf(p["mu"], 1, 3).sum(),
+        lambda p: stats.norm.logpdf(x, p["mu"]).sum(),
+        points,
+    )
+    np.testing.assert_allclose(logp_differences(model, points), expected, rtol=1e-9)
+
+
+def test_symbolic_grid_of_parameters_broadcasts_against_x():
+    values = nre.log_ratio(RATIO, X[:, None], mu=np.linspace(-1, 1, 7)).eval()
+    np.testing.assert_allclose(
+        values, RATIO.log_ratio(X[:, None], mu=np.linspace(-1, 1, 7)), rtol=1e-12
+    )
+
+
+def test_data_can_be_replaced_by_another_length():
+    with pm.Model() as model:
+        data = pm.Data("data", X)
+        mu = pm.Normal("mu", 1, 3)
+        nre.RatioLikelihood("x", RATIO, mu=mu, observed=data)
+        logp = model.compile_logp()
+        before = [logp(p) for p in MU_POINTS]
+        pm.set_data({"data": X[:4] + 1})
+        after = [logp(p) for p in MU_POINTS]
+    np.testing.assert_allclose(np.array(before) - before[0], gaussian_exact(), rtol=1e-9)
+    expected = gaussian_exact(x=X[:4] + 1)
+    np.testing.assert_allclose(np.array(after) - after[0], expected, rtol=1e-9)
+
+
+def test_integer_observations_are_numbers():
+    model = model_with(lambda mu: nre.RatioLikelihood("x", RATIO, mu=mu, observed=[1, 2, 3]))
+    expected = gaussian_exact(x=np.array([1.0, 2.0, 3.0]))
+    np.testing.assert_allclose(logp_differences(model, MU_POINTS), expected, rtol=1e-9)
+
+
+def sample(model, **options):
+    with model:
+        return pm.sample(
+            **{
+                "tune": 100, "draws": 100, "chains": 1, "cores": 1, "random_seed": 1,
+                "progressbar": False, "compute_convergence_checks": False, **options,
+            }
+        )  # fmt: skip
+
+
+def test_pointwise_log_likelihood():
+    model = model_with(lambda mu: nre.RatioLikelihood("x", RATIO, mu=mu, observed=X))
+    with model:
+        idata = sample(model, step=pm.Slice())
+        pm.compute_log_likelihood(idata, progressbar=False)
+    pointwise = idata["log_likelihood"]["x"].to_numpy()[0]
+    mu = idata["posterior"]["mu"].to_numpy()[0]
+    assert pointwise.shape == (100, len(X))
+    np.testing.assert_allclose(pointwise, RATIO.log_ratio(X, mu=mu[:, None]), rtol=1e-9)
+
+
+def test_predictive_sampling_is_the_simulator():
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 1, 0.1)
+        nre.RatioLikelihood("x", RATIO, mu=mu, observed=X)
+        idata = sample(model, step=pm.Slice())
+        prior = pm.sample_prior_predictive(400, random_seed=1)
+        posterior = pm.sample_posterior_predictive(idata, random_seed=1, progressbar=False)
+    drawn = prior["prior_predictive"]["x"].to_numpy()
+    assert drawn.shape == (1, 400, 10)
+    # 400 x 10 draws, mean 1, sd 1, and 400 means of sd 0.1: standard error 0.017.
+    assert drawn.mean() == pytest.approx(1.0, abs=5 * 0.017)
+    assert posterior["posterior_predictive"]["x"].shape == (1, 100, 10)
+
+
+def test_draws_of_dist():
+    draws = pm.draw(nre.RatioLikelihood.dist(RATIO, mu=[0.0, 5.0]), draws=2_000, random_seed=1)
+    np.testing.assert_allclose(draws.mean(0), [0.0, 5.0], atol=5 / 2_000**0.5)
+    shaped = nre.RatioLikelihood.dist(LINEAR_RATIO, theta=np.zeros(3), shape=(7, 4))
+    assert pm.draw(shaped, random_seed=1).shape == (7, 4)
+    sized = nre.RatioLikelihood.dist(LINEAR_RATIO, theta=np.zeros(3), size=7)
+    assert pm.draw(sized, random_seed=1).shape == (7, 4)
+
+
+def test_logp_of_dist():
+    value = pm.logp(nre.RatioLikelihood.dist(RATIO, mu=0.5), X).eval()
+    np.testing.assert_allclose(value, RATIO.log_ratio(X, mu=0.5), rtol=1e-12)
+
+
+def test_without_a_simulator_all_but_prediction_works():
+    bare = RATIO.for_evaluation()
+    model = model_with(lambda mu: nre.RatioLikelihood("x", bare, mu=mu, observed=X))
+    np.testing.assert_allclose(logp_differences(model, MU_POINTS), gaussian_exact(), rtol=1e-9)
+    with model, pytest.raises(ValueError, match=r"needs the simulator.*simulator=simulator"):
+        pm.sample_prior_predictive(5, random_seed=1)
+    given = model_with(
+        lambda mu: nre.RatioLikelihood(
+            "x", bare, mu=mu, observed=X, simulator=lambda rng, mu: rng.normal(mu, 1)
+        )
+    )
+    with given:
+        assert pm.sample_prior_predictive(5, random_seed=1)["prior_predictive"]["x"].shape == (
+            1, 5, 10,
+        )  # fmt: skip
+
+
+def test_random_variable_is_one_class_and_value_equal():
+    first, second = (nre.RatioLikelihood.dist(RATIO, mu=0.0).owner.op for _ in range(2))
+    other = nre.RatioLikelihood.dist(LINEAR_RATIO, theta=np.zeros(3)).owner.op
+    assert type(first) is type(other) is RatioLikelihoodRV
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != other
+
+
+def test_models_pickle():
+    model = model_with(lambda mu: nre.RatioLikelihood("x", RATIO, mu=mu, observed=X))
+    copy = cloudpickle.loads(cloudpickle.dumps(model))
+    np.testing.assert_allclose(logp_differences(copy, MU_POINTS), gaussian_exact(), rtol=1e-9)
+
+
+# --- the guard -----------------------------------------------------------------------------
+
+
+def test_prior_that_reaches_outside_is_told_with_its_share():
+    with pm.Model():
+        mu = pm.Normal("mu", 0, 10)
+        with pytest.warns(nre.DomainWarning) as caught:
+            nre.RatioLikelihood("x", RATIO, mu=mu, observed=X)
+    message = str(caught[0].message)
+    share = float(message.split("x: ")[1].split("%")[0]) / 100
+    expected = 2 * stats.norm.sf(1.0)
+    # 1,000 prior draws: binomial standard error 0.015.
+    assert share == pytest.approx(expected, abs=4 * 0.015)
+    assert "mu reaches" in message
+    assert "mu in [-10, 10]" in message
+    assert "likelihood is set to zero" in message
+
+
+@pytest.mark.parametrize("function", ["RatioLikelihood", "log_ratio"])
+def test_policies(function):
+    def build(outside):
+        with pm.Model() as model:
+            mu = pm.Normal("mu", 0, 10)
+            if function == "log_ratio":
+                values = nre.log_ratio(RATIO, X, mu=mu, outside=outside)
+                pm.Potential("x", values.sum())
+            else:
+                nre.RatioLikelihood("x", RATIO, mu=mu, observed=X, outside=outside)
+        return model.compile_logp()({"mu": np.array(10.5)})
+
+    with pytest.warns(nre.DomainWarning, match="set to zero"):
+        assert build("reject") == -np.inf
+    with pytest.warns(nre.DomainWarning, match="extrapolation"):
+        assert np.isfinite(build("warn"))
+    assert np.isfinite(build("ignore"))  # and no warning, or the test fails
+    with pytest.raises(ValueError, match=r"reject, warn, ignore, got 'stop'"):
+        build("stop")
+
+
+def test_only_the_rows_outside_are_rejected():
+    with pytest.warns(nre.DomainWarning):
+        values = nre.log_ratio(RATIO, X[:3], mu=np.array([0.0, 10.5, 1.0]))
+    assert np.isneginf(values.eval()).tolist() == [False, True, False]
+
+
+def test_training_prior_itself_is_not_told():
+    # 1e-4 of it is outside by definition; warnings are errors here.
+    with MEAN.prior() as model:
+        nre.RatioLikelihood("x", RATIO, mu=model["mu"], observed=X)
+    with LINEAR.prior() as model:
+        nre.RatioLikelihood("x", LINEAR_RATIO, theta=model["theta"], observed=np.zeros((3, 4)))
+
+
+def test_priors_without_draws_are_told_as_such():
+    with pm.Model():
+        mu = pm.Flat("mu")
+        with pytest.warns(nre.DomainWarning, match="cannot be drawn from"):
+            nre.RatioLikelihood("x", RATIO, mu=mu, observed=X)
+
+
+def test_combinations_outside_are_told():
+    rng = np.random.default_rng(1)
+    shared = rng.normal(size=20_000)
+    correlated = nre.Simulations(
+        {"a": shared + 0.1 * rng.normal(size=20_000), "b": shared + 0.1 * rng.normal(size=20_000)},
+        rng.normal(size=20_000),
+    )
+    with pytest.warns(nre.TrainingWarning):
+        ratio = nre.train(correlated, epochs=1, random_seed=1, progressbar=False)
+    with pm.Model():
+        a, b = pm.Normal("a", 0, 0.5), pm.Normal("b", 0, 0.5)
+        with pytest.warns(nre.DomainWarning, match="but not their combinations"):
+            nre.RatioLikelihood("x", ratio, a=a, b=b, observed=np.zeros(3))
+
+
+# --- bad input -----------------------------------------------------------------------------
+
+
+def likelihood(**options):
+    arguments = {"mu": 0.0, "observed": X, **options}
+    with pm.Model():
+        nre.RatioLikelihood("x", RATIO, **arguments)
+
+
+def test_wrong_parameters():
+    with pytest.raises(TypeError, match=r"x: expected the parameters mu, got unknown sigma"):
+        likelihood(sigma=1.0)
+    with pm.Model(), pytest.raises(TypeError, match=r"got missing mu"):
+        nre.RatioLikelihood("x", RATIO, observed=X)
+    with pytest.raises(
+        TypeError, match=r"expected the parameters theta.*unknown mu; missing theta"
+    ):
+        nre.log_ratio(LINEAR_RATIO, np.zeros((2, 4)), mu=0.0)
+    with pytest.raises(ValueError, match=r"'theta' has own shape \(3,\).*got \(2,\)"):
+        nre.log_ratio(LINEAR_RATIO, np.zeros((2, 4)), theta=np.zeros(2))
+    with pytest.raises(ValueError, match=r"'theta' has own shape \(3,\).*got \(\)"):
+        nre.log_ratio(LINEAR_RATIO, np.zeros((2, 4)), theta=0.0)
+
+
+def test_wrong_ratio():
+    with pm.Model(), pytest.raises(TypeError, match=r"expected a RatioEstimator.*got float"):
+        nre.RatioLikelihood("x", 1.0, mu=0.0, observed=X)
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, pytensor.shared, pt.as_tensor], ids=str)
+def test_observations_of_the_wrong_event_shape(wrap):
+    with (
+        pm.Model(),
+        pytest.raises(
+            ValueError,
+            match=r"observations of shape \(4,\).*\(\*batch, 4\), got \(10, 3\).*Reshape",
+        ),
+    ):
+        nre.RatioLikelihood("x", LINEAR_RATIO, theta=np.zeros(3), observed=wrap(np.zeros((10, 3))))
+
+
+def test_missing_observations():
+    holes = X.copy()
+    holes[[1, 3]] = np.nan
+    for observed in (holes, np.ma.masked_invalid(holes), pytensor.shared(holes)):
+        with pytest.raises(ValueError, match=r"2 masked, NaN or infinite values.*Leave out"):
+            likelihood(observed=observed)
+
+
+def test_missing_observations_in_pandas_and_xarray():
+    pd, xr = pytest.importorskip("pandas"), pytest.importorskip("xarray")
+    for observed in (pd.Series([1.0, np.nan]), xr.DataArray([1.0, np.nan])):
+        with pytest.raises(ValueError, match=r"1 masked, NaN or infinite values"):
+            likelihood(observed=observed)
+    likelihood(observed=pd.Series([1.0, 2.0]))
+
+
+def test_unobserved():
+    with pytest.raises(ValueError, match=r"must be observed.*Pass observed=data"):
+        likelihood(observed=None)
+
+
+def test_observations_that_are_not_numbers():
+    with pytest.raises(TypeError, match=r"must be numbers, got dtype <U1"):
+        likelihood(observed=["a", "b"])
+
+
+def test_more_parameters_than_observations():
+    with pytest.raises(ValueError, match=r"[Ss]hape|broadcast|[Ss]ize"):
+        likelihood(mu=np.zeros((2, 10)))
+
+
+def test_unknown_engine():
+    with pytest.raises(ValueError, match="engine must be 'auto' or 'torch', got 'jax'"):
+        likelihood(engine="jax")
+
+
+def test_matrix_parameters():
+    shapes = {"m": (2, 2), "s": ()}
+    rng = np.random.default_rng(4)
+    parameters = {name: rng.normal(size=(500, *own)) for name, own in shapes.items()}
+    with pytest.warns(nre.TrainingWarning):
+        ratio = nre.train(
+            nre.Simulations(parameters, rng.normal(size=(500, 3))),
+            epochs=1, random_seed=1, progressbar=False,
+        )  # fmt: skip
+    x, m, s = rng.normal(size=(4, 3)), 0.1 * rng.normal(size=(4, 2, 2)), 0.2
+    expected = ratio.log_ratio(x, m=m, s=s)
+    np.testing.assert_allclose(nre.log_ratio(ratio, x, m=m, s=s).eval(), expected, rtol=1e-12)
+    shared = nre.log_ratio(ratio, x, m=m[0], s=s).eval()
+    np.testing.assert_allclose(shared, ratio.log_ratio(x, m=m[0], s=s), rtol=1e-12)
