@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numba
 import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from pymc.logprob.abstract import _logprob
+from pytensor.link.numba.dispatch.basic import get_numba_type, numba_njit
+from pytensor.link.numba.dispatch.random import numba_core_rv_funcify
 from pytensor.tensor import TensorVariable
 from pytensor.tensor.random.op import RandomVariable
 
@@ -95,6 +98,9 @@ class RatioLikelihoodRV(RandomVariable):
         self.ratio, self.simulator, self.reject = ratio, simulator, reject
         super().__init__(**props)
 
+    def __str__(self) -> str:
+        return f"{self.name}_rv{{{', '.join(self.ratio.parameters)}}}"
+
     def rng_fn(self, rng: np.random.Generator, *arguments: Any) -> np.ndarray:
         """Simulate; arguments are the parameters in order, then the size."""
         *parameters, size = arguments
@@ -109,7 +115,27 @@ class RatioLikelihoodRV(RandomVariable):
         batch = theta.shape[:-1] if size is None else tuple(size)
         rows = np.broadcast_to(theta, (*batch, theta.shape[-1])).reshape(-1, theta.shape[-1])
         drawn = self.simulator.draw(rng, self.ratio.layout.unpack(rows), len(rows))
-        return drawn.reshape(*batch, *self.ratio.event_shape)
+        return drawn.reshape((*batch, *self.ratio.event_shape))
+
+
+@numba_core_rv_funcify.register(RatioLikelihoodRV)
+def _numba_draw(op: RatioLikelihoodRV, node: Any) -> tuple[Any, None]:
+    """One observation at a time, from Python, where the simulator is; not cached (key None)."""
+    core_type = numba.float64
+    if op.ndim_supp:
+        core_type = get_numba_type(pt.TensorType("float64", shape=(None,) * op.ndim_supp))
+
+    def simulate(rng: Any, parameters: tuple[Any, ...]) -> Any:
+        observation = op.rng_fn(rng, *parameters, None)
+        return observation if op.ndim_supp else float(observation)
+
+    @numba_njit
+    def draw(rng: Any, *parameters: Any) -> Any:
+        with numba.objmode(observation=core_type):
+            observation = simulate(rng, parameters)
+        return observation  # noqa: RET504  # objmode blocks cannot return
+
+    return draw, None
 
 
 @_logprob.register(RatioLikelihoodRV)

@@ -19,6 +19,7 @@ merge, hash and pickle. Ratios are not differentiated in ``x``.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -31,8 +32,7 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import node_rewriter
 from pytensor.link.numba.dispatch.basic import (
-    get_numba_type,
-    numba_njit,
+    generate_fallback_impl,
     register_funcify_and_cache_key,
 )
 from pytensor.tensor.rewriting.basic import register_specialize
@@ -73,16 +73,13 @@ class _RatioOp(Op):
     def perform(
         self, node: Apply, inputs: Sequence[np.ndarray], output_storage: list[list[Any]]
     ) -> None:
-        for storage, result in zip(output_storage, self._evaluate_safely(*inputs), strict=True):
-            storage[0] = result
-
-    def _evaluate_safely(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         if self.estimator.device.type == "cuda" and torch.cuda._is_in_bad_fork():
             raise RuntimeError(
                 "This ratio lives on CUDA, which cannot be used in a forked process. Sample with "
                 "pm.sample(..., cores=1) or mp_ctx='forkserver', or move it: ratio.to('cpu')."
             )
-        return self._evaluate(*inputs)
+        for storage, result in zip(output_storage, self._evaluate(*inputs), strict=True):
+            storage[0] = result
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
         """Nothing depends differentiably on ``x``, everything on the other inputs."""
@@ -202,30 +199,15 @@ def drop_unused_gradient(fgraph: Any, node: Apply) -> list[Variable | None] | bo
 @register_funcify_and_cache_key(LogRatioAndGradient)
 @register_funcify_and_cache_key(LogRatio)
 @register_funcify_and_cache_key(HessianProduct)
-def _numba_ratio(op: _RatioOp, node: Apply, **kwargs: Any) -> tuple[Any, None]:
-    """Call back into Python, where torch is; such a graph cannot be cached (key None)."""
-    import numba
+def _call_back_into_python(op: Op, node: Apply, **kwargs: Any) -> tuple[Any, None]:
+    """Let numba call ``op.perform``, where torch is; such a graph is not cached (key None).
 
-    types = [get_numba_type(output.type) for output in node.outputs]
-    if len(types) == 1:
-        returned = types[0]
-
-        def evaluate(inputs: tuple[np.ndarray, ...]) -> Any:
-            return op._evaluate_safely(*inputs)[0]
-
-    else:
-        returned = numba.types.Tuple(types)
-
-        def evaluate(inputs: tuple[np.ndarray, ...]) -> Any:
-            return op._evaluate_safely(*inputs)
-
-    @numba_njit
-    def ratio(*inputs: Any) -> Any:
-        with numba.objmode(result=returned):
-            result = evaluate(inputs)
-        return result  # noqa: RET504  # objmode blocks cannot return
-
-    return ratio, None
+    PyTensor does the same for any Op that it does not know, but warns: what is an oversight
+    elsewhere is meant here.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Numba will use object mode", UserWarning)
+        return generate_fallback_impl(op, node, **kwargs), None
 
 
 @cache

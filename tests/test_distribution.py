@@ -434,3 +434,16 @@ def test_matrix_parameters():
     np.testing.assert_allclose(nre.log_ratio(ratio, x, m=m, s=s).eval(), expected, rtol=1e-12)
     shared = nre.log_ratio(ratio, x, m=m[0], s=s).eval()
     np.testing.assert_allclose(shared, ratio.log_ratio(x, m=m[0], s=s), rtol=1e-12)
+
+
+@pytest.mark.parametrize("linker", ["cvm", "numba"])
+@pytest.mark.parametrize("ratio", [RATIO, LINEAR_RATIO], ids=["scalar", "vector"])
+def test_draws_on_every_linker(ratio, linker):
+    mode = pytensor.compile.mode.Mode(linker=linker, optimizer=None)
+    mode = pytensor.compile.mode.get_mode("NUMBA") if linker == "numba" else mode
+    parameters = {name: np.zeros((3, *own)) for name, own in ratio.parameters.items()}
+    draws = pm.draw(
+        nre.RatioLikelihood.dist(ratio, **parameters), draws=200, random_seed=1, mode=mode
+    )
+    assert draws.shape == (200, 3, *ratio.event_shape)
+    assert len(np.unique(draws)) == draws.size  # the generator moves on between draws

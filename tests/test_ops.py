@@ -303,4 +303,4 @@ def test_cuda_in_a_forked_process_is_a_clear_error(case, theta, monkeypatch):
     monkeypatch.setattr(RatioEstimator, "device", torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
     with pytest.raises(RuntimeError, match=r"cores=1.*forkserver.*ratio\.to\('cpu'\)"):
-        both._evaluate_safely(theta, x)
+        both.perform(both.make_node(theta, x), [theta, x], [[None], [None]])
