@@ -532,3 +532,24 @@ def test_memory_is_bounded_for_all_data_sets_together(counting, monkeypatch):
     assert rows(counting) == 0
     counting.value(theta, np.full((6, 3), 0.0))
     assert rows(counting) == 6
+
+
+@pytest.mark.parametrize(("rows", "threads"), [(10, 1), (20_000, 2)])
+def test_few_rows_take_one_thread_and_the_setting_comes_back(rows, threads, monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        evaluator, seen = evaluator_of(), []
+        head = evaluator.network.head
+        monkeypatch.setattr(
+            evaluator.network,
+            "head",
+            lambda *arguments: seen.append(torch.get_num_threads()) or head(*arguments),
+        )
+        x = np.zeros((rows, 2, 2))
+        evaluator.value(np.zeros((1, 3)), x)
+        evaluator.value_and_gradient(np.zeros((1, 3)), x)
+        assert set(seen) == {threads}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

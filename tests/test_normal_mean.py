@@ -22,8 +22,8 @@ def test_posterior_is_right_over_five_training_seeds(capsys):
     table = pd.concat({seed: example.main(seed=seed) for seed in range(1, 6)}, names=["seed"])
     with capsys.disabled():
         print(f"\n{table.round(3).to_markdown()}")
-    errors, widths = table["error / exact sd"].abs(), table["sd / exact sd"]
-    assert table["effective draws"].min() >= 4_000
+    errors, widths = table["error / sd"].abs(), table["sd ratio"]
+    assert table["ESS"].min() >= 4_000
     assert errors.mean() <= 0.1
     assert errors.max() <= 0.2
     assert (widths - 1).abs().max() <= 0.05
