@@ -60,7 +60,7 @@ def main(quick=False, seed=1):
             with model:
                 idata = pm.sample(n, step=step(), chains=4, random_seed=seed, progressbar=False)
             mu, label = idata["posterior"]["mu"].to_numpy(), f"{step.name}, {word}"
-            axes.hist(mu.ravel(), 60, density=True, histtype="step", label=label)
+            axes.hist(mu.ravel(), 40, density=True, histtype="step", label=label)
             rows[label] = [az.ess(mu), mu.mean(), mu.std(), (mu.mean() - mean) / sd, mu.std() / sd]
     grid = np.linspace(mean - 4 * sd, mean + 4 * sd, 200)
     axes.plot(grid, norm.pdf(grid, mean, sd), "k--", label="exact")
