@@ -3,9 +3,10 @@
 from importlib.metadata import version
 
 from . import diagnostics, losses, networks, tasks
+from .archive import EstimatorFileError
 from .data import Simulations, Simulator
 from .distribution import RatioLikelihood, log_ratio
-from .estimator import EstimatorFileError, RatioEstimator, load
+from .estimator import RatioEstimator, load
 from .guard import DomainWarning
 from .simulate import SimulationError, SimulationWarning, simulate
 from .train import TrainingWarning, train

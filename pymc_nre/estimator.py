@@ -3,22 +3,15 @@
 Everything that trains ends in a `RatioEstimator`; everything that infers begins with one.
 It is immutable: its network is frozen, in float64 (Hamiltonian energies need it), and two
 estimators are equal when they give the same log ratios for the same parameters.
-
-A saved estimator is one file, a NumPy ``.npz`` archive of the weights beside a JSON text.
-Nothing in it is a pickle, so loading a stranger's file runs none of their code.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import io
-import json
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,19 +19,15 @@ import torch
 import xarray as xr
 
 from . import networks
+from .archive import EstimatorFileError, read_archive, write_archive
 from .data import Layout, Simulator, as_simulator, describe_shape
 from .domain import Domain
 from .evaluate import TorchEvaluator
 
-__all__ = ["EstimatorFileError", "RatioEstimator", "load", "resolve_device"]
+__all__ = ["RatioEstimator", "load", "resolve_device"]
 
-FORMAT, FORMAT_VERSION = "pymc_nre.RatioEstimator", 1
 _PROBES = 16  # stored points on which a loaded network must agree with the saved one
 _PARITY = 1e-9  # relative; float64 across machines and torch versions differs by about 1e-14
-
-
-class EstimatorFileError(ValueError):
-    """A file that does not hold an estimator this version can trust."""
 
 
 class RatioEstimator:
@@ -247,15 +236,7 @@ class RatioEstimator:
         ----------
         path : str or path-like
         """
-        arrays = self._to_arrays()
-        metadata = self._metadata()
-        metadata["sha256"] = _checksum(metadata, arrays)
-        buffer = io.BytesIO()
-        np.savez(buffer, metadata=_text_to_array(json.dumps(metadata)), **arrays)
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(buffer.getvalue())
-        os.replace(partial, path)  # an interrupted save leaves the old file whole
+        write_archive(path, self._metadata(), self._to_arrays())
 
     def _to_arrays(self) -> dict[str, np.ndarray]:
         state = self.network.state_dict()
@@ -268,8 +249,6 @@ class RatioEstimator:
         from importlib.metadata import version
 
         return {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
             "parameters": {name: list(shape) for name, shape in self.parameters.items()},
             "event_shape": list(self.event_shape),
             "network": networks.specification_to_dict(self.specification),
@@ -325,7 +304,7 @@ def load(
     >>> nre.load(path) == ratio
     True
     """
-    metadata, arrays = _read(Path(path))
+    metadata, arrays = read_archive(path)
     layout = Layout({name: tuple(shape) for name, shape in metadata["parameters"].items()})
     event_shape = tuple(metadata["event_shape"])
     specification, module = _rebuild(metadata, layout.size, event_shape, network)
@@ -380,47 +359,6 @@ def check_event_shape(
         )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    content = path.read_bytes()
-    if not content.startswith(b"PK"):
-        raise EstimatorFileError(
-            f"{path} is not a pymc_nre estimator: expected a file written by save()."
-        )
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
-        raise EstimatorFileError(
-            f"{path} is truncated or damaged ({error}). Copy or save it again."
-        ) from error
-    metadata = _parse_metadata(arrays, path)
-    if metadata["version"] > FORMAT_VERSION:
-        raise EstimatorFileError(
-            f"{path} has format version {metadata['version']}; this pymc_nre reads up to version "
-            f"{FORMAT_VERSION}. Upgrade pymc_nre (the file was written by "
-            f"{metadata.get('libraries', {}).get('pymc_nre', 'a later one')})."
-        )
-    stated = metadata.pop("sha256", None)
-    if stated != _checksum(metadata, arrays):
-        raise EstimatorFileError(
-            f"{path} does not match its own checksum: it was changed after it was saved. Get the "
-            "original again."
-        )
-    return metadata, arrays
-
-
-def _parse_metadata(arrays: dict[str, np.ndarray], path: Path) -> dict[str, Any]:
-    try:
-        metadata = json.loads(arrays.pop("metadata").tobytes().decode())
-        if metadata["format"] == FORMAT and isinstance(metadata["version"], int):
-            return metadata
-    except (KeyError, ValueError, TypeError):
-        pass
-    raise EstimatorFileError(
-        f"{path} is an archive, but not a pymc_nre estimator: expected a file written by save()."
-    )
-
-
 def _rebuild(
     metadata: dict[str, Any],
     theta_size: int,
@@ -466,16 +404,3 @@ def _section(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray
         for name, array in arrays.items()
         if name.startswith(prefix)
     }
-
-
-def _checksum(metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
-    sha = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        sha.update(f"{name} {array.dtype} {array.shape}".encode())
-        sha.update(array.tobytes())
-    return sha.hexdigest()
-
-
-def _text_to_array(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode(), dtype=np.uint8)

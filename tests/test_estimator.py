@@ -16,8 +16,8 @@ from conftest import make_estimator
 from torch import nn
 
 import pymc_nre as nre
-from pymc_nre import EstimatorFileError, RatioEstimator
-from pymc_nre.estimator import _checksum, resolve_device
+from pymc_nre import EstimatorFileError, RatioEstimator, archive
+from pymc_nre.estimator import resolve_device
 from pymc_nre.networks import MLP, ResidualMLP, build
 
 
@@ -418,7 +418,7 @@ def rewrite(path, change, checksum=True):
     metadata = json.loads(arrays.pop("metadata").tobytes())
     old = metadata.pop("sha256")
     change(metadata, arrays)
-    metadata["sha256"] = _checksum(metadata, arrays) if checksum else old
+    metadata["sha256"] = archive.checksum(metadata, arrays) if checksum else old
     text = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez(buffer, metadata=text, **arrays)

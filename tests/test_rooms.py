@@ -16,7 +16,7 @@ PACKAGE = "pymc_nre"
 SOURCES = {path.stem: path.read_text() for path in Path(pymc_nre.__file__).parent.glob("*.py")}
 
 FLOORS = {
-    0: {"progress", "losses", "networks", "domain"},
+    0: {"progress", "archive", "losses", "networks", "domain"},
     1: {"data", "evaluate"},
     2: {"prior", "estimator"},
     3: {"simulate", "train", "tasks"},
@@ -33,7 +33,7 @@ UPWARDS = {
     ("tasks", "simulate"): "a task simulates its own training set",
 }
 KNOWS_PYTENSOR = {"ops", "guard", "distribution", "diagnostics"}
-PYTENSOR = {"pymc", "pytensor"}
+PYTENSOR = {"pymc", "pytensor", "numba"}  # numba comes with PyTensor
 BASE = {"numpy", "scipy", "torch", "xarray", "rich", "cloudpickle"}  # may be imported anywhere
 
 
