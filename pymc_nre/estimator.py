@@ -151,6 +151,9 @@ class RatioEstimator:
 
     def for_evaluation(self) -> RatioEstimator:
         """The same function without its history and simulator: what a compiled graph keeps."""
+        if self.simulator is None and not self.history:
+            return self
+        self.digest  # noqa: B018  # computed once, here, and not again in every copy
         bare = copy.copy(self)
         bare.history, bare.simulator = xr.Dataset(), None
         return bare

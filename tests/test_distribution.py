@@ -447,3 +447,23 @@ def test_draws_on_every_linker(ratio, linker):
     )
     assert draws.shape == (200, 3, *ratio.event_shape)
     assert len(np.unique(draws)) == draws.size  # the generator moves on between draws
+
+
+@pytest.mark.parametrize(("per_row", "rows"), [(False, 1), (True, 10)])
+def test_shared_parameters_reach_the_network_as_one_row(per_row, rows, monkeypatch):
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0, 1)
+        log_sigma = pm.Normal("log_sigma", 0, 0.1)
+        row_mu = mu + np.linspace(0, 1, 10) if per_row else mu
+        nre.RatioLikelihood("x", SCALE_RATIO, mu=row_mu, log_sigma=log_sigma, observed=X)
+    seen, evaluator = [], nre.estimator.TorchEvaluator
+    original = evaluator.value
+    monkeypatch.setattr(
+        evaluator,
+        "value",
+        lambda self, theta, x: seen.append(len(theta)) or original(self, theta, x),
+    )
+    logp = model.compile_logp()
+    seen.clear()
+    logp({"mu": np.array(0.0), "log_sigma": np.array(0.0)})
+    assert seen == [rows]
