@@ -8,7 +8,6 @@ is computed once and kept; and it walks over them in blocks, so that memory stay
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +15,13 @@ import torch
 from torch import Tensor
 
 from .networks import RatioNetwork
+from .threads import one_thread_if
 
 __all__ = ["TorchEvaluator"]
 
 _BLOCK = 16_384  # rows at once: 8 MB for each layer of 64 in float64
 _REMEMBERED_BYTES = 256 * 2**20  # embeddings kept for all data sets together
-# Up to here one thread is as fast as many on an idle machine, and 5 to 25 times faster where
-# chains or other programs want the cores too (1,000 rows: 2.6 ms against 69 ms).
-_ONE_THREAD_ROWS = 10_000
+_ONE_THREAD_ROWS = 10_000  # above it two threads gain more than they risk
 _REMEMBERED_DATA = 4  # data sets whose embeddings are kept (a model may hold several)
 
 
@@ -56,7 +54,7 @@ class TorchEvaluator:
     def value(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Log ratios ``(n,)``."""
         rows = _check_rows(theta, x)
-        with torch.no_grad(), _few_threads(rows):
+        with torch.no_grad(), one_thread_if(rows <= _ONE_THREAD_ROWS):
             parts = [self.network.head(t, f) for t, f in self._blocks(theta, x)]
         return _join(parts, (rows,))
 
@@ -64,7 +62,7 @@ class TorchEvaluator:
         """Log ratios ``(n,)`` and their gradients in theta, ``(n, D)``, row by row."""
         rows = _check_rows(theta, x)
         values, gradients = [], []
-        with _few_threads(rows):
+        with one_thread_if(rows <= _ONE_THREAD_ROWS):
             for t, f in self._blocks(theta, x):
                 value, gradient, _ = self._differentiate(t, f)
                 values.append(value.detach())
@@ -140,20 +138,6 @@ class TorchEvaluator:
     def _tensor(self, array: np.ndarray) -> Tensor:
         # A copy: torch warns when it borrows the read-only arrays that PyTensor may pass.
         return torch.tensor(np.ascontiguousarray(array), **self._options)
-
-
-@contextmanager
-def _few_threads(rows: int) -> Iterator[None]:
-    """Evaluate few rows on one thread; the setting is the process's, so it is put back."""
-    threads = torch.get_num_threads()
-    if threads == 1 or rows > _ONE_THREAD_ROWS:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _join(parts: list[Tensor], shape: tuple[int, ...]) -> np.ndarray:

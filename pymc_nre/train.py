@@ -26,6 +26,7 @@ from .estimator import RatioEstimator, resolve_device
 from .losses import NREC, Loss
 from .networks import MLP, RatioNetwork, build
 from .progress import progress
+from .threads import one_thread_if
 
 __all__ = ["TrainingWarning", "train"]
 
@@ -35,6 +36,7 @@ _FEWEST_EPOCHS = 20  # ... unless that would see each simulation less often than
 _MOST_EPOCHS = 300  # small sets overfit long before 6,000 steps
 _AVERAGED_SHARE = 0.02  # the weight average forgets over this share of the steps
 _VALIDATION_ROWS = 16_384  # pairs evaluated at once in validation
+_ONE_THREAD_WORK = 2e7  # multiplications in a forward pass
 _CLIP = 5.0  # gradient norm: ten times what a healthy run shows, so it acts on accidents only
 
 
@@ -172,7 +174,10 @@ def train(
         net = build(specification, simulations.layout.size, simulations.event_shape).float()
     net.fit_standardization(*training)
     started = time.monotonic()
-    state = _fit(net.to(device), loss, training, held_out, plan, _seed(random_seed), progressbar)
+    with one_thread_if(_is_small(net, plan, loss)):
+        state = _fit(
+            net.to(device), loss, training, held_out, plan, _seed(random_seed), progressbar
+        )
     net.load_state_dict(state.best_weights)
     _report(state, loss, len(held_out[0]))
     return RatioEstimator(
@@ -241,6 +246,13 @@ def _plan(
     if patience is None:
         patience = max(10, epochs // 4)
     return _Plan(batch_size, epochs, patience, learning_rate, weight_decay)
+
+
+def _is_small(net: RatioNetwork, plan: _Plan, loss: Loss) -> bool:
+    """Whether a step is too little work for two threads: 5 ms at the bound, on one."""
+    weights = sum(weight.numel() for weight in net.parameters())
+    work = max(weights, math.prod(net.event_shape)) * plan.batch_size * loss.minimum_batch
+    return work <= _ONE_THREAD_WORK
 
 
 def _fit(

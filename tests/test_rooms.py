@@ -16,7 +16,7 @@ PACKAGE = "pymc_nre"
 SOURCES = {path.stem: path.read_text() for path in Path(pymc_nre.__file__).parent.glob("*.py")}
 
 FLOORS = {
-    0: {"progress", "archive", "losses", "networks", "domain"},
+    0: {"progress", "threads", "archive", "losses", "networks", "domain"},
     1: {"data", "evaluate"},
     2: {"prior", "estimator"},
     3: {"simulate", "train", "tasks"},

@@ -225,3 +225,21 @@ def test_vector_parameters_and_observations():
     assert ratio.parameters == {"theta": (3,)}
     assert ratio.event_shape == (4,)
     assert ratio.history.attrs["best_loss"] < ratio.history.attrs["chance"]
+
+
+@pytest.mark.parametrize(("width", "threads"), [(16, 1), (256, 2)])
+def test_small_networks_train_on_one_thread(simulations, width, threads):
+    class Watching(Interrupting):
+        def __call__(self, net, theta, x):
+            seen.add(torch.get_num_threads())
+            return self.loss(net, theta, x)
+
+    before, seen = torch.get_num_threads(), set()
+    torch.set_num_threads(2)
+    try:
+        network = nre.networks.MLP((width, width))
+        quick(simulations, epochs=1, network=network, loss=Watching(0))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {threads}
