@@ -30,7 +30,7 @@ def tests(session):
 @nox.session(python=False)
 def lint(session):
     """Check style and format."""
-    ruff = shared_environment(session, "ruff>=0.9", name="ruff")
+    ruff = shared_environment(session, "ruff>=0.17,<0.18", name="ruff")
     session.run(ruff, "check", ".")
     session.run(ruff, "format", "--check", ".")
 
