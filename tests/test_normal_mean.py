@@ -21,7 +21,7 @@ def test_posterior_is_right_over_five_training_seeds(capsys):
     spec.loader.exec_module(example)
     table = pd.concat({seed: example.main(seed=seed) for seed in range(1, 6)}, names=["seed"])
     with capsys.disabled():
-        print(f"\n{table.round(3).to_markdown()}")
+        print(f"\n{table.round(3).to_string()}")
     errors, widths = table["error / sd"].abs(), table["sd ratio"]
     assert table["ESS"].min() >= 4_000
     assert errors.mean() <= 0.1
