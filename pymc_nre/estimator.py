@@ -300,8 +300,8 @@ def load(
     --------
     >>> import os, tempfile
     >>> import pymc_nre as nre
-    >>> simulations = nre.tasks.GaussianMean().simulate(200, random_seed=1)
-    >>> ratio = nre.train(simulations, epochs=1, random_seed=1, progressbar=False)
+    >>> simulations = nre.tasks.GaussianMean().simulate(1_000, random_seed=1)
+    >>> ratio = nre.train(simulations, epochs=2, random_seed=1, progressbar=False)
     >>> path = os.path.join(tempfile.mkdtemp(), "gaussian.nre")
     >>> ratio.save(path)
     >>> nre.load(path) == ratio
