@@ -7,7 +7,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -16,13 +15,11 @@ __all__ = ["progress"]
 
 def progress(*, enabled: bool) -> Progress:
     """A `rich` display whose tasks have a field ``status``, shown at the end of their line."""
-    return Progress(
+    return Progress(  # 80 columns hold all of it
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[status]}"),
         disable=not enabled,
     )
