@@ -4,7 +4,9 @@ Each case runs in a process of its own with a time limit, since what it guards a
 chain that waits for ever.
 """
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -40,13 +42,19 @@ SCRIPT = """
 def run(tmp_path, setup="", options="", time_limit=TIME_LIMIT):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT).format(setup=setup, options=options))
-    return subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-W", "ignore", script],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=time_limit,
-        check=False,
-    )
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=time_limit)
+        finally:  # hung chains too, which would outlive their parent
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 # PyMC takes as many processes as there are cores and chains; "cores=2" also where there is one.
