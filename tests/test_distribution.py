@@ -2,10 +2,12 @@
 
 import cloudpickle
 import numpy as np
+import pandas as pd
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
+import xarray as xr
 from scipy import stats
 
 import pymc_nre as nre
@@ -393,7 +395,6 @@ def test_missing_observations():
 
 
 def test_missing_observations_in_pandas_and_xarray():
-    pd, xr = pytest.importorskip("pandas"), pytest.importorskip("xarray")
     for observed in (pd.Series([1.0, np.nan]), xr.DataArray([1.0, np.nan])):
         with pytest.raises(ValueError, match=r"1 masked, NaN or infinite values"):
             likelihood(observed=observed)
