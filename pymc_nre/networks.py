@@ -16,24 +16,27 @@ moments of the training data, which it keeps as buffers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MLP", "RatioNetwork", "ResidualMLP", "build", "specification_from_dict"]
+from .convolutions import Convolutional, ResNet
+from .embeddings import DeepSet, Dense, build_embedding, masked_set
+from .layers import (
+    ACTIVATIONS,
+    Embedding,
+    Standardize,
+    check_choices,
+    checked_widths,
+    dense,
+    normalization,
+)
 
-ACTIVATIONS: Mapping[str, type[nn.Module]] = {
-    "silu": nn.SiLU,
-    "gelu": nn.GELU,
-    "tanh": nn.Tanh,
-    "elu": nn.ELU,
-    "softplus": nn.Softplus,
-    "relu": nn.ReLU,
-}
+__all__ = ["MLP", "RatioNetwork", "ResidualMLP", "build", "specification_from_dict"]
+__all__ += ["Convolutional", "DeepSet", "Dense", "ResNet", "masked_set"]
 
 Factory = Callable[[int, tuple[int, ...]], nn.Module]
 
@@ -49,32 +52,41 @@ class MLP:
     activation : str
         One of ``silu``, ``gelu``, ``tanh``, ``elu``, ``softplus`` (smooth, as NUTS wants
         it) or ``relu``.
+    norm : {None, "batch", "layer"}
+        Normalization before each activation.
+    embedding : Dense, DeepSet, Convolutional, ResNet or callable, optional
+        What turns an observation into features before it meets the parameters; by default
+        its numbers are taken as they are. A callable is a factory of your own,
+        ``(event_shape) -> nn.Module``.
 
     Examples
     --------
-    >>> from pymc_nre.networks import MLP
+    >>> from pymc_nre.networks import MLP, DeepSet
     >>> MLP((32, 32), activation="tanh")
-    MLP(hidden=(32, 32), activation='tanh')
+    MLP(hidden=(32, 32), activation='tanh', norm=None, embedding=None)
+    >>> network = MLP(embedding=DeepSet((64, 32)))
     """
 
     hidden: tuple[int, ...] = (64, 64)
     activation: str = "silu"
+    norm: str | None = None
+    embedding: Any = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(
-                f"MLP needs at least one hidden layer of width >= 1, got hidden={self.hidden}."
-            )
-        _check_activation(self.activation)
+        object.__setattr__(self, "hidden", checked_widths("MLP", "hidden", self.hidden))
+        check_choices(self.activation, self.norm)
 
     def build(self, theta_size: int, event_shape: tuple[int, ...]) -> RatioNetwork:
         """An untrained network for ``theta_size`` numbers and observations of that shape."""
-        layers: list[nn.Module] = [ACTIVATIONS[self.activation]()]
-        for before, after in zip(self.hidden[:-1], self.hidden[1:], strict=True):
-            layers += [nn.Linear(before, after), ACTIVATIONS[self.activation]()]
-        body = nn.Sequential(*layers, nn.Linear(self.hidden[-1], 1))
-        return _SplitNetwork(theta_size, event_shape, self.hidden[0], body)
+        first = [normalization(self.norm, self.hidden[0])] if self.norm else []
+        body = nn.Sequential(
+            *first,
+            ACTIVATIONS[self.activation](),
+            *dense(self.hidden, self.activation, self.norm),
+            nn.Linear(self.hidden[-1], 1),
+        )
+        embedding = build_embedding(self.embedding, event_shape)
+        return _SplitNetwork(theta_size, event_shape, self.hidden[0], body, embedding)
 
 
 @dataclass(frozen=True)
@@ -87,19 +99,21 @@ class ResidualMLP:
         Width of every layer.
     blocks : int
         Number of residual blocks.
-    activation : str
+    activation, norm, embedding
         As for `MLP`.
 
     Examples
     --------
     >>> from pymc_nre.networks import ResidualMLP
     >>> ResidualMLP(width=128, blocks=3)
-    ResidualMLP(width=128, blocks=3, activation='silu')
+    ResidualMLP(width=128, blocks=3, activation='silu', norm=None, embedding=None)
     """
 
     width: int = 64
     blocks: int = 2
     activation: str = "silu"
+    norm: str | None = None
+    embedding: Any = None
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.blocks < 1:
@@ -107,41 +121,19 @@ class ResidualMLP:
                 "ResidualMLP needs width >= 1 and blocks >= 1, "
                 f"got width={self.width}, blocks={self.blocks}."
             )
-        _check_activation(self.activation)
+        check_choices(self.activation, self.norm)
 
     def build(self, theta_size: int, event_shape: tuple[int, ...]) -> RatioNetwork:
         """An untrained network for ``theta_size`` numbers and observations of that shape."""
         activation = ACTIVATIONS[self.activation]
-        blocks = [_ResidualBlock(self.width, activation) for _ in range(self.blocks)]
+        blocks = [_ResidualBlock(self.width, activation, self.norm) for _ in range(self.blocks)]
         body = nn.Sequential(*blocks, activation(), nn.Linear(self.width, 1))
-        return _SplitNetwork(theta_size, event_shape, self.width, body)
+        embedding = build_embedding(self.embedding, event_shape)
+        return _SplitNetwork(theta_size, event_shape, self.width, body, embedding)
 
 
-SPECIFICATIONS = {kind.__name__: kind for kind in (MLP, ResidualMLP)}
-
-
-class Standardize(nn.Module):
-    """``(v - mean) / scale`` over the trailing axes, with the training data's moments."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("scale", torch.ones(shape))
-
-    def fit(self, values: Tensor) -> None:
-        """Take the moments of ``(n, *shape)``; what does not vary keeps its scale."""
-        values = values.double()
-        spread = values.std(0, correction=0)
-        # Rounding leaves a spread of about eps times the mean in a constant column.
-        varies = spread > 1e-12 * values.abs().amax(0).clamp(min=1e-300)
-        self.mean.copy_(values.mean(0))
-        self.scale.copy_(torch.where(varies, spread, torch.ones_like(spread)))
-
-    def forward(self, values: Tensor) -> Tensor:
-        return (values - self.mean) / self.scale
+_KINDS = (MLP, ResidualMLP, Dense, DeepSet, Convolutional, ResNet)
+SPECIFICATIONS = {kind.__name__: kind for kind in _KINDS}
 
 
 class RatioNetwork(nn.Module):
@@ -153,13 +145,20 @@ class RatioNetwork(nn.Module):
         D, the length of the packed parameter vector.
     event_shape : tuple of int
         Shape of one observation.
+    standardize_x : nn.Module, optional
+        By default each number of an observation is standardized by itself.
     """
 
-    def __init__(self, theta_size: int, event_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        theta_size: int,
+        event_shape: tuple[int, ...],
+        standardize_x: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.event_shape = tuple(event_shape)
         self.standardize_theta = Standardize((theta_size,))
-        self.standardize_x = Standardize(self.event_shape)
+        self.standardize_x = standardize_x or Standardize(self.event_shape)
 
     def fit_standardization(self, theta: Tensor, x: Tensor) -> None:
         """Take the moments of the training data, theta ``(n, D)`` and x ``(n, *event)``."""
@@ -180,28 +179,40 @@ class RatioNetwork(nn.Module):
 
 
 class _SplitNetwork(RatioNetwork):
-    """First layer split between theta and x; ``body`` maps its sum to the logit."""
+    """First layer split between theta and features of x; ``body`` maps its sum to the logit."""
 
     def __init__(
-        self, theta_size: int, event_shape: tuple[int, ...], width: int, body: nn.Module
+        self,
+        theta_size: int,
+        event_shape: tuple[int, ...],
+        width: int,
+        body: nn.Module,
+        embedding: Embedding,
     ) -> None:
-        super().__init__(theta_size, event_shape)
+        super().__init__(theta_size, event_shape, embedding.standardize)
         self.theta_in = nn.Linear(theta_size, width, bias=False)
-        self.x_in = nn.Linear(math.prod(event_shape), width)
+        self.x_in = nn.Linear(embedding.features, width)
         self.body = body
+        self.embedding = embedding.body
 
     def embed(self, x: Tensor) -> Tensor:
-        return self.x_in(self.standardize_x(x).reshape(len(x), -1))
+        return self.x_in(self.embedding(self.standardize_x(x)))
 
     def head(self, theta: Tensor, features: Tensor) -> Tensor:
         return self.body(self.theta_in(self.standardize_theta(theta)) + features).squeeze(-1)
 
 
 class _ResidualBlock(nn.Module):
-    def __init__(self, width: int, activation: type[nn.Module]) -> None:
+    def __init__(self, width: int, activation: type[nn.Module], norm: str | None) -> None:
         super().__init__()
+        before = [[normalization(norm, width)] if norm else [] for _ in range(2)]
         self.inner = nn.Sequential(
-            activation(), nn.Linear(width, width), activation(), nn.Linear(width, width)
+            *before[0],
+            activation(),
+            nn.Linear(width, width),
+            *before[1],
+            activation(),
+            nn.Linear(width, width),
         )
 
     def forward(self, h: Tensor) -> Tensor:
@@ -281,21 +292,27 @@ def build(
 
 
 def specification_to_dict(specification: Any) -> dict[str, Any]:
-    """A JSON-ready description; ``{"type": "custom"}`` for a user's own network."""
-    if type(specification) in SPECIFICATIONS.values():
-        return {"type": type(specification).__name__, **asdict(specification)}
-    return {"type": "custom"}
+    """A JSON-ready description; ``{"type": "custom"}`` where any part is a user's own."""
+    if type(specification) not in SPECIFICATIONS.values():
+        return {"type": "custom"}
+    description: dict[str, Any] = {"type": type(specification).__name__}
+    for field in fields(specification):
+        value = getattr(specification, field.name)
+        if field.name == "embedding" and value is not None:
+            value = specification_to_dict(value)
+            if value["type"] == "custom":
+                return value
+        description[field.name] = value
+    return description
 
 
-def specification_from_dict(description: Mapping[str, Any]) -> MLP | ResidualMLP:
+def specification_from_dict(description: Mapping[str, Any]) -> Any:
     """The specification that `specification_to_dict` described."""
     arguments = dict(description)
-    return SPECIFICATIONS[arguments.pop("type")](**arguments)
-
-
-def _check_activation(name: str) -> None:
-    if name not in ACTIVATIONS:
-        raise ValueError(f"Unknown activation {name!r}; expected one of {', '.join(ACTIVATIONS)}.")
+    kind = SPECIFICATIONS[arguments.pop("type")]
+    if arguments.get("embedding") is not None:
+        arguments["embedding"] = specification_from_dict(arguments["embedding"])
+    return kind(**arguments)
 
 
 def _check_output(network: _ForeignNetwork, theta_size: int, event_shape: tuple[int, ...]) -> None:

@@ -207,7 +207,7 @@ def test_a_users_network_is_custom():
 
 @pytest.mark.parametrize("hidden", [(), (8, 0), (-1,)])
 def test_bad_widths_of_an_mlp(hidden):
-    with pytest.raises(ValueError, match=r"^MLP needs at least one hidden layer .* got hidden=\("):
+    with pytest.raises(ValueError, match=r"^MLP needs at least one hidden width .* got hidden=\("):
         MLP(hidden)
 
 

@@ -16,14 +16,16 @@ PACKAGE = "pymc_nre"
 SOURCES = {path.stem: path.read_text() for path in Path(pymc_nre.__file__).parent.glob("*.py")}
 
 FLOORS = {
-    0: {"progress", "threads", "archive", "losses", "networks", "domain"},
-    1: {"data", "evaluate"},
-    2: {"prior", "estimator"},
-    3: {"simulate", "train", "tasks"},
-    4: {"ops", "guard"},
-    5: {"distribution"},
-    6: {"diagnostics"},
-    7: {"__init__"},
+    0: {"progress", "threads", "archive", "losses", "layers", "domain"},
+    1: {"data", "embeddings", "convolutions"},
+    2: {"networks", "prior"},
+    3: {"evaluate"},
+    4: {"estimator"},
+    5: {"simulate", "train", "tasks"},
+    6: {"ops", "guard"},
+    7: {"distribution"},
+    8: {"diagnostics"},
+    9: {"__init__"},
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules}
 

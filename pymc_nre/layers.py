@@ -1,0 +1,119 @@
+"""Parts that networks and embeddings share: activations, normalization, standardization."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ACTIVATIONS", "Embedding", "Standardize"]
+__all__ += ["check_choices", "checked_widths", "dense", "normalization"]
+
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+    "relu": nn.ReLU,
+}
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalization of features ``(*, F)``, all leading axes taken together."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        return super().forward(h.reshape(-1, h.shape[-1])).reshape(h.shape)
+
+
+NORMS = {None: nn.Identity, "batch": BatchNorm, "layer": nn.LayerNorm}
+
+
+def check_choices(activation: str, norm: str | None) -> None:
+    """Raise ValueError unless both names are known."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"Unknown activation {activation!r}; expected one of {', '.join(ACTIVATIONS)}."
+        )
+    if norm not in NORMS:
+        raise ValueError(f"Unknown norm {norm!r}; expected None, 'batch' or 'layer'.")
+
+
+def checked_widths(kind: str, name: str, widths: Any) -> tuple[int, ...]:
+    """The widths as a tuple; ValueError unless there is one and all are positive."""
+    widths = tuple(widths)
+    if not widths or min(widths) < 1:
+        raise ValueError(f"{kind} needs at least one {name} width >= 1, got {name}={widths}.")
+    return widths
+
+
+def normalization(norm: str | None, width: int) -> nn.Module:
+    """Normalization of features ``(*, width)``."""
+    return NORMS[norm](width)
+
+
+def dense(widths: Sequence[int], activation: str, norm: str | None) -> list[nn.Module]:
+    """Dense layers from width to width, each normalized and activated."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), normalization(norm, after), ACTIVATIONS[activation]()]
+    return [layer for layer in layers if not isinstance(layer, nn.Identity)]
+
+
+class Standardize(nn.Module):
+    """``(v - mean) / scale`` over the trailing axes, with the training data's moments.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one value.
+    shared : tuple of int
+        Axes of that shape along which the moments are the same (the pixels of an image).
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, shape: tuple[int, ...], shared: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.shared = shared
+        kept = [1 if axis in shared else length for axis, length in enumerate(shape)]
+        self.register_buffer("mean", torch.zeros(kept))
+        self.register_buffer("scale", torch.ones(kept))
+
+    def fit(self, values: Tensor) -> None:
+        """Take the moments of ``(n, *shape)``; what does not vary keeps its scale."""
+        values = values.double()
+        axes = (0, *(axis + 1 for axis in self.shared))
+        spread = values.std(axes, correction=0, keepdim=True)[0]
+        # Rounding leaves a spread of about eps times the mean in a constant column.
+        varies = spread > 1e-12 * values.abs().amax(axes, keepdim=True)[0].clamp(min=1e-300)
+        self.mean.copy_(values.mean(axes, keepdim=True)[0])
+        self.scale.copy_(torch.where(varies, spread, torch.ones_like(spread)))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Standardized values ``(*, *shape)``."""
+        return (values - self.mean) / self.scale
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What an embedding's specification builds.
+
+    Attributes
+    ----------
+    standardize : nn.Module
+        With ``fit(x)``; maps observations ``(n, *event)`` to the same shape.
+    body : nn.Module
+        Maps standardized observations to features ``(n, features)``.
+    features : int
+        Length of the feature vector.
+    """
+
+    standardize: nn.Module
+    body: nn.Module
+    features: int
