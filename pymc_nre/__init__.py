@@ -7,8 +7,9 @@ from .archive import EstimatorFileError
 from .data import Simulations, Simulator
 from .distribution import RatioLikelihood, log_ratio
 from .estimator import RatioEstimator, load
+from .execution import SimulationError, SimulationWarning
 from .guard import DomainWarning
-from .simulate import SimulationError, SimulationWarning, simulate
+from .simulate import simulate
 from .train import TrainingWarning, train
 
 __version__ = version("pymc_nre")

@@ -12,13 +12,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .layers import ACTIVATIONS, Embedding, Standardize, check_choices, checked_widths
+from .layers import (
+    ACTIVATIONS,
+    Embedding,
+    Specification,
+    Standardize,
+    check_choices,
+    checked_widths,
+)
 
 __all__ = ["Convolutional", "ResNet"]
 
 
-@dataclass(frozen=True)
-class Convolutional:
+@dataclass(frozen=True, repr=False)
+class Convolutional(Specification):
     """Convolutions over a series or an image, each of stride two, then one dense layer.
 
     It knows where things are: the last maps are flattened, not averaged.
@@ -86,8 +93,8 @@ _RESNETS = {  # depth: blocks in each of the four stages, and whether they are b
 }
 
 
-@dataclass(frozen=True)
-class ResNet:
+@dataclass(frozen=True, repr=False)
+class ResNet(Specification):
     """A residual network over a series or an image, averaged over places at the end.
 
     Every residual branch starts at zero (it is multiplied by a weight that is learned), so

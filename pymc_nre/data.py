@@ -18,6 +18,8 @@ import numpy as np
 if TYPE_CHECKING:
     import xarray as xr
 
+    from .forward import ForwardDraw
+
 __all__ = ["Layout", "Simulations", "Simulator"]
 
 # Keywords of RatioLikelihood, of pm.Distribution and of simulators: as parameter names they
@@ -37,6 +39,9 @@ class Layout:
     ----------
     shapes : mapping of str to tuple of int
         Own shape of each parameter; ``()`` for a scalar.
+    integer : frozenset of str
+        Names of the parameters that are integers; they travel as floats and are unpacked as
+        what they are, since simulators index and count with them.
 
     Examples
     --------
@@ -46,6 +51,7 @@ class Layout:
     """
 
     shapes: Mapping[str, tuple[int, ...]]
+    integer: frozenset[str] = frozenset()
 
     @property
     def size(self) -> int:
@@ -93,7 +99,8 @@ class Layout:
         parameters, start = {}, 0
         for name, own in self.shapes.items():
             stop = start + math.prod(own)
-            parameters[name] = theta[..., start:stop].reshape((*theta.shape[:-1], *own))
+            value = theta[..., start:stop].reshape((*theta.shape[:-1], *own))
+            parameters[name] = np.rint(value).astype(int) if name in self.integer else value
             start = stop
         return parameters
 
@@ -139,6 +146,8 @@ class Simulator:
     batched : bool
         False: parameters of their own shape in, one observation out. True: parameters and
         result carry a leading axis, one entry for each observation.
+    nuisance : ForwardDraw, optional
+        Draws the parameters that callers do not pass, given those that they do.
 
     Examples
     --------
@@ -151,9 +160,12 @@ class Simulator:
 
     function: Callable[..., Any]
     batched: bool = False
+    nuisance: ForwardDraw | None = None
 
     def draw(self, rng: np.random.Generator, parameters: Mapping[str, np.ndarray], n: int) -> Any:
         """``n`` observations for parameters ``(n, *own)``, from one generator."""
+        if self.nuisance is not None:
+            parameters = {**parameters, **self.nuisance.draw(rng, parameters, n)}
         if self.batched:
             return np.asarray(self.function(rng, **parameters))
         rows = ({name: value[i] for name, value in parameters.items()} for i in range(n))
@@ -179,8 +191,6 @@ class Simulations:
 
     Attributes
     ----------
-    log_prior : ndarray, shape (n,), or None
-        Log density of each draw under the training prior, where that is known.
     n_failed : int
         Simulations that were left out because they failed or were not finite.
 
@@ -213,11 +223,14 @@ class Simulations:
         self.parameters = {name: _finite(name, value) for name, value in parameters.items()}
         self.x = _finite("x", x)
         self._check_lengths()
-        self.layout = Layout({name: value.shape[1:] for name, value in self.parameters.items()})
+        self.layout = Layout(
+            {name: value.shape[1:] for name, value in self.parameters.items()},
+            frozenset(name for name, value in parameters.items() if is_integer(value)),
+        )
         self.event_shape: tuple[int, ...] = self.x.shape[1:]
         self.simulator = as_simulator(simulator)
         self.n_failed = 0
-        self.log_prior = None if prior is None else self._log_density(prior)
+        self._prior = None if prior is None else self._known(prior)
 
     def _check_lengths(self) -> None:
         lengths = {name: len(value) for name, value in self.parameters.items()}
@@ -229,12 +242,17 @@ class Simulations:
                 + "."
             )
 
-    def _log_density(self, prior: Any) -> np.ndarray:
+    def _known(self, prior: Any) -> Any:
         from .prior import Prior
 
         known = Prior.of(prior)
         self.layout.check_names(known.shapes, "The prior of these simulations")
-        return known.log_density(self.parameters)
+        return known
+
+    @cached_property
+    def log_prior(self) -> np.ndarray | None:
+        """Log density of each draw under the training prior, ``(n,)``; None if not known."""
+        return None if self._prior is None else self._prior.log_density(self.parameters)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -276,6 +294,11 @@ def as_simulator(simulator: Simulator | Callable[..., Any] | None) -> Simulator 
             f"{type(simulator).__name__}."
         )
     return Simulator(simulator)
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a parameter counts or indexes."""
+    return np.asarray(value).dtype.kind in "biu"
 
 
 def describe_shape(shape: tuple[int, ...]) -> str:

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .layers import Embedding, Standardize, check_choices, checked_widths, dense
+from .layers import Embedding, Specification, Standardize, check_choices, checked_widths, dense
 
 __all__ = ["DeepSet", "Dense", "build_embedding", "masked_set"]
 
 
-@dataclass(frozen=True)
-class Dense:
+@dataclass(frozen=True, repr=False)
+class Dense(Specification):
     """Dense layers over all numbers of an observation.
 
     Parameters
@@ -42,7 +42,7 @@ class Dense:
     --------
     >>> from pymc_nre.networks import MLP, Dense
     >>> MLP(embedding=Dense((128, 16))).embedding
-    Dense(hidden=(128, 16), activation='silu', norm=None)
+    Dense(hidden=(128, 16), activation='silu')
     """
 
     hidden: tuple[int, ...] = (64, 32)
@@ -60,8 +60,8 @@ class Dense:
         return Embedding(Standardize(event_shape), nn.Sequential(_Rows(), *layers), self.hidden[-1])
 
 
-@dataclass(frozen=True)
-class DeepSet:
+@dataclass(frozen=True, repr=False)
+class DeepSet(Specification):
     r"""Exchangeable sets: each member through dense layers, then the mean over the set.
 
     .. math:: f(x) = \bigl[\bar h,\; \tfrac{m}{M}\bar h,\; \log(1 + m)\bigr],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -53,6 +53,8 @@ class RatioEstimator:
         What it was trained with, for people.
     specification : MLP, ResidualMLP or None
         How to build the network again; None for a user's own.
+    integer : collection of str
+        Names of the parameters that are integers.
     history : xarray.Dataset, optional
         Losses by epoch.
     simulator : Simulator or callable, optional
@@ -77,11 +79,13 @@ class RatioEstimator:
         normalized: bool = True,
         loss: str = "",
         specification: Any = None,
+        integer: Collection[str] = (),
         history: xr.Dataset | None = None,
         simulator: Simulator | Callable[..., Any] | None = None,
     ) -> None:
         self.network = copy.deepcopy(network).double().eval().requires_grad_(False)
-        self.layout = Layout({name: tuple(shape) for name, shape in parameters.items()})
+        shapes = {name: tuple(shape) for name, shape in parameters.items()}
+        self.layout = Layout(shapes, frozenset(integer))
         self.domain = domain
         self.probe_x = np.asarray(probe_x, dtype=float)[:_PROBES]
         self.event_shape: tuple[int, ...] = tuple(network.event_shape)
@@ -193,7 +197,8 @@ class RatioEstimator:
         }[self.reference]
         rows = {
             "parameters": ", ".join(
-                f"{name} ({describe_shape(shape)})" for name, shape in self.parameters.items()
+                f"{name} ({'integer ' * (name in self.layout.integer)}{describe_shape(shape)})"
+                for name, shape in self.parameters.items()
             ),
             "observation": describe_shape(self.event_shape),
             "network": self._describe_network(),
@@ -253,6 +258,7 @@ class RatioEstimator:
 
         return {
             "parameters": {name: list(shape) for name, shape in self.parameters.items()},
+            "integer": sorted(self.layout.integer),
             "event_shape": list(self.event_shape),
             "network": networks.specification_to_dict(self.specification),
             "reference": self.reference,
@@ -322,6 +328,7 @@ def load(
         normalized=metadata["normalized"],
         loss=metadata["loss"],
         specification=specification,
+        integer=metadata.get("integer", ()),
         history=xr.Dataset(history, attrs=metadata["history"]),
         simulator=simulator,
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "Embedding", "Standardize"]
+__all__ = ["ACTIVATIONS", "Embedding", "Specification", "Standardize"]
 __all__ += ["check_choices", "checked_widths", "dense", "normalization"]
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
@@ -21,6 +21,15 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "softplus": nn.Softplus,
     "relu": nn.ReLU,
 }
+
+
+class Specification:
+    """Base of the small frozen values that describe networks; shows only what is set."""
+
+    def __repr__(self) -> str:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        shown = (f"{name}={value!r}" for name, value in values.items() if value is not None)
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 class BatchNorm(nn.BatchNorm1d):

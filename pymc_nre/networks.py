@@ -28,6 +28,7 @@ from .embeddings import DeepSet, Dense, build_embedding, masked_set
 from .layers import (
     ACTIVATIONS,
     Embedding,
+    Specification,
     Standardize,
     check_choices,
     checked_widths,
@@ -41,8 +42,8 @@ __all__ += ["Convolutional", "DeepSet", "Dense", "ResNet", "masked_set"]
 Factory = Callable[[int, tuple[int, ...]], nn.Module]
 
 
-@dataclass(frozen=True)
-class MLP:
+@dataclass(frozen=True, repr=False)
+class MLP(Specification):
     """A multilayer perceptron over standardized parameters and observations.
 
     Parameters
@@ -63,7 +64,7 @@ class MLP:
     --------
     >>> from pymc_nre.networks import MLP, DeepSet
     >>> MLP((32, 32), activation="tanh")
-    MLP(hidden=(32, 32), activation='tanh', norm=None, embedding=None)
+    MLP(hidden=(32, 32), activation='tanh')
     >>> network = MLP(embedding=DeepSet((64, 32)))
     """
 
@@ -89,8 +90,8 @@ class MLP:
         return _SplitNetwork(theta_size, event_shape, self.hidden[0], body, embedding)
 
 
-@dataclass(frozen=True)
-class ResidualMLP:
+@dataclass(frozen=True, repr=False)
+class ResidualMLP(Specification):
     """Blocks of two dense layers, each added to its input: for harder ratios.
 
     Parameters
@@ -106,7 +107,7 @@ class ResidualMLP:
     --------
     >>> from pymc_nre.networks import ResidualMLP
     >>> ResidualMLP(width=128, blocks=3)
-    ResidualMLP(width=128, blocks=3, activation='silu', norm=None, embedding=None)
+    ResidualMLP(width=128, blocks=3, activation='silu')
     """
 
     width: int = 64

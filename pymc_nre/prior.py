@@ -1,18 +1,20 @@
 """The training prior: draws of its parameters, and their log density.
 
 Users write it as a `pymc.Model` whose free variables are the parameters, or as a dict of
-``pm.X.dist()``. Both come down to named random variables.
+``pm.X.dist()``. Both come down to named random variables. Parameters that the ratio is not to
+see are nuisance: drawn with the others, and marginalised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .data import check_reserved
+from .forward import ForwardDraw
 
 if TYPE_CHECKING:
     from pytensor.tensor import TensorVariable
@@ -38,12 +40,17 @@ class Prior:
     shapes: dict[str, tuple[int, ...]]
 
     @classmethod
-    def of(cls, prior: Any) -> Prior:
-        """The prior that a user means by a model or a dict of ``pm.X.dist()``."""
+    def of(cls, prior: Any, besides: str | None = None) -> Prior:
+        """The prior that a user means by a model or a dict of ``pm.X.dist()``.
+
+        ``besides`` names a variable of the model that is not a parameter but simulated.
+        """
         import pymc as pm
 
+        if isinstance(prior, Prior):
+            return prior
         if isinstance(prior, pm.Model):
-            variables = _free_variables(prior)
+            variables = _free_variables(prior, besides)
         elif isinstance(prior, Mapping):
             variables = dict(prior)
         else:
@@ -67,6 +74,23 @@ class Prior:
             name: np.reshape(draw, (n, *self.shapes[name]))
             for name, draw in zip(self.variables, draws, strict=True)
         }
+
+    def given(self, names: Collection[str]) -> ForwardDraw | None:
+        """Draws of the other variables given those named; None if there are none."""
+        others = {name: rv for name, rv in self.variables.items() if name not in names}
+        return (
+            ForwardDraw(others, {name: self.variables[name] for name in names}) if others else None
+        )
+
+    def marginal(self, names: Collection[str]) -> Prior | None:
+        """The prior of the variables named; None if its density would take an integral."""
+        from pytensor.graph.traversal import ancestors
+
+        others = {rv for name, rv in self.variables.items() if name not in names}
+        kept = {name: self.variables[name] for name in names}
+        if others.intersection(ancestors(kept.values())):
+            return None
+        return Prior(kept, {name: self.shapes[name] for name in names})
 
     def log_density(self, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
         """Joint log density ``(n,)`` of parameters ``(n, *own)``, on their own scale.
@@ -95,14 +119,15 @@ class Prior:
         return np.concatenate([density(*(array[chunk] for array in arrays)) for chunk in chunks])
 
 
-def _free_variables(model: Any) -> dict[str, Any]:
-    if model.observed_RVs or model.potentials:
-        extra = ", ".join(v.name for v in [*model.observed_RVs, *model.potentials])
+def _free_variables(model: Any, besides: str | None) -> dict[str, Any]:
+    others = [v.name for v in [*model.observed_RVs, *model.potentials] if v.name != besides]
+    if others:
+        extra = ", ".join(others)
         raise ValueError(
             "The training prior must consist of free variables only: draws come from the prior "
             f"alone and would ignore the observed variables and potentials {extra}. Leave them out."
         )
-    return {variable.name: variable for variable in model.free_RVs}
+    return {variable.name: variable for variable in model.free_RVs if variable.name != besides}
 
 
 def _check_variables(variables: Mapping[str, Any]) -> None:

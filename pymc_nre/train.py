@@ -189,6 +189,7 @@ def train(
         normalized=loss.normalized,
         loss=repr(loss),
         specification=specification if hasattr(specification, "build") else None,
+        integer=simulations.layout.integer,
         history=_history(state, loss, plan, len(training[0]), time.monotonic() - started),
         simulator=simulations.simulator,
     )

@@ -1,0 +1,250 @@
+"""Simulations in tasks, on any executor, in the order of the draws.
+
+Every draw has its own random stream, spawned from the seed by its index (batched
+simulators: every block of 1,000 draws), so the result depends on the seed alone and not on
+the executor, its number of workers, or how draws are grouped into tasks.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cloudpickle
+import numpy as np
+
+from .data import Simulator
+from .progress import progress
+
+__all__ = ["Job", "Outcome", "SimulationError", "SimulationWarning", "run"]
+
+BLOCK = 1_000  # draws in one call of a batched simulator; part of the meaning of a seed
+_TASK_SECONDS = 0.25  # aim of a task's length: short for the display, long beside its overhead
+_HOPELESS = 100  # if this many failed and none succeeded, the simulator is broken
+
+
+class SimulationError(RuntimeError):
+    """No simulation succeeded."""
+
+
+class SimulationWarning(UserWarning):
+    """Some simulations were left out, or not all were made."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Draws ``start`` to ``stop``: observations of those that succeeded, and the rest."""
+
+    start: int
+    stop: int
+    x: np.ndarray | None  # (m, *event)
+    succeeded: np.ndarray  # (stop - start,) bool
+    first_error: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a simulation needs, whole or in slices."""
+
+    simulator: Simulator
+    parameters: Mapping[str, np.ndarray]
+    seed: np.random.SeedSequence
+
+    def task(self, start: int, stop: int, pickled: bytes | None) -> tuple[Any, ...]:
+        """Arguments of `_simulate_slice` for draws ``start`` to ``stop``."""
+        part = {name: value[start:stop] for name, value in self.parameters.items()}
+        root = (self.seed.entropy, self.seed.spawn_key)
+        return pickled or self.simulator, part, root, start, stop
+
+    def task_length(self, seconds_per_draw: float | None, n: int, start: int) -> int:
+        """How many draws make a task, from draw ``start`` on."""
+        if self.simulator.batched:
+            return min(BLOCK, n - start)
+        if seconds_per_draw is None:
+            return 1  # find out how long one takes
+        return int(np.clip(_TASK_SECONDS / max(seconds_per_draw, 1e-9), 1, min(5_000, n - start)))
+
+
+class _InThisThread(Executor):
+    """Run each task when it is submitted, so that one loop serves every executor."""
+
+    _max_workers = 1
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # handed to whoever asks for the result
+            future.set_exception(error)
+        return future
+
+
+def run(job: Job, n: int, executor: Executor | None, progressbar: bool) -> list[Outcome]:
+    """Outcomes in the order of the draws; on Ctrl-C those before the first gap."""
+    executor = executor or _InThisThread()
+    shares_memory = isinstance(executor, (_InThisThread, ThreadPoolExecutor))
+    pickled = None if shares_memory else cloudpickle.dumps(job.simulator)
+    outcomes: list[Outcome] = []
+    try:
+        with progress(enabled=progressbar) as display:
+            bar = display.add_task("simulating", total=n, status="")
+            started = time.monotonic()
+            done = 0
+            for outcome in _outcomes(job, n, executor, pickled):
+                outcomes.append(outcome)
+                done += outcome.stop - outcome.start
+                rate = done / max(time.monotonic() - started, 1e-9)
+                display.update(bar, completed=done, status=f"{rate:,.1f}/s")
+                _give_up_if_hopeless(outcomes)
+    except KeyboardInterrupt:
+        outcomes = _before_first_gap(outcomes)
+        if not outcomes:
+            raise
+        warnings.warn(
+            f"Interrupted: returning the first {outcomes[-1].stop:,} of {n:,} simulations.",
+            SimulationWarning,
+            stacklevel=4,
+        )
+    return sorted(outcomes, key=lambda outcome: outcome.start)
+
+
+def _outcomes(job: Job, n: int, executor: Executor, pickled: bytes | None) -> Iterator[Outcome]:
+    """Keep the executor supplied with two tasks for each worker; yield as they end."""
+    window = 2 * (getattr(executor, "_max_workers", None) or 8)
+    if isinstance(executor, _InThisThread):
+        window = 1
+    pending: set[Future] = set()
+    start, seconds_per_draw = 0, None
+    try:
+        while start < n or pending:
+            while start < n and len(pending) < window:
+                stop = start + job.task_length(seconds_per_draw, n, start)
+                pending.add(executor.submit(_simulate_slice, *job.task(start, stop, pickled)))
+                start = stop
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                outcome = future.result()
+                seconds_per_draw = outcome.seconds / (outcome.stop - outcome.start)
+                yield outcome
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+@lru_cache(maxsize=4)
+def _unpickled(pickled: bytes) -> Simulator:
+    """Once for each worker and simulator, not once for each task."""
+    return cloudpickle.loads(pickled)
+
+
+def _simulate_slice(
+    simulator: Simulator | bytes,
+    parameters: Mapping[str, np.ndarray],
+    root: tuple[Any, tuple[int, ...]],
+    start: int,
+    stop: int,
+) -> Outcome:
+    """Simulate draws ``start`` to ``stop``; runs in a worker."""
+    if isinstance(simulator, bytes):
+        simulator = _unpickled(simulator)
+    began = time.monotonic()
+    run = _simulate_block if simulator.batched else _simulate_each
+    x, succeeded, first_error = run(simulator, parameters, root, start, stop)
+    return Outcome(start, stop, x, succeeded, first_error, time.monotonic() - began)
+
+
+def _generator(root: tuple[Any, tuple[int, ...]], index: int) -> np.random.Generator:
+    """The stream that ``SeedSequence.spawn`` would give its child number ``index``."""
+    entropy, spawn_key = root
+    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(*spawn_key, index)))
+
+
+def _simulate_each(
+    simulator: Simulator, parameters: Mapping[str, np.ndarray], root: Any, start: int, stop: int
+) -> tuple[np.ndarray | None, np.ndarray, str | None]:
+    x: list[np.ndarray] = []
+    succeeded = np.zeros(stop - start, dtype=bool)
+    first_error = None
+    for i in range(stop - start):
+        row = {name: value[i] for name, value in parameters.items()}
+        try:
+            returned = simulator.function(_generator(root, start + i), **row)
+        except Exception:
+            first_error = first_error or traceback.format_exc()
+            continue
+        observation = _as_float(returned)
+        if x and observation.shape != x[0].shape:
+            raise varying_shape(observation.shape, x[0].shape)
+        if np.isfinite(observation).all():
+            succeeded[i] = True
+            x.append(observation)
+    return (np.stack(x) if x else None), succeeded, first_error
+
+
+def _simulate_block(
+    simulator: Simulator, parameters: Mapping[str, np.ndarray], root: Any, start: int, stop: int
+) -> tuple[np.ndarray | None, np.ndarray, str | None]:
+    rows = stop - start
+    try:
+        returned = simulator.function(_generator(root, start // BLOCK), **parameters)
+    except Exception:
+        return None, np.zeros(rows, dtype=bool), traceback.format_exc()
+    x = _as_float(returned)
+    if x.ndim == 0 or len(x) != rows:
+        raise ValueError(
+            f"A batched simulator must return one observation for each of its {rows} draws, shape "
+            f"({rows}, *event), got shape {x.shape}. If it simulates one observation at a time, "
+            "leave out batched=True."
+        )
+    succeeded = np.isfinite(x).reshape(rows, -1).all(-1)
+    return (x[succeeded] if succeeded.any() else None), succeeded, None
+
+
+def _as_float(returned: Any) -> np.ndarray:
+    x = np.asarray(returned)
+    if x.dtype.kind not in "biuf":
+        raise TypeError(
+            f"The simulator must return numbers, got {type(returned).__name__} of dtype {x.dtype}. "
+            "Does it end with a return statement?"
+        )
+    return x.astype(float)
+
+
+def varying_shape(got: tuple[int, ...], before: tuple[int, ...]) -> ValueError:
+    """What to raise when observations differ in shape."""
+    return ValueError(
+        f"The simulator returned an observation of shape {got} after one of shape {before}; all "
+        "must have the same shape. Pad them, or return summary statistics."
+    )
+
+
+def _give_up_if_hopeless(outcomes: list[Outcome]) -> None:
+    if any(outcome.x is not None for outcome in outcomes):
+        return
+    if sum(outcome.stop - outcome.start for outcome in outcomes) >= _HOPELESS:
+        raise all_failed(outcomes)
+
+
+def all_failed(outcomes: list[Outcome]) -> SimulationError:
+    """What to raise when no simulation succeeded."""
+    tried = sum(outcome.stop - outcome.start for outcome in outcomes)
+    errors = [outcome.first_error for outcome in outcomes if outcome.first_error]
+    why = f"The first error was:\n\n{errors[0]}" if errors else "All were NaN or infinite."
+    return SimulationError(f"All of {tried:,} simulations failed. {why}")
+
+
+def _before_first_gap(outcomes: list[Outcome]) -> list[Outcome]:
+    """What ended early may be what is quick to simulate; a prefix of the draws is fair."""
+    prefix: list[Outcome] = []
+    for outcome in sorted(outcomes, key=lambda o: o.start):
+        if outcome.start != (prefix[-1].stop if prefix else 0):
+            break
+        prefix.append(outcome)
+    return prefix
