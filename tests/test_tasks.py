@@ -1,8 +1,13 @@
 """The exact answers are exact: checked against other ways of computing them."""
 
+from itertools import product
+
 import numpy as np
+import pymc as pm
 import pytest
+import torch
 from scipy import integrate, stats
+from scipy.special import expit, logsumexp
 
 from pymc_nre import tasks
 
@@ -10,11 +15,37 @@ TASKS = {
     "Gaussian mean": tasks.GaussianMean(),
     "location-scale": tasks.LocationScale(),
     "linear Gaussian": tasks.LinearGaussian(),
+    "Poisson rate": tasks.PoissonRate(),
+    "Gaussian mixture": tasks.GaussianMixture(),
+    "hierarchical Gaussian": tasks.HierarchicalGaussian(),
 }
 TRUTHS = {
     "Gaussian mean": {"mu": 2.0},
     "location-scale": {"mu": 1.0, "log_sigma": -0.3},
     "linear Gaussian": {"theta": np.array([0.5, -1.0, 0.2])},
+    "Poisson rate": {"rate": 3.0},
+    "Gaussian mixture": {"theta": np.array([0.5, -1.0])},
+    "hierarchical Gaussian": {"m": 1.0, "log_tau": 0.3},
+}
+# Points along each axis of an observation on which the evidence is summed: they reach the
+# density's far tails (beyond 5 sd), at most 0.8 sd of its narrowest feature apart. Trapezoids
+# are then off by 2 exp(-2 pi^2 / 0.8^2) = 1e-13, and cut off less than 1e-6.
+AXES = {
+    "Gaussian mean": (TASKS["Gaussian mean"], np.arange(-18, 18, 0.5)),
+    "location-scale": (TASKS["location-scale"], np.arange(-28, 28, 0.25)),
+    "linear Gaussian": (TASKS["linear Gaussian"], np.arange(-13.2, 13.3, 0.8)),
+    "Poisson rate": (TASKS["Poisson rate"], np.arange(200.0)),
+    "Gaussian mixture": (TASKS["Gaussian mixture"], np.arange(-17, 17, 0.08)),
+    # two numbers in a group: five dimensions are too many for a grid
+    "hierarchical Gaussian": (tasks.HierarchicalGaussian(size=2), np.arange(-34, 34, 0.5)),
+}
+FAR = {  # observations beyond anything the training prior gives
+    "Gaussian mean": [-1e3, 1e3],
+    "location-scale": [-1e3, 1e3],
+    "linear Gaussian": np.full((2, 4), 1e3),
+    "Poisson rate": [0, 10_000],
+    "Gaussian mixture": [[-1e3, 0.0], [1e3, 1e3]],
+    "hierarchical Gaussian": np.full((2, 5), 1e3),
 }
 
 
@@ -35,6 +66,13 @@ def log_likelihood(name, x, theta):
         return stats.norm.logpdf(x, theta[0], 1.0)
     if name == "location-scale":
         return stats.norm.logpdf(x, theta[0], np.exp(theta[1]))
+    if name == "Poisson rate":
+        return stats.poisson.logpmf(x, theta[0])
+    if name == "Gaussian mixture":
+        return np.log(sum(stats.norm.pdf(x, theta, s).prod() / 2 for s in (1.0, 0.1)))
+    if name == "hierarchical Gaussian":
+        covariance = np.eye(5) + np.exp(2 * theta[1])
+        return stats.multivariate_normal.logpdf(x, np.full(5, theta[0]), covariance)
     return stats.norm.logpdf(x, TASKS[name].matrix @ theta, 1.0).sum(-1)
 
 
@@ -50,8 +88,36 @@ def log_evidence(name, x):
 
         density, _ = integrate.dblquad(joint, -1, 1, -5, 5, epsabs=1e-12, epsrel=1e-10)
         return np.log(density)
+    if name == "Poisson rate":
+
+        def count_joint(rate):
+            return stats.poisson.pmf(x, rate) * stats.gamma.pdf(rate, 2, scale=2)
+
+        density, _ = integrate.quad(count_joint, 0, 100, points=[x + 1], epsabs=0, epsrel=1e-11)
+        return np.log(density)
+    if name == "Gaussian mixture":
+        # either component is a product over the two directions, so its integral is one, too
+        sides = [
+            [_over_uniform(lambda t, x=x_d, s=s: stats.norm.pdf(x, t, s), x_d) for x_d in x]
+            for s in (1.0, 0.1)
+        ]
+        return np.log(np.prod(sides, axis=1).sum() / 2)
+    if name == "hierarchical Gaussian":
+
+        def group_joint(log_tau):  # both m and the group's mean add to every covariance
+            covariance = np.eye(5) + np.exp(2 * log_tau) + 9
+            return stats.multivariate_normal.pdf(x, np.zeros(5), covariance) / 2.5
+
+        density, _ = integrate.quad(group_joint, -1.5, 1, epsabs=0, epsrel=1e-11)
+        return np.log(density)
     matrix = TASKS[name].matrix
     return stats.multivariate_normal.logpdf(x, np.zeros(4), matrix @ matrix.T + np.eye(4))
+
+
+def _over_uniform(density, near):
+    """The mean of a density over U(-10, 10), which has its peak at ``near``."""
+    value, _ = integrate.quad(density, -10, 10, points=[near], epsabs=0, epsrel=1e-11, limit=200)
+    return value / 20
 
 
 def test_log_ratio_is_likelihood_over_evidence(name):
@@ -64,9 +130,32 @@ def test_log_ratio_is_likelihood_over_evidence(name):
         assert got == pytest.approx(expected, abs=1e-8)
 
 
+def test_likelihood_and_evidence_are_right_one_by_one(name):
+    task = TASKS[name]
+    simulations = task.simulate(3, random_seed=8)
+    for x, theta in zip(simulations.x, simulations.theta, strict=True):
+        parameters = simulations.layout.unpack(theta)
+        got = task.log_likelihood(x, **parameters)
+        assert got == pytest.approx(log_likelihood(name, x, theta), abs=1e-9)
+        assert task.log_evidence(x) == pytest.approx(log_evidence(name, x), abs=1e-8)
+
+
+def test_evidence_sums_to_one(name):
+    task, axis = AXES[name]
+    dimensions = task.estimator().event_shape
+    points = np.stack(np.meshgrid(*[axis] * max((1, *dimensions))), -1)
+    points = points.reshape(-1, *dimensions)
+    step = (axis[1] - axis[0]) ** points[0].size
+    total = step * np.exp(task.log_evidence(points)).sum()
+    assert total == pytest.approx(1, abs=1e-6)
+    thinned = np.delete(points, np.s_[::10], axis=0)
+    assert step * np.exp(task.log_evidence(thinned)).sum() != pytest.approx(1, abs=1e-6)
+
+
 def test_ratio_has_mean_one_over_the_prior(name):
     # E[r(theta, x)] = 1 over theta ~ prior, for every x.
-    task = TASKS[name]
+    # Few draws of the mixture's theta hit its narrow peak: a smaller box, more hits.
+    task = tasks.GaussianMixture(half_width=4) if name == "Gaussian mixture" else TASKS[name]
     theta = task.simulate(100_000, random_seed=3).parameters
     ratio = task.estimator()
     for x in observations(name, n=2):
@@ -78,6 +167,30 @@ def test_ratio_has_mean_one_over_the_prior(name):
         assert abs(1.35 * weights.mean() - 1) < 5 * error
 
 
+def test_ratio_has_mean_one_over_marginal_pairs(name):
+    # Over independent pairs r has mean 1, but with Gaussian tails no third moment, so its own
+    # average has no honest standard error. Weighted by 1 / (1 + r) it is bounded:
+    # E_marginal[r / (1 + r)] = E_joint[1 / (1 + r)].
+    task, n = TASKS[name], 50_000
+    simulations, ratio = task.simulate(n, random_seed=6), TASKS[name].estimator()
+    other = {k: np.roll(v, 1, axis=0) for k, v in simulations.parameters.items()}
+    joint = ratio.log_ratio(simulations.x, **simulations.parameters)
+    marginal = ratio.log_ratio(simulations.x, **other)
+
+    def check(shift):
+        terms = expit(marginal + shift), expit(-joint - shift)
+        # pairs that share a draw are at most positively correlated in full: hence the sum of sds
+        error = sum(t.std() for t in terms) / n**0.5
+        assert abs(terms[0].mean() - terms[1].mean()) < 5 * error
+
+    check(0.0)
+    for shift in (-0.3, 0.3):
+        with pytest.raises(AssertionError):
+            check(shift)
+
+
+# Hardly any draw from its prior comes near the posterior of ten observations of a mixture.
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {"Gaussian mixture"}))
 def test_posterior_agrees_with_weighted_prior_draws(name):
     task = TASKS[name]
     x = observations(name)
@@ -122,9 +235,177 @@ def test_far_tails_keep_their_digits():
     assert np.isfinite(tasks.GaussianMean().log_evidence(np.array([-60.0, 60.0]))).all()
 
 
-def test_log_likelihood_minus_log_ratio_is_the_evidence():
-    task = tasks.GaussianMean()
-    x = np.linspace(-12, 12, 7)
-    for mu in (-3.0, 0.0, 8.0):
-        difference = task.log_likelihood(x, mu) - task.log_ratio(x, mu=mu)
-        np.testing.assert_allclose(difference, task.log_evidence(x), atol=1e-10)
+def test_log_likelihood_minus_log_ratio_is_the_evidence(name):
+    task = TASKS[name]
+    simulations = task.simulate(50, random_seed=9)
+    other = {k: np.roll(v, 1, axis=0) for k, v in simulations.parameters.items()}
+    x = simulations.x
+    for parameters in (simulations.parameters, other):
+        difference = task.log_likelihood(x, **parameters) - task.log_ratio(x, **parameters)
+        np.testing.assert_allclose(difference, task.log_evidence(x), atol=1e-9)
+
+
+def test_maximum_likelihood_is_stationary(name):
+    x, ratio = observations(name), TASKS[name].estimator()
+    fit = ratio.layout.pack(TASKS[name].maximum_likelihood(x)).reshape(1, -1)
+
+    def slope(theta):
+        return np.abs(ratio.evaluator.value_and_gradient(theta, x)[1].sum(0)).max()
+
+    # Curvatures are below 1e4 here: a slope of 1e-6 is an error of the fit above 1e-10.
+    assert slope(fit) < 1e-6
+    assert slope(fit + 1e-4) > 1e-5
+
+
+def test_far_out_values_and_gradients_are_finite(name):
+    ratio = TASKS[name].estimator()
+    x = np.asarray(FAR[name], dtype=float)
+    for theta in (ratio.domain.lower, ratio.domain.upper):
+        value, gradient = ratio.evaluator.value_and_gradient(theta[None], x)
+        assert np.isfinite(value).all()
+        assert np.isfinite(gradient).all()
+
+
+def test_head_broadcasts(name):
+    network, simulations = TASKS[name].estimator().network, TASKS[name].simulate(7, random_seed=3)
+    theta, x = torch.tensor(simulations.theta), torch.tensor(simulations.x)
+    features = network.embed(x)
+    table = network.head(theta[:, None], features[:5])
+    assert table.shape == (7, 5)
+    for i in range(7):
+        assert torch.allclose(table[i], network.head(theta[i : i + 1], features[:5]), atol=1e-12)
+        assert torch.allclose(table[i], network(theta[i : i + 1], x[:5]), atol=1e-12)
+
+
+def test_constants_are_double_precision(name):
+    # a buffer rounded to float32 would stay rounded when the estimator turns it to float64
+    constants = {
+        key: buffer
+        for key, buffer in TASKS[name]._network().named_buffers()
+        if not key.startswith("standardize")
+    }
+    assert all(buffer.dtype == torch.float64 for buffer in constants.values())
+
+
+def test_poisson_rate_with_zeros_only():
+    task, x = tasks.PoissonRate(), np.zeros(4)
+    fit = task.maximum_likelihood(x)
+    assert fit["rate"] == 0
+    # r = 1 / p(0), and p(0) = (b / (1 + b))^a with a = 2, b = 1/2
+    np.testing.assert_allclose(task.log_ratio(x, **fit), 2 * np.log(3), atol=1e-12)
+    assert task.log_likelihood(x, 0.0).tolist() == [0.0] * 4
+    # Gamma(2, rate 4.5)
+    assert task.posterior(x).mean["rate"] == pytest.approx(2 / 4.5)
+    assert task.posterior(x).sd["rate"] == pytest.approx(2**0.5 / 4.5)
+
+
+def mixture_posterior(x, half_width=10.0, narrow=0.1):
+    """Moments by the sum over all 2^n labels, each a product of two truncated normals."""
+    labels = np.array(list(product([1.0, narrow**-2], repeat=len(x))))  # precisions
+    total = labels.sum(1, keepdims=True)
+    center, sd = labels @ x / total, total**-0.5
+    log_weight = np.log(labels).sum(1) - np.log(total[:, 0])
+    log_weight += 0.5 * (total * center**2).sum(1) - 0.5 * labels @ (x**2).sum(1)
+    ends = (-half_width - center) / sd, (half_width - center) / sd
+    with np.errstate(divide="ignore"):  # labels that would put theta out of the box
+        log_weight += np.log(stats.norm.cdf(ends[1]) - stats.norm.cdf(ends[0])).sum(1)
+    weight = np.exp(log_weight - logsumexp(log_weight))[:, None]
+    mean, variance = stats.truncnorm.stats(*ends, loc=center, scale=sd, moments="mv")
+    overall = (weight * mean).sum(0)
+    return overall, np.sqrt((weight * (variance + (mean - overall) ** 2)).sum(0))
+
+
+@pytest.mark.parametrize("n", [1, 2, 10])
+@pytest.mark.parametrize("theta", [(0.5, -1.0), (9.9, -3.0)], ids=["inside", "at the edge"])
+@pytest.mark.parametrize("narrow", [0.1, 0.3])
+def test_mixture_posterior_is_the_sum_over_labels(n, theta, narrow):
+    task = tasks.GaussianMixture(narrow=narrow)
+    for seed in range(2):
+        x = task.simulator(np.random.default_rng(seed), np.tile(theta, (n, 1)))
+        posterior = task.posterior(x)
+        mean, sd = mixture_posterior(x, narrow=narrow)
+        np.testing.assert_allclose(posterior.mean["theta"], mean, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(posterior.sd["theta"], sd, rtol=1e-9)
+    wrong = mixture_posterior(x, narrow=1.01 * narrow)[1]
+    assert np.abs(wrong / posterior.sd["theta"] - 1).max() > 1e-5
+
+
+def test_mixture_maximum_is_the_highest_of_many():
+    # Three observations agree, two others do, and a pair is so close that it wins.
+    x = np.array([[0, 0], [0.3, 0], [0, 0.3], [4, 4], [4.2, 4], [-3, 3], [-3, 3.01]], dtype=float)
+    task = tasks.GaussianMixture()
+    fit = task.maximum_likelihood(x)["theta"]
+
+    def total(theta):
+        return task.log_likelihood(x, theta[..., None, :]).sum(-1)
+
+    axis = np.linspace(-10, 10, 1001)
+    on_grid = total(np.stack(np.meshgrid(axis, axis), -1)).ravel()
+    # grid steps of 0.02 around a peak of sd 0.1 / sqrt(7) at the least: at most 0.07 below it
+    assert on_grid.max() <= total(fit) < on_grid.max() + 0.07
+    np.testing.assert_allclose(task._em_step(x, fit[None])[0], fit, atol=1e-10)
+
+
+def test_mixture_maximum_stays_in_the_box():
+    fit = tasks.GaussianMixture().maximum_likelihood(np.array([[12.0, 0.0]]))
+    np.testing.assert_allclose(fit["theta"], [10.0, 0.0], atol=1e-9)
+
+
+def test_groups_that_hardly_vary_have_the_least_scale():
+    task = tasks.HierarchicalGaussian()
+    x = np.random.default_rng(1).normal(size=(6, 5))
+    x += 0.5 - x.mean(-1, keepdims=True)
+    fit = task.maximum_likelihood(x)
+    assert fit["m"] == pytest.approx(0.5)
+    assert fit["log_tau"] == -1.5
+    for log_tau in (-1.4, 0.0, 1.0):
+        inside = task.log_likelihood(x, fit["m"], log_tau).sum()
+        assert inside < task.log_likelihood(x, **fit).sum()
+
+
+def test_group_posterior_does_not_depend_on_the_quadrature():
+    task = tasks.HierarchicalGaussian()
+    x = task.simulator(np.random.default_rng(2), np.full(3_000, 1.0), np.full(3_000, 0.3))
+    default, finer, coarse = (task.posterior(x, nodes) for nodes in (400, 1_000, 20))
+    for key in ("m", "log_tau"):
+        assert default.mean[key] == pytest.approx(finer.mean[key], rel=1e-9)
+        assert default.sd[key] == pytest.approx(finer.sd[key], rel=1e-9)
+    assert coarse.sd["log_tau"] != pytest.approx(finer.sd["log_tau"], rel=1e-2)
+
+
+def group_residuals(m, log_tau, mu_g, x):
+    """What is standard normal, or chi-square, if the draws have the joint distribution."""
+    tau, k = np.exp(log_tau), x.shape[-1]
+    within = ((x - x.mean(-1, keepdims=True)) ** 2).sum(-1)
+    return [
+        stats.norm.cdf(m / 3),
+        (log_tau + 1.5) / 2.5,
+        stats.norm.cdf((mu_g - m) / tau),
+        stats.norm.cdf((x.mean(-1) - mu_g) * k**0.5),
+        stats.norm.cdf((x.mean(-1) - m) / np.sqrt(tau**2 + 1 / k)),
+        stats.chi2.cdf(within, k - 1),
+    ]
+
+
+def test_model_with_the_latent_is_the_same_problem():
+    task = tasks.HierarchicalGaussian(size=3)
+    model = task.model()
+    assert [v.name for v in model.free_RVs] == ["m", "log_tau", "mu_g", "x"]
+    assert not model.observed_RVs
+    drawn = dict(zip("mtgx", pm.draw(model.free_RVs, draws=4_000, random_seed=1), strict=True))
+    assert drawn["x"].shape == (4_000, 3)
+
+    def p_values(m, log_tau, mu_g, x):
+        uniform = group_residuals(m, log_tau, mu_g, x)
+        return np.array([stats.kstest(u, "uniform").pvalue for u in uniform])
+
+    # six tests at 1e-4: a right model fails once in 1,600 seeds
+    assert p_values(drawn["m"], drawn["t"], drawn["g"], drawn["x"]).min() > 1e-4
+    # a latent that is drawn anew is not the one of the group
+    again = np.roll(drawn["g"], 1)
+    assert p_values(drawn["m"], drawn["t"], again, drawn["x"]).min() < 1e-4
+
+    simulations = task.simulate(4_000, random_seed=2)
+    m, log_tau = simulations.theta.T
+    x = simulations.x
+    assert p_values(m, log_tau, np.roll(m, 1), x)[[0, 1, 4, 5]].min() > 1e-4

@@ -1,0 +1,115 @@
+r"""What problems with exact answers share.
+
+A task knows :math:`p(x \mid \theta)` and, under its training prior, the evidence
+:math:`p(x) = \int p(\theta)\, p(x \mid \theta)\, d\theta`. Their quotient is the ratio that
+training only approximates. It is written in torch here, as a network like any other, so that
+whatever takes a trained estimator takes the exact one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import Simulations, Simulator
+from .domain import Domain
+from .estimator import RatioEstimator
+from .networks import RatioNetwork
+from .simulate import simulate
+
+__all__ = ["LOG_2PI", "ExactNetwork", "Posterior", "Task", "legendre", "log_mass", "span"]
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Exact posterior moments by parameter name, each of the parameter's own shape."""
+
+    mean: Mapping[str, np.ndarray]
+    sd: Mapping[str, np.ndarray]
+
+
+class ExactNetwork(RatioNetwork):
+    """An exact log ratio in torch."""
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Observations as they are, ``(n, F)``."""
+        return x.reshape(len(x), -1)
+
+    def log_evidence(self, features: Tensor) -> Tensor:
+        """Log of p(x) under the training prior, ``(*)`` of features ``(*, F)``."""
+        raise NotImplementedError
+
+
+class Task:
+    """What tasks share: simulations, the exact estimator, the evidence."""
+
+    def prior(self) -> Any:
+        """The training prior, a `pymc.Model`."""
+        raise NotImplementedError
+
+    def simulator(self, rng: np.random.Generator, **parameters: np.ndarray) -> np.ndarray:
+        """Batched: parameters ``(n, *own)`` to observations ``(n, *event)``."""
+        raise NotImplementedError
+
+    def _network(self) -> ExactNetwork:
+        raise NotImplementedError
+
+    def simulate(self, n: int, random_seed: Any = None) -> Simulations:
+        """``n`` training simulations."""
+        return simulate(
+            self.prior(),
+            self.simulator,
+            n,
+            batched=True,
+            random_seed=random_seed,
+            progressbar=False,
+        )
+
+    def estimator(self) -> RatioEstimator:
+        """The exact log ratio as a `RatioEstimator`."""
+        simulations = self.simulate(20_000, random_seed=0)
+        return RatioEstimator(
+            self._network(),
+            simulations.layout.shapes,
+            domain=Domain.from_draws(simulations.theta, simulations.log_prior),
+            probe_x=simulations.x[:100],
+            simulator=Simulator(self.simulator, batched=True),
+        )
+
+    def log_ratio(self, x: np.ndarray, /, **parameters: np.ndarray) -> np.ndarray:
+        """Exact log ratios ``(*batch,)`` of observations ``(*batch, *event)``."""
+        return self.estimator().log_ratio(x, **parameters)
+
+    def log_evidence(self, x: np.ndarray) -> np.ndarray:
+        """Log of p(x) under the training prior, ``(*batch,)`` of ``x`` ``(*batch, *event)``."""
+        network, x = self._network(), np.asarray(x, dtype=float)
+        batch = x.shape[: x.ndim - len(network.event_shape)]
+        return network.log_evidence(torch.tensor(x).reshape(*batch, -1)).numpy()
+
+
+def log_mass(x: Tensor, half_width: float, sigma: Tensor) -> Tensor:
+    """Log of P(-w < x + sigma z < w) for standard normal z, in every tail."""
+    # Reflect to the lower tail, where the difference of log cdfs keeps its digits.
+    x = -x.abs()
+    upper = torch.special.log_ndtr((x + half_width) / sigma)
+    lower = torch.special.log_ndtr((x - half_width) / sigma)
+    return upper + torch.log1p(-torch.exp(lower - upper))
+
+
+def legendre(lower: float, upper: float, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of Gauss and Legendre for a mean over an interval; sum of weights 1."""
+    nodes, weights = np.polynomial.legendre.leggauss(size)
+    return lower + (upper - lower) * (nodes + 1) / 2, weights / 2
+
+
+def span(center: float, reach: float, limit: float, size: int) -> np.ndarray:
+    """Points from ``center - reach`` to ``center + reach``, cut to ``[-limit, limit]``."""
+    return np.linspace(max(center - reach, -limit), min(center + reach, limit), size)
