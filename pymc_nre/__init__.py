@@ -9,6 +9,7 @@ from .distribution import RatioLikelihood, log_ratio
 from .estimator import RatioEstimator, load
 from .execution import SimulationError, SimulationWarning
 from .guard import DomainWarning
+from .online import Online
 from .simulate import simulate
 from .train import TrainingWarning, train
 
@@ -17,6 +18,7 @@ __version__ = version("pymc_nre")
 __all__ = [
     "DomainWarning",
     "EstimatorFileError",
+    "Online",
     "RatioEstimator",
     "RatioLikelihood",
     "SimulationError",

@@ -1,4 +1,4 @@
-"""One file for arrays and a JSON text: what a saved estimator is.
+"""One file for arrays and a JSON text: what saved estimators and checkpoints are.
 
 It is a NumPy ``.npz`` archive. Nothing in it is a pickle, so reading a stranger's file runs
 none of their code; a checksum over all of it tells a file that was changed from one that
@@ -28,10 +28,13 @@ class EstimatorFileError(ValueError):
 
 
 def write_archive(
-    path: str | os.PathLike[str], metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    file_format: str = FORMAT,
 ) -> None:
     """Write JSON-ready metadata and arrays; an existing file is replaced."""
-    metadata = {"format": FORMAT, "version": FORMAT_VERSION, **metadata}
+    metadata = {"format": file_format, "version": FORMAT_VERSION, **metadata}
     metadata["sha256"] = checksum(metadata, arrays)
     text = np.frombuffer(json.dumps(metadata).encode(), dtype=np.uint8)
     path = Path(path)
@@ -42,13 +45,13 @@ def write_archive(
 
 
 def read_archive(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str], file_format: str = FORMAT
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read what `write_archive` wrote: metadata and arrays."""
     content = Path(path).read_bytes()
     if not content.startswith(b"PK"):
         raise EstimatorFileError(
-            f"{path} is not a pymc_nre estimator: expected a file written by save()."
+            f"{path} is not a {file_format}: expected a file written by pymc_nre."
         )
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
@@ -57,7 +60,7 @@ def read_archive(
         raise EstimatorFileError(
             f"{path} is truncated or damaged ({error}). Copy or save it again."
         ) from error
-    metadata = _parse_metadata(arrays, path)
+    metadata = _parse_metadata(arrays, path, file_format)
     if metadata["version"] > FORMAT_VERSION:
         raise EstimatorFileError(
             f"{path} has format version {metadata['version']}; this pymc_nre reads up to version "
@@ -73,15 +76,15 @@ def read_archive(
     return metadata, arrays
 
 
-def _parse_metadata(arrays: dict[str, np.ndarray], path: Any) -> dict[str, Any]:
+def _parse_metadata(arrays: dict[str, np.ndarray], path: Any, file_format: str) -> dict[str, Any]:
     try:
         metadata = json.loads(arrays.pop("metadata").tobytes().decode())
-        if metadata["format"] == FORMAT and isinstance(metadata["version"], int):
+        if metadata["format"] == file_format and isinstance(metadata["version"], int):
             return metadata
     except (KeyError, ValueError, TypeError):
         pass
     raise EstimatorFileError(
-        f"{path} is an archive, but not a pymc_nre estimator: expected a file written by save()."
+        f"{path} is an archive, but not a {file_format}: expected a file written by pymc_nre."
     )
 
 

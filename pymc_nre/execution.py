@@ -86,8 +86,10 @@ class _InThisThread(Executor):
         return future
 
 
-def run(job: Job, n: int, executor: Executor | None, progressbar: bool) -> list[Outcome]:
-    """Outcomes in the order of the draws; on Ctrl-C those before the first gap."""
+def run(
+    job: Job, n: int, executor: Executor | None, progressbar: bool, partial: bool
+) -> list[Outcome]:
+    """Outcomes in the order of the draws; on Ctrl-C those before the first gap, if ``partial``."""
     executor = executor or _InThisThread()
     shares_memory = isinstance(executor, (_InThisThread, ThreadPoolExecutor))
     pickled = None if shares_memory else cloudpickle.dumps(job.simulator)
@@ -105,7 +107,7 @@ def run(job: Job, n: int, executor: Executor | None, progressbar: bool) -> list[
                 _give_up_if_hopeless(outcomes)
     except KeyboardInterrupt:
         outcomes = _before_first_gap(outcomes)
-        if not outcomes:
+        if not (outcomes and partial):
             raise
         warnings.warn(
             f"Interrupted: returning the first {outcomes[-1].stop:,} of {n:,} simulations.",

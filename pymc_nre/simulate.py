@@ -161,12 +161,13 @@ class Study:
         executor: Executor | None = None,
         seed: Any = None,
         progressbar: bool = True,
+        partial: bool = True,
     ) -> Simulations:
-        """``n`` simulations."""
+        """``n`` simulations, or on Ctrl-C those that are done, if ``partial``."""
         prior_seed, simulator_seed = _seed_sequence(seed).spawn(2)
         drawn = self._draw(n, np.random.default_rng(prior_seed), at)
         job = Job(self.simulator, drawn, simulator_seed)
-        outcomes = run(job, n, executor, progressbar)
+        outcomes = run(job, n, executor, progressbar, partial)
         return self._collect(job, outcomes)
 
     def _draw(

@@ -2,29 +2,35 @@ r"""Train a network until held-out simulations say stop.
 
 The recipe: AdamW on shuffled batches kept in memory on the device, a one-cycle learning
 rate, clipped gradients, and a running average of the weights. It is the averaged network
-that is validated after each epoch and kept when it is the best so far.
+that is validated after each epoch and kept when it is the best so far. After each epoch the
+whole state can go to a checkpoint, from which a killed run resumes bit by bit.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+import os
 import time
 import warnings
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
+from .batches import Batch, Batches, batches_of
+from .checkpoint import Checkpoint, fingerprint
 from .data import Simulations
+from .descent import Descent, Plan, Progress, part
 from .domain import Domain
 from .estimator import RatioEstimator, resolve_device
 from .losses import NREC, Loss
 from .networks import MLP, RatioNetwork, build
+from .online import Online
 from .progress import progress
 from .threads import one_thread_if
 
@@ -34,56 +40,17 @@ __all__ = ["TrainingWarning", "train"]
 _STEPS = 6_000  # gradient steps of a default run: where the tasks' accuracy levels off ...
 _FEWEST_EPOCHS = 20  # ... unless that would see each simulation less often than this
 _MOST_EPOCHS = 300  # small sets overfit long before 6,000 steps
-_AVERAGED_SHARE = 0.02  # the weight average forgets over this share of the steps
-_VALIDATION_ROWS = 16_384  # pairs evaluated at once in validation
+_VALIDATION_ROWS = 16_384  # pairs evaluated at once in validation ...
+_VALIDATION_NUMBERS = 2**20  # ... fewer if their observations are large
 _ONE_THREAD_WORK = 2e7  # multiplications in a forward pass; the default network makes 7e6
-_CLIP = 5.0  # gradient norm; the largest on three tasks was 0.95, so it acts on accidents only
 
 
 class TrainingWarning(UserWarning):
     """Training ended otherwise than planned."""
 
 
-@dataclass
-class _Progress:
-    """What training knows so far."""
-
-    train_loss: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    learning_rate: list[float] = field(default_factory=list)
-    best_loss: float = math.inf
-    best_epoch: int = -1
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    stopped: str = "all epochs run"
-
-    def record(self, train_loss: float, validation_loss: float, rate: float, net: Any) -> None:
-        """Add an epoch; keep the weights if it is the best."""
-        self.train_loss.append(train_loss)
-        self.validation_loss.append(validation_loss)
-        self.learning_rate.append(rate)
-        if validation_loss < self.best_loss:
-            self.best_loss, self.best_epoch = validation_loss, len(self.train_loss) - 1
-            self.best_weights = _copy_of(net.state_dict())
-
-    @property
-    def stale_epochs(self) -> int:
-        """Epochs since the best one."""
-        return len(self.train_loss) - 1 - self.best_epoch
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """The settings of a run, all decided."""
-
-    batch_size: int
-    epochs: int
-    patience: int
-    learning_rate: float
-    weight_decay: float
-
-
 def train(
-    simulations: Simulations,
+    simulations: Simulations | Online,
     *,
     loss: Loss | None = None,
     network: Any = None,
@@ -94,6 +61,7 @@ def train(
     weight_decay: float = 1e-4,
     patience: int | None = None,
     device: str = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
     random_seed: int | None = None,
     progressbar: bool = True,
 ) -> RatioEstimator:
@@ -103,8 +71,8 @@ def train(
 
     Parameters
     ----------
-    simulations : Simulations
-        From `pymc_nre.simulate`, or your own arrays.
+    simulations : Simulations or Online
+        From `pymc_nre.simulate`, or your own arrays; or an endless supply of fresh ones.
     loss : Loss, optional
         ``NREC()`` by default; see `pymc_nre.losses`.
     network : MLP, ResidualMLP or callable, optional
@@ -127,6 +95,11 @@ def train(
     device : {"auto", "cpu", "cuda"}
         Where to train. The estimator that comes back lives on the CPU: move it by
         ``ratio.to("cuda")``.
+    checkpoint : str or path-like, optional
+        A file that follows the training. Call `train` again with the same arguments and the
+        same file after a crash, a kill or Ctrl-C, and it resumes after the last epoch that
+        was written, to the same weights as if it had not been interrupted (on the CPU, with
+        the same versions of everything).
     random_seed : int, optional
         The same seed on the same machine gives the same weights.
     progressbar : bool
@@ -140,7 +113,8 @@ def train(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit, or there are too few simulations.
+        If an argument does not fit, there are too few simulations, or the checkpoint belongs
+        to another training run.
     RuntimeError
         If CUDA is asked for where there is none.
     FloatingPointError
@@ -159,7 +133,7 @@ def train(
     >>> ratio.log_ratio([0.5, 1.0, 2.0], mu=0.7).shape
     (3,)
     """
-    if not isinstance(simulations, Simulations):
+    if not isinstance(simulations, Simulations | Online):
         raise TypeError(
             f"train takes Simulations, got {type(simulations).__name__}. Wrap arrays: "
             "nre.Simulations({'mu': mu}, x)."
@@ -167,21 +141,31 @@ def train(
     loss = NREC() if loss is None else loss
     specification = MLP() if network is None else network
     device = resolve_device(device)
-    training, held_out = _split(simulations, validation, loss, device, random_seed)
-    plan = _plan(len(training[0]), loss, epochs, batch_size, learning_rate, weight_decay, patience)
+    follow = Checkpoint(checkpoint)
+    if random_seed is None:
+        random_seed = follow.random_seed()
+    if random_seed is None:
+        random_seed = int(np.random.SeedSequence().generate_state(1)[0])
+    batches = batches_of(simulations, loss, validation, device, random_seed)
+    settings = (epochs, batch_size, learning_rate, weight_decay, patience)
+    plan = _plan(batches.size, loss, isinstance(simulations, Online), *settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(random_seed))
-        net = build(specification, simulations.layout.size, simulations.event_shape).float()
-    net.fit_standardization(*training)
-    started = time.monotonic()
-    with one_thread_if(_is_small(net, plan, loss)):
-        state = _fit(
-            net.to(device), loss, training, held_out, plan, _seed(random_seed), progressbar
-        )
-    net.load_state_dict(state.best_weights)
-    _report(state, loss, len(held_out[0]))
+        net = build(specification, batches.simulations.layout.size, batches.simulations.event_shape)
+        net.float().fit_standardization(*batches.training)
+        run = Descent(net.to(device), loss, batches, plan, _seed(random_seed))
+        diary = _Diary(follow, run, _identity(specification, batches, loss, plan), random_seed)
+        with one_thread_if(_work_of_a_step(run) <= _ONE_THREAD_WORK):
+            state = _fit(run, diary, progressbar)
+    _report(state, loss, len(batches.held_out[0]))
+    return _estimator(run, state, specification, diary)
+
+
+def _estimator(run: Descent, state: Progress, specification: Any, diary: _Diary) -> RatioEstimator:
+    simulations, loss = run.batches.simulations, run.loss
+    run.net.load_state_dict(state.best_weights)
     return RatioEstimator(
-        net.cpu(),
+        run.net.cpu(),
         simulations.layout.shapes,
         domain=Domain.from_draws(simulations.theta, simulations.log_prior),
         probe_x=simulations.x[:100],
@@ -190,46 +174,43 @@ def train(
         loss=repr(loss),
         specification=specification if hasattr(specification, "build") else None,
         integer=simulations.layout.integer,
-        history=_history(state, loss, plan, len(training[0]), time.monotonic() - started),
+        history=_history(state, run, diary.seconds),
         simulator=simulations.simulator,
     )
 
 
-def _seed(random_seed: int | None) -> int:
+def _seed(random_seed: int) -> int:
     return int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _split(
-    simulations: Simulations, validation: float, loss: Loss, device: str, random_seed: int | None
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Training and held-out pairs, theta ``(n, D)`` and x ``(n, *event)``, on the device."""
-    n = len(simulations)
-    if not 0 < validation < 1:
-        raise ValueError(f"validation must be a share between 0 and 1, got {validation}.")
-    held_out = max(round(n * validation), loss.minimum_batch)
-    if n - held_out < loss.minimum_batch:
-        raise ValueError(
-            f"{type(loss).__name__} needs at least {2 * loss.minimum_batch} simulations to train "
-            f"and validate, got {n}. Thousands are usual."
-        )
-    order = np.random.default_rng(random_seed).permutation(n)
+def _identity(specification: Any, batches: Batches, loss: Loss, plan: Plan) -> dict[str, str]:
+    """What must be the same for a run to be resumed."""
+    own = getattr(specification, "__qualname__", None)  # a user's factory: its name, no address
+    reference = batches.held_out[2:]
+    return {
+        "simulations": fingerprint(
+            batches.simulations.theta, batches.simulations.x, batches.size, *map(_numpy, reference)
+        ),
+        "loss": fingerprint(loss),
+        "network": fingerprint(own or specification),
+        "settings": fingerprint(plan),
+    }
 
-    def pairs(rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        theta, x = simulations.theta[rows], simulations.x[rows]
-        return tuple(torch.tensor(part, dtype=torch.float32, device=device) for part in (theta, x))
 
-    return pairs(order[held_out:]), pairs(order[:held_out])
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()
 
 
 def _plan(
     n: int,
     loss: Loss,
+    fresh: bool,
     epochs: int | None,
     batch_size: int | None,
     learning_rate: float,
     weight_decay: float,
     patience: int | None,
-) -> _Plan:
+) -> Plan:
     """Fill in what the user left open for ``n`` training simulations."""
     if batch_size is None:
         batch_size = max(min(256, n // 8), loss.minimum_batch)
@@ -240,50 +221,41 @@ def _plan(
         )
     if epochs is None:
         wanted = math.ceil(_STEPS / (n // batch_size))
-        epochs = min(max(wanted, _FEWEST_EPOCHS), _MOST_EPOCHS)
+        epochs = wanted if fresh else min(max(wanted, _FEWEST_EPOCHS), _MOST_EPOCHS)
     for name, value in (("epochs", epochs), ("learning_rate", learning_rate)):
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}.")
     if patience is None:
         patience = max(10, epochs // 4)
-    return _Plan(batch_size, epochs, patience, learning_rate, weight_decay)
+    return Plan(batch_size, epochs, patience, learning_rate, weight_decay)
 
 
-def _is_small(net: RatioNetwork, plan: _Plan, loss: Loss) -> bool:
-    """Whether a step is too little work to share between threads."""
-    weights = sum(weight.numel() for weight in net.parameters())
-    work = max(weights, math.prod(net.event_shape)) * plan.batch_size * loss.minimum_batch
-    return work <= _ONE_THREAD_WORK
+def _work_of_a_step(run: Descent) -> float:
+    """Multiplications in a forward pass over a batch."""
+    rows = 2 * run.loss.minimum_batch
+    with torch.no_grad(), one_thread_if(True), FlopCounterMode(display=False) as counted:
+        run.loss(copy.deepcopy(run.net).eval(), *(part[:rows] for part in run.batches.held_out))
+    return counted.get_total_flops() / 2 / rows * run.plan.batch_size
 
 
-def _fit(
-    net: RatioNetwork,
-    loss: Loss,
-    training: tuple[Tensor, Tensor],
-    held_out: tuple[Tensor, Tensor],
-    plan: _Plan,
-    seed: int,
-    progressbar: bool,
-) -> _Progress:
+def _fit(run: Descent, diary: _Diary, progressbar: bool) -> Progress:
     """Run the epochs; on Ctrl-C or divergence end with what there is."""
-    state = _Progress()
-    run = _Run(net, loss, plan, steps=plan.epochs * (len(training[0]) // plan.batch_size))
-    order = torch.Generator().manual_seed(seed)
+    state = diary.resume()
+    plan, loss = run.plan, run.loss
     try:
         with progress(enabled=progressbar) as display:
-            bar = display.add_task("training", total=plan.epochs, status="")
-            for _ in range(plan.epochs):
-                train_loss = run.epoch(_batches(training, plan.batch_size, order))
-                validation_loss = _validate(run.averaged, loss, held_out)
+            bar = display.add_task("training", total=plan.epochs, completed=state.epochs, status="")
+            while not state.stopped:
+                train_loss = run.epoch(state.epochs)
+                validation_loss = _validate(run.averaged, loss, run.batches.held_out)
                 if not math.isfinite(train_loss + validation_loss):
                     state.stopped = "diverged"
                     break
                 state.record(train_loss, validation_loss, run.learning_rate, run.averaged)
+                state.decide(plan)
+                diary.write(state)
                 shown = f"loss {train_loss:.4f}, held-out {validation_loss:.4f}"
                 display.update(bar, advance=1, status=f"{shown} (chance {loss.chance:.4f})")
-                if state.stale_epochs >= plan.patience:
-                    state.stopped = "no better for a while"
-                    break
     except KeyboardInterrupt:
         if not state.best_weights:
             raise
@@ -296,83 +268,52 @@ def _fit(
     return state
 
 
-class _Run:
-    """A network on its way: optimizer, schedule, and the running average of its weights."""
+class _Diary:
+    """Carries a run to and from its checkpoint."""
 
-    def __init__(self, net: RatioNetwork, loss: Loss, plan: _Plan, steps: int) -> None:
-        self.net, self.loss, self.steps = net, loss, steps
-        self.averaged = copy.deepcopy(net)
-        self.optimizer = torch.optim.AdamW(
-            net.parameters(),
-            lr=plan.learning_rate,
-            weight_decay=plan.weight_decay,
-            fused=True,  # a third off the time of a step of a small network
-        )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._warm_then_cosine)
-        self.step = 0
-
-    def _warm_then_cosine(self, step: int) -> float:
-        done = min(step / self.steps, 1.0)
-        return min(1.0, (step + 1) / (0.05 * self.steps + 1)) * 0.5 * (1 + math.cos(math.pi * done))
+    def __init__(
+        self, checkpoint: Checkpoint, run: Descent, identity: dict[str, str], random_seed: int
+    ) -> None:
+        self.checkpoint, self.run, self.identity = checkpoint, run, identity
+        self.random_seed = random_seed
+        self.began, self.before = time.monotonic(), 0.0
 
     @property
-    def learning_rate(self) -> float:
-        """Of the next step."""
-        return self.schedule.get_last_lr()[0]
+    def seconds(self) -> float:
+        """Spent on this run, in this process and those that went before."""
+        return self.before + time.monotonic() - self.began
 
-    def epoch(self, batches: Iterator[tuple[Tensor, Tensor]]) -> float:
-        """One pass; the mean training loss."""
-        self.net.train()
-        losses = [self._descend(theta, x) for theta, x in batches]
-        return torch.stack(losses).mean().item()
+    def resume(self) -> Progress:
+        """The state in the checkpoint, or a new one."""
+        found = self.checkpoint.load(self.identity)
+        if found is None:
+            return Progress()
+        facts, tensors = found
+        self.before = facts.pop("seconds")
+        self.run.restore(part(tensors, "run/"))
+        return Progress(**facts, best_weights=part(tensors, "best/"))
 
-    def _descend(self, theta: Tensor, x: Tensor) -> Tensor:
-        loss = self.loss(self.net, theta, x)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), _CLIP)
-        self.optimizer.step()
-        self.schedule.step()
-        self._average()
-        return loss.detach()
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """An exponential average that starts as a plain one, so early epochs count too."""
-        self.step += 1
-        weight = max(1 / (1 + self.step), 1 / (1 + _AVERAGED_SHARE * self.steps))
-        averaged, current = list(self.averaged.parameters()), list(self.net.parameters())
-        torch._foreach_lerp_(averaged, current, weight)
-        for mine, its in zip(self.averaged.buffers(), self.net.buffers(), strict=True):
-            mine.copy_(its)
-
-
-def _batches(
-    pairs: tuple[Tensor, Tensor], batch_size: int, order: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Shuffled batches of one size; what is left over waits for the next shuffle."""
-    theta, x = pairs
-    shuffled = torch.randperm(len(theta), generator=order).to(theta.device)
-    for start in range(0, len(theta) - batch_size + 1, batch_size):
-        rows = shuffled[start : start + batch_size]
-        yield theta[rows], x[rows]
+    def write(self, state: Progress) -> None:
+        """Tell the checkpoint how things stand."""
+        tensors = {f"run/{name}": tensor for name, tensor in self.run.state().items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in state.best_weights.items()}
+        facts = state.facts() | {"seconds": self.seconds}
+        last = bool(state.stopped)
+        self.checkpoint.save(self.identity, self.random_seed, facts, tensors, last=last)
 
 
 @torch.no_grad()
-def _validate(net: RatioNetwork, loss: Loss, held_out: tuple[Tensor, Tensor]) -> float:
+def _validate(net: RatioNetwork, loss: Loss, held_out: Batch) -> float:
     """The loss on held-out pairs, in chunks that are large enough for it."""
     net.eval()
-    theta, x = held_out
-    chunks = max(1, math.ceil(len(theta) / _VALIDATION_ROWS))
-    parts = zip(theta.tensor_split(chunks), x.tensor_split(chunks), strict=True)
-    return sum(loss(net, t, y).item() * len(t) for t, y in parts) / len(theta)
+    n = len(held_out[0])
+    rows = min(_VALIDATION_ROWS, max(_VALIDATION_NUMBERS // held_out[1][0].numel(), 64))
+    chunks = max(1, math.ceil(n / max(rows, loss.minimum_batch)))
+    parts = zip(*(part.tensor_split(chunks) for part in held_out), strict=True)
+    return sum(loss(net, *part).item() * len(part[0]) for part in parts) / n
 
 
-def _copy_of(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: weight.detach().clone() for name, weight in weights.items()}
-
-
-def _report(state: _Progress, loss: Loss, n_held_out: int) -> None:
+def _report(state: Progress, loss: Loss, n_held_out: int) -> None:
     """Warn where the result is not what was asked for."""
     # By Wilks' theorem k useless directions of a logit gain k / 2n by luck; k = 10 is ample.
     luck = 5 / n_held_out
@@ -395,17 +336,17 @@ def _report(state: _Progress, loss: Loss, n_held_out: int) -> None:
         )
 
 
-def _history(state: _Progress, loss: Loss, plan: _Plan, n_train: int, seconds: float) -> xr.Dataset:
+def _history(state: Progress, run: Descent, seconds: float) -> xr.Dataset:
     columns = ("train_loss", "validation_loss", "learning_rate")
     return xr.Dataset(
         {name: ("epoch", np.array(getattr(state, name))) for name in columns},
         attrs={
-            "chance": loss.chance,
+            "chance": run.loss.chance,
             "best_epoch": state.best_epoch,
             "best_loss": state.best_loss,
             "stopped": state.stopped,
-            "n_train": n_train,
+            "n_train": run.batches.size,
             "seconds": round(seconds, 3),
-            **asdict(plan),
+            **asdict(run.plan),
         },
     )

@@ -445,7 +445,7 @@ def test_a_missing_file(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"\x80\x04N."])
 def test_a_file_of_another_kind(tmp_path, content):
     (tmp_path / "a.nre").write_bytes(content)
-    message = r"a\.nre is not a pymc_nre estimator: expected a file written by save\(\)\.$"
+    message = r"a\.nre is not a pymc_nre.RatioEstimator: expected a file written by pymc_nre\.$"
     with pytest.raises(EstimatorFileError, match=message):
         nre.load(tmp_path / "a.nre")
 
@@ -461,7 +461,7 @@ def test_a_file_of_another_kind(tmp_path, content):
 )
 def test_another_archive(tmp_path, arrays):
     np.savez(tmp_path / "a.npz", **arrays)
-    message = r"a\.npz is an archive, but not a pymc_nre estimator: expected a file written by sav"
+    message = r"a\.npz is an archive, but not a pymc_nre.RatioEstimator: expected a file writ"
     with pytest.raises(EstimatorFileError, match=message):
         nre.load(tmp_path / "a.npz")
 

@@ -231,10 +231,10 @@ def test_vector_parameters_and_observations():
 def test_small_networks_train_on_one_thread(simulations, width, threads):
     class Watching(Interrupting):
         def __call__(self, net, theta, x):
-            seen.add(torch.get_num_threads())
+            seen.append(torch.get_num_threads())
             return self.loss(net, theta, x)
 
-    before, seen = torch.get_num_threads(), set()
+    before, seen = torch.get_num_threads(), []
     torch.set_num_threads(2)
     try:
         network = nre.networks.MLP((width, width))
@@ -242,4 +242,4 @@ def test_small_networks_train_on_one_thread(simulations, width, threads):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    assert seen == {threads}
+    assert set(seen[1:]) == {threads}  # the first call measures the work of a step

@@ -1,0 +1,103 @@
+"""Training on disk: what a killed run needs to go on as if nothing had happened.
+
+A checkpoint is written after an epoch and replaces the last one in a single step, so a kill
+at any moment leaves a whole file. It holds everything that the next epoch depends on:
+weights, their average, the optimizer's moments, the random streams and the losses so far.
+It also holds fingerprints of what is trained, so that it is never resumed on anything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .archive import read_archive, write_archive
+
+__all__ = ["Checkpoint", "fingerprint"]
+
+_FORMAT = "pymc_nre.Checkpoint"
+_SHARE = 0.05  # of the time may go into writing
+
+
+class Checkpoint:
+    """A file that follows one training run.
+
+    Parameters
+    ----------
+    path : str, path-like or None
+        None writes nothing.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        self.path = None if path is None else Path(path)
+        self._cost, self._written = 0.0, -float("inf")
+
+    def random_seed(self) -> int | None:
+        """The seed of the run in the file, for a resumed run that names none."""
+        return self._read()[0]["random_seed"] if self._exists() else None
+
+    def load(self, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """Facts and tensors of the run to resume; None if there is nothing yet.
+
+        Raises
+        ------
+        ValueError
+            If the file belongs to another run.
+        """
+        if not self._exists():
+            return None
+        metadata, arrays = self._read()
+        differing = [name for name in identity if metadata["identity"].get(name) != identity[name]]
+        if differing:
+            raise ValueError(
+                f"The checkpoint {self.path} belongs to another training run, with other "
+                f"{', '.join(differing)}. To resume, give what it was begun with; to begin anew, "
+                "delete the file or pass another path."
+            )
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        return metadata["facts"], tensors
+
+    def save(
+        self,
+        identity: Mapping[str, Any],
+        random_seed: int,
+        facts: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        last: bool,
+    ) -> None:
+        """Write, unless that was done a moment ago and this is not the ``last`` time."""
+        if self.path is None:
+            return
+        began = time.monotonic()
+        if not last and began - self._written < self._cost / _SHARE:
+            return
+        metadata = {"identity": dict(identity), "random_seed": random_seed, "facts": dict(facts)}
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        write_archive(self.path, metadata, arrays, file_format=_FORMAT)
+        self._written = time.monotonic()
+        self._cost = self._written - began
+
+    def _exists(self) -> bool:
+        return self.path is not None and self.path.exists()
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        return read_archive(self.path, file_format=_FORMAT)
+
+
+def fingerprint(*parts: Any) -> str:
+    """A digest of arrays and of the texts of other values."""
+    sha = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            sha.update(f"{part.dtype} {part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+        else:
+            sha.update(repr(part).encode())
+    return sha.hexdigest()

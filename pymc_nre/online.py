@@ -1,0 +1,81 @@
+"""Fresh simulations for every epoch: where simulating is as cheap as training.
+
+A network that never sees a simulation twice cannot overfit. Training draws a new set for
+each epoch, from a stream of its own, so that the same seed trains on the same simulations
+and an interrupted training resumes on those that it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+
+from .data import Simulations
+from .simulate import Study
+
+__all__ = ["Online"]
+
+
+class Online:
+    """An endless supply of simulations, for `pymc_nre.train`.
+
+    Parameters
+    ----------
+    prior, simulator, parameters, batched, executor
+        As for `pymc_nre.simulate`. The simulator runs once for every pair that training
+        sees, so it should be batched.
+    per_epoch : int
+        Simulations drawn for each epoch, at least 10.
+    random_seed : int, optional
+        Of the simulations; that of the network is given to `pymc_nre.train`.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> import pymc_nre as nre
+    >>> supply = nre.Online(
+    ...     {"mu": pm.Uniform.dist(-10, 10)},
+    ...     lambda rng, mu: rng.normal(mu, 1.0),
+    ...     batched=True,
+    ...     per_epoch=1_000,
+    ...     random_seed=1,
+    ... )
+    >>> ratio = nre.train(supply, epochs=3, random_seed=1, progressbar=False)
+    >>> ratio.history.sizes["epoch"]
+    3
+    """
+
+    def __init__(
+        self,
+        prior: Any,
+        simulator: Callable[..., Any] | str,
+        *,
+        parameters: Collection[str] | None = None,
+        batched: bool = False,
+        executor: Executor | None = None,
+        per_epoch: int = 20_000,
+        random_seed: int | None = None,
+    ) -> None:
+        if per_epoch < 10:
+            raise ValueError(f"per_epoch must be at least 10, got {per_epoch}.")
+        self.study = Study.of(prior, simulator, parameters, batched)
+        self.executor = executor
+        self.per_epoch = per_epoch
+        self.entropy = np.random.SeedSequence(random_seed).entropy
+
+    def simulations(self, index: int) -> Simulations:
+        """Set number ``index``, the same whenever it is asked for."""
+        return self.study.run(
+            self.per_epoch,
+            executor=self.executor,
+            seed=np.random.SeedSequence(self.entropy, spawn_key=(index,)),
+            progressbar=False,
+            partial=False,
+        )
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.study.parameters)
+        return f"Online: {self.per_epoch:,} fresh simulations an epoch, parameters {names}"
