@@ -22,15 +22,18 @@ import os
 import warnings
 from collections.abc import Sequence
 from functools import cache
+from threading import current_thread, main_thread
 from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
 import torch
+from pytensor.compile import optdb
 from pytensor.gradient import DisconnectedType, disconnected_type
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
-from pytensor.graph.rewriting.basic import node_rewriter
+from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
+from pytensor.link.jax.ops import JAXOp
 from pytensor.link.numba.dispatch.basic import (
     generate_fallback_impl,
     register_funcify_and_cache_key,
@@ -38,6 +41,7 @@ from pytensor.link.numba.dispatch.basic import (
 from pytensor.tensor.rewriting.basic import register_specialize
 
 from .estimator import RatioEstimator
+from .threads import one_thread_if
 
 __all__ = ["HessianProduct", "LogRatio", "LogRatioAndGradient"]
 
@@ -46,13 +50,15 @@ class _RatioOp(Op):
     """What the three Ops share: an estimator, checked inputs, fork safety."""
 
     __props__ = ("estimator",)
+    quantity: str  # what is evaluated: the name of the evaluator's method
 
     def __init__(self, estimator: RatioEstimator) -> None:
         self.estimator = estimator.for_evaluation()
         _make_torch_survive_forks()
 
     def _evaluate(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        raise NotImplementedError
+        outputs = getattr(self.estimator.evaluator, self.quantity)(*inputs)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
 
     def _checked(self, theta: Any, x: Any) -> list[Variable]:
         size, event_ndim = self.estimator.layout.size, len(self.estimator.event_shape)
@@ -78,7 +84,11 @@ class _RatioOp(Op):
                 "This ratio lives on CUDA, which cannot be used in a forked process. Sample with "
                 "pm.sample(..., cores=1) or mp_ctx='forkserver', or move it: ratio.to('cpu')."
             )
-        for storage, result in zip(output_storage, self._evaluate(*inputs), strict=True):
+        # Outside the main thread there are samplers with a thread for each chain (nutpie): more
+        # threads below each would fight over the cores.
+        with one_thread_if(current_thread() is not main_thread()):
+            results = self._evaluate(*inputs)
+        for storage, result in zip(output_storage, results, strict=True):
             storage[0] = result
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
@@ -104,15 +114,13 @@ class _RatioOp(Op):
 class LogRatioAndGradient(_RatioOp):
     """Log ratios ``(n,)`` and their gradients in theta, ``(n, D)``, row by row."""
 
+    quantity = "value_and_gradient"
     default_output = 0
 
     def make_node(self, theta: Any, x: Any) -> Apply:
         """Inputs theta ``(1 or n, D)`` and x ``(n, *event)``."""
         theta, x = self._checked(theta, x)
         return Apply(self, [theta, x], [self._value_type(x), self._gradient_type(x)])
-
-    def _evaluate(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, ...]:
-        return self.estimator.evaluator.value_and_gradient(theta, x)
 
     def pullback(
         self,
@@ -136,13 +144,12 @@ class LogRatioAndGradient(_RatioOp):
 class LogRatio(_RatioOp):
     """Log ratios ``(n,)``."""
 
+    quantity = "value"
+
     def make_node(self, theta: Any, x: Any) -> Apply:
         """Inputs theta ``(1 or n, D)`` and x ``(n, *event)``."""
         theta, x = self._checked(theta, x)
         return Apply(self, [theta, x], [self._value_type(x)])
-
-    def _evaluate(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (self.estimator.evaluator.value(theta, x),)
 
     def pullback(
         self,
@@ -161,13 +168,12 @@ class LogRatio(_RatioOp):
 class HessianProduct(_RatioOp):
     """Row by row, the Hessian of the log ratio in theta times ``v``; ``(n, D)``."""
 
+    quantity = "hessian_product"
+
     def make_node(self, theta: Any, x: Any, v: Any) -> Apply:
         """Inputs theta ``(1 or n, D)``, x ``(n, *event)`` and v ``(n, D)``."""
         theta, x = self._checked(theta, x)
         return Apply(self, [theta, x, pt.as_tensor_variable(v)], [self._gradient_type(x)])
-
-    def _evaluate(self, theta: np.ndarray, x: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (self.estimator.evaluator.hessian_product(theta, x, v),)
 
     def pullback(self, *arguments: Any) -> list[Variable]:
         """Third derivatives are refused, not guessed."""
@@ -208,6 +214,23 @@ def _call_back_into_python(op: Op, node: Apply, **kwargs: Any) -> tuple[Any, Non
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Numba will use object mode", UserWarning)
         return generate_fallback_impl(op, node, **kwargs), None
+
+
+@node_rewriter([LogRatioAndGradient, LogRatio, HessianProduct])
+def become_jax_op(fgraph: Any, node: Apply) -> list[Variable]:
+    """Where PyTensor compiles for JAX, put a JAX function in the place of an Op.
+
+    As a rewrite it runs only then, and nobody else needs JAX.
+    """
+    from . import jax_functions
+
+    function = getattr(jax_functions, node.op.quantity)(node.op.estimator)
+    inputs, outputs = ([v.type for v in variables] for variables in (node.inputs, node.outputs))
+    return JAXOp(inputs, outputs, function).make_node(*node.inputs).outputs
+
+
+# After all others, and so after `drop_unused_gradient`; PyTensor's own for JAX are at 100.
+optdb.register("ratio_to_jax", dfs_rewriter(become_jax_op), "jax", position=100)
 
 
 @cache
