@@ -14,7 +14,10 @@ import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
+from pymc.distributions.shape_utils import _change_dist_size, change_rv_size
+from pymc.distributions.transforms import _default_transform
 from pymc.logprob.abstract import _logprob
+from pytensor.graph.basic import Apply
 from pytensor.link.numba.dispatch.basic import get_numba_type, numba_njit
 from pytensor.link.numba.dispatch.random import numba_core_rv_funcify
 from pytensor.tensor import TensorVariable
@@ -22,7 +25,7 @@ from pytensor.tensor.random.op import RandomVariable
 
 from .data import Simulator, as_simulator, check_own_shape
 from .estimator import RatioEstimator, check_event_shape
-from .guard import check_outside, warn_if_prior_leaves
+from .guard import check_observed, check_outside, only_finite, refusal, warn_if_prior_leaves
 from .ops import LogRatioAndGradient
 
 __all__ = ["RatioLikelihood", "log_ratio"]
@@ -84,6 +87,20 @@ def log_ratio(
     return _log_ratio(ratio, pt.as_tensor_variable(x), tensors, reject=outside == "reject")
 
 
+class _Observations(TensorVariable):
+    """Draws whose shape is known without drawing them, which would run the simulator.
+
+    `pymc.model_to_graphviz` evaluates shapes without the rewrites that see to this elsewhere.
+    """
+
+    @property
+    def shape(self) -> TensorVariable:
+        if self.owner is None or None not in self.type.shape:
+            return super().shape
+        _, size, *parameters = self.owner.inputs
+        return pt.stack(self.owner.op._infer_shape(size, parameters))
+
+
 class RatioLikelihoodRV(RandomVariable):
     """A random variable whose density in the parameters is a ratio, drawn by a simulator."""
 
@@ -100,6 +117,11 @@ class RatioLikelihoodRV(RandomVariable):
 
     def __str__(self) -> str:
         return f"{self.name}_rv{{{', '.join(self.ratio.parameters)}}}"
+
+    def make_node(self, *arguments: Any, **options: Any) -> Apply:
+        node = super().make_node(*arguments, **options)
+        rng, draws = (output.type for output in node.outputs)
+        return Apply(node.op, node.inputs, [rng(), _Observations(draws, None)])
 
     def rng_fn(self, rng: np.random.Generator, *arguments: Any) -> np.ndarray:
         """Simulate; arguments are the parameters in order, then the size."""
@@ -145,7 +167,28 @@ def _ratio_logprob(
     """Unsummed: `pm.compute_log_likelihood` and LOO need one value for each observation."""
     [value] = values
     named = dict(zip(op.ratio.layout.shapes, parameters, strict=True))
-    return _log_ratio(op.ratio, value, named, reject=op.reject)
+    return _log_ratio(op.ratio, only_finite(value), named, reject=op.reject)
+
+
+@_default_transform.register(RatioLikelihoodRV)
+def _refuse_to_be_free(op: RatioLikelihoodRV, rv: TensorVariable) -> None:
+    """Models ask for the transform of their free variables only."""
+    raise refusal(rv.name or "RatioLikelihood", "must be observed", "Pass observed=data")
+
+
+@_change_dist_size.register(RatioLikelihoodRV)
+def _refuse_to_be_nested(
+    op: RatioLikelihoodRV, rv: TensorVariable, new_size: Any, expand: bool = False
+) -> TensorVariable:
+    """Mixtures, censoring and truncation resize what they hold; predictions expand it."""
+    if expand:
+        return change_rv_size(op, rv, new_size, expand)
+    raise refusal(
+        "RatioLikelihood",
+        "cannot be part of a mixture, a truncated or censored distribution or a time series",
+        "Let the simulator do it, and train on that. Mixtures within one ratio are the log of "
+        "the sum of w * exp(log_ratio(...)), in a pm.Potential or as logp of a pm.CustomDist",
+    )
 
 
 class RatioLikelihood(pm.Distribution):
@@ -222,7 +265,7 @@ class RatioLikelihood(pm.Distribution):
         **parameters: Any,
     ) -> TensorVariable:
         _check_ratio(ratio, name)
-        observed = _check_observed(name, ratio, observed)
+        observed = check_observed(name, ratio, observed)
         tensors = _as_parameters(ratio, parameters, name)
         variable = super().__new__(
             cls,
@@ -359,35 +402,3 @@ def _check_ratio(ratio: Any, caller: str) -> None:
 def _check_engine(engine: str) -> None:
     if engine not in ("auto", "torch"):
         raise ValueError(f"engine must be 'auto' or 'torch', got {engine!r}.")
-
-
-def _check_observed(name: str, ratio: RatioEstimator, observed: Any) -> Any:
-    """Data that a ratio can stand behind: present, complete, of the right event shape."""
-    if observed is None:
-        raise ValueError(
-            f"{name}: a RatioLikelihood must be observed: a ratio is a likelihood in its "
-            "parameters, not a density in x. Pass observed=data; for draws from the simulator use "
-            "pm.draw(RatioLikelihood.dist(...))."
-        )
-    symbolic = isinstance(observed, pytensor.graph.basic.Variable)
-    if symbolic:
-        value = observed.get_value(borrow=True) if hasattr(observed, "get_value") else None
-        check_event_shape(ratio.event_shape, observed.type.shape, name)
-    else:
-        if np.ma.isMaskedArray(observed) and np.ma.getmaskarray(observed).any():
-            raise _missing(name, int(np.ma.getmaskarray(observed).sum()))
-        value = observed = np.asarray(observed)
-    if value is not None:
-        if value.dtype.kind not in "biuf":
-            raise TypeError(f"{name}: observed data must be numbers, got dtype {value.dtype}.")
-        check_event_shape(ratio.event_shape, value.shape, name)
-        if not np.isfinite(value).all():
-            raise _missing(name, int((~np.isfinite(value)).sum()))
-    return observed
-
-
-def _missing(name: str, count: int) -> ValueError:
-    return ValueError(
-        f"{name}: observed has {count:,} masked, NaN or infinite values. PyMC would impute them, "
-        "but a ratio is not a density in x and cannot. Leave out incomplete observations."
-    )

@@ -1,4 +1,8 @@
-"""The guard: does a model's prior stay where its ratio was trained?
+"""The guard: does a model ask of its ratio only what a ratio can answer?
+
+A ratio is a likelihood in its parameters, not a density in x: it must be observed, and it
+fills no gaps in the data. Data are looked at when the model is built and, where they can be
+replaced, again when the log density is compiled and evaluated.
 
 A ratio extrapolates silently. When a model is built its parameters are drawn from their
 prior and the share that lies outside the training domain is told. That alone is not enough:
@@ -11,14 +15,29 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
+from pymc.distributions.dist_math import check_parameters
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.utils import MissingInputError
 from pytensor.tensor import TensorVariable
 
-from .estimator import RatioEstimator
+from .estimator import RatioEstimator, check_event_shape
 
-__all__ = ["OUTSIDE", "DomainWarning", "packed_rows", "warn_if_prior_leaves"]
+__all__ = [
+    "OUTSIDE",
+    "DomainWarning",
+    "check_observed",
+    "check_outside",
+    "only_finite",
+    "packed_rows",
+    "refusal",
+    "warn_if_prior_leaves",
+]
 
 OUTSIDE = ("reject", "warn", "ignore")
 _DRAWS = 1_000
@@ -55,6 +74,8 @@ def warn_if_prior_leaves(
     try:
         # PyTensor's Python linker: this graph is compiled once and used a thousand times.
         draws = pm.draw(list(parameters.values()), draws=_DRAWS, random_seed=0, mode="FAST_COMPILE")
+    except MissingInputError:  # arguments of a pm.CustomDist's logp and the like: no prior here
+        return
     except NotImplementedError:  # pm.Flat and others that have no random function
         warnings.warn(
             f"{name}: the prior of {', '.join(parameters)} cannot be drawn from, so it could not "
@@ -104,3 +125,69 @@ def describe(ratio: RatioEstimator) -> str:
     ends = zip(ratio.layout.labels, ratio.domain.lower, ratio.domain.upper, strict=True)
     shown = [f"{label} in [{low:.3g}, {high:.3g}]" for label, low, high in ends]
     return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
+
+
+def refusal(name: str, what: str, remedy: str) -> ValueError:
+    """Why a ratio cannot do what a density could."""
+    return ValueError(
+        f"{name}: a RatioLikelihood {what}: a ratio is a likelihood in its parameters, not a "
+        f"density in x. {remedy}."
+    )
+
+
+def check_observed(name: str, ratio: RatioEstimator, observed: Any) -> Any:
+    """Data that a ratio can stand behind: present, complete, of the right event shape."""
+    if observed is None:
+        raise refusal(
+            name,
+            "must be observed",
+            "Pass observed=data; for draws from the simulator use "
+            "pm.draw(RatioLikelihood.dist(...))",
+        )
+    if not isinstance(observed, Variable):
+        data = observed if np.ma.isMaskedArray(observed) else np.asarray(observed)
+        _check_data(name, data)
+        check_event_shape(ratio.event_shape, data.shape, name)
+        return np.asarray(data)
+    data = _held_data(observed)
+    if data is not None:
+        _check_data(name, data)
+    check_event_shape(ratio.event_shape, observed.type.shape if data is None else data.shape, name)
+    return observed
+
+
+def only_finite(x: TensorVariable) -> TensorVariable:
+    """The same data, looked at again now and, unless they are constant, at every evaluation."""
+    data = _held_data(x)
+    if data is not None:
+        _check_data(x.name or "RatioLikelihood", data)
+    if isinstance(x, Constant):
+        return x
+    # One pass over the data: their sum is finite just when each of them is. The model's
+    # check_bounds=False drops it.
+    return check_parameters(
+        x,
+        pt.abs(x.sum(dtype="float64")) < np.inf,
+        msg="observed data of a RatioLikelihood must have no NaN or infinite values: a ratio is "
+        "not a density in x and cannot impute them. Leave out incomplete observations.",
+        can_be_replaced_by_ninf=False,
+    )
+
+
+def _held_data(x: Variable) -> np.ndarray | None:
+    """What a symbolic observation holds now, where that is known without evaluating it."""
+    if isinstance(x, SharedVariable):
+        return x.get_value(borrow=True)
+    return x.data if isinstance(x, Constant) else None
+
+
+def _check_data(name: str, data: np.ndarray) -> None:
+    if data.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: observed data must be numbers, got dtype {data.dtype}.")
+    holes = np.ma.getmaskarray(data) | ~np.isfinite(np.ma.getdata(data))
+    if holes.any():
+        raise ValueError(
+            f"{name}: observed has {holes.sum():,} masked, NaN or infinite values. PyMC would "
+            "impute them, but a ratio is not a density in x and cannot. Leave out incomplete "
+            "observations."
+        )
