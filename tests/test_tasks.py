@@ -373,39 +373,56 @@ def test_group_posterior_does_not_depend_on_the_quadrature():
     assert coarse.sd["log_tau"] != pytest.approx(finer.sd["log_tau"], rel=1e-2)
 
 
-def group_residuals(m, log_tau, mu_g, x):
-    """What is standard normal, or chi-square, if the draws have the joint distribution."""
-    tau, k = np.exp(log_tau), x.shape[-1]
-    within = ((x - x.mean(-1, keepdims=True)) ** 2).sum(-1)
-    return [
-        stats.norm.cdf(m / 3),
-        (log_tau + 1.5) / 2.5,
-        stats.norm.cdf((mu_g - m) / tau),
-        stats.norm.cdf((x.mean(-1) - mu_g) * k**0.5),
-        stats.norm.cdf((x.mean(-1) - m) / np.sqrt(tau**2 + 1 / k)),
-        stats.chi2.cdf(within, k - 1),
-    ]
+def uniforms(name, x, theta):
+    """Probability integral transforms of ``x`` ``(n, *event)``: uniform if it fits theta."""
+    if name == "Gaussian mean":
+        return [stats.norm.cdf(x, theta[:, 0])]
+    if name == "location-scale":
+        return [stats.norm.cdf(x, theta[:, 0], np.exp(theta[:, 1]))]
+    if name == "linear Gaussian":
+        return list(stats.norm.cdf(x, theta @ TASKS[name].matrix.T).T)
+    if name == "Poisson rate":
+        u, rate = np.random.default_rng(1).uniform(size=len(x)), theta[:, 0]
+        return [stats.poisson.cdf(x - 1, rate) + u * stats.poisson.pmf(x, rate)]
+    if name == "Gaussian mixture":
+        squares = ((x - theta) ** 2).sum(-1)
+        radius = (stats.chi2.cdf(squares, 2) + stats.chi2.cdf(squares / 0.01, 2)) / 2
+        angle = np.arctan2(*(x - theta).T)
+        return [radius, angle / (2 * np.pi) + 0.5]
+    mean, (m, log_tau), k = x.mean(-1), theta.T, x.shape[-1]
+    within = ((x - mean[:, None]) ** 2).sum(-1)
+    between = stats.norm.cdf(mean, m, np.sqrt(np.exp(2 * log_tau) + 1 / k))
+    return [between, stats.chi2.cdf(within, k - 1)]
+
+
+def smallest_p_value(transforms):
+    return min(stats.kstest(u, "uniform").pvalue for u in transforms)
+
+
+def test_simulator_draws_from_the_likelihood(name):
+    simulations = TASKS[name].simulate(20_000, random_seed=7)
+    x, theta = simulations.x, simulations.theta
+    # at most four tests at 1e-4: a right simulator fails once in 2,500 seeds
+    assert smallest_p_value(uniforms(name, x, theta)) > 1e-4
+    assert smallest_p_value(uniforms(name, x, theta + 0.1)) < 1e-4
 
 
 def test_model_with_the_latent_is_the_same_problem():
-    task = tasks.HierarchicalGaussian(size=3)
-    model = task.model()
+    model = tasks.HierarchicalGaussian().model()
     assert [v.name for v in model.free_RVs] == ["m", "log_tau", "mu_g", "x"]
     assert not model.observed_RVs
-    drawn = dict(zip("mtgx", pm.draw(model.free_RVs, draws=4_000, random_seed=1), strict=True))
-    assert drawn["x"].shape == (4_000, 3)
+    m, log_tau, mu_g, x = pm.draw(model.free_RVs, draws=20_000, random_seed=1)
+    assert x.shape == (20_000, 5)
 
-    def p_values(m, log_tau, mu_g, x):
-        uniform = group_residuals(m, log_tau, mu_g, x)
-        return np.array([stats.kstest(u, "uniform").pvalue for u in uniform])
+    def around_the_latent(mu_g):
+        tau = np.exp(log_tau)
+        latent = stats.norm.cdf(mu_g, m, tau)
+        # small and large tau apart: errors of opposite sign would cancel
+        halves = latent[log_tau < -0.25], latent[log_tau > -0.25]
+        return [*halves, stats.norm.cdf(x.mean(-1), mu_g, 5**-0.5)]
 
-    # six tests at 1e-4: a right model fails once in 1,600 seeds
-    assert p_values(drawn["m"], drawn["t"], drawn["g"], drawn["x"]).min() > 1e-4
+    prior = [stats.norm.cdf(m / 3), (log_tau + 1.5) / 2.5]
+    marginal = uniforms("hierarchical Gaussian", x, np.stack([m, log_tau], -1))
+    assert smallest_p_value([*prior, *marginal, *around_the_latent(mu_g)]) > 1e-4
     # a latent that is drawn anew is not the one of the group
-    again = np.roll(drawn["g"], 1)
-    assert p_values(drawn["m"], drawn["t"], again, drawn["x"]).min() < 1e-4
-
-    simulations = task.simulate(4_000, random_seed=2)
-    m, log_tau = simulations.theta.T
-    x = simulations.x
-    assert p_values(m, log_tau, np.roll(m, 1), x)[[0, 1, 4, 5]].min() > 1e-4
+    assert smallest_p_value(around_the_latent(np.roll(mu_g, 1))) < 1e-4
