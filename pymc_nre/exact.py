@@ -111,5 +111,9 @@ def legendre(lower: float, upper: float, size: int) -> tuple[np.ndarray, np.ndar
 
 
 def span(center: float, reach: float, limit: float, size: int) -> np.ndarray:
-    """Points from ``center - reach`` to ``center + reach``, cut to ``[-limit, limit]``."""
-    return np.linspace(max(center - reach, -limit), min(center + reach, limit), size)
+    """Midpoints of cells in ``center`` ± ``reach``, cut to ``[-limit, limit]``.
+
+    Midpoints, since sums over them stay right where the limit cuts a density off.
+    """
+    edges = np.linspace(max(center - reach, -limit), min(center + reach, limit), size + 1)
+    return (edges[1:] + edges[:-1]) / 2

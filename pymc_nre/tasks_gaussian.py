@@ -147,10 +147,11 @@ class LocationScale(Task):
 
         The grid covers 10 standard deviations around the maximum, cut to the support.
         """
-        n, fit = len(x), self.maximum_likelihood(x)
-        scale = np.exp(fit["log_sigma"])
-        mu = span(fit["mu"], 10 * scale / n**0.5, self.half_width, grid)
-        log_sigma = span(fit["log_sigma"], 10 / (2 * n) ** 0.5, self.log_range, grid)[:, None]
+        n = len(x)
+        widest = max(np.std(x), np.exp(self.log_range) if n < 10 else 0.0)  # few say little
+        center = np.clip(np.log(max(np.std(x), 1e-300)), -self.log_range, self.log_range)
+        mu = span(np.mean(x), 10 * widest / n**0.5, self.half_width, grid)
+        log_sigma = span(center, 10 / (2 * n) ** 0.5, self.log_range, grid)[:, None]
         squares = np.sum((x - np.mean(x)) ** 2) + n * (np.mean(x) - mu) ** 2
         log_p = -n * log_sigma - 0.5 * squares * np.exp(-2 * log_sigma)
         p = np.exp(log_p - logsumexp(log_p))
