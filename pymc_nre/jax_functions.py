@@ -18,7 +18,6 @@ JAX is optional, so it is imported inside.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 import numpy as np
