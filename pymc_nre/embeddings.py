@@ -106,13 +106,13 @@ class DeepSet(Specification):
 
     def build(self, event_shape: tuple[int, ...]) -> Embedding:
         """An untrained embedding of sets of that shape."""
-        if len(event_shape) not in ((2,) if self.masked else (1, 2)):
+        numbers = (*event_shape, 1, 1)[1] - self.masked
+        if len(event_shape) not in ((2,) if self.masked else (1, 2)) or numbers < 1:
             wanted = "(members, numbers + 1)" if self.masked else "(members,) or (members, numbers)"
             raise ValueError(
                 f"DeepSet(masked={self.masked}) needs observations of shape {wanted}, got "
                 f"{event_shape}. Sets of varying size are made by masked_set(values, members)."
             )
-        numbers = event_shape[1] - self.masked if len(event_shape) == 2 else 1
         each = nn.Sequential(*dense((numbers, *self.hidden), self.activation, self.norm))
         if self.masked:
             body = _MaskedMean(each)
@@ -147,7 +147,8 @@ def build_embedding(specification: Any, event_shape: tuple[int, ...]) -> Embeddi
         return Embedding(Standardize(event_shape), _Rows(), math.prod(event_shape))
     if hasattr(specification, "build"):
         return specification.build(event_shape)
-    module = None if isinstance(specification, nn.Module) else specification(event_shape)
+    built = isinstance(specification, nn.Module) or not callable(specification)
+    module = None if built else specification(event_shape)
     if not isinstance(module, nn.Module):
         raise TypeError(
             "embedding must be a specification such as DeepSet() or a function (event_shape) -> "
@@ -234,16 +235,28 @@ class _StandardizeMembers(nn.Module):
 
     def fit(self, values: Tensor) -> None:
         """Take the moments of sets ``(n, M, d + 1)``."""
-        there = values[..., -1]
-        if not ((there == 0) | (there == 1)).all():
-            raise ValueError(
-                "The last column of a masked set must be 1 for members and 0 for padding, got "
-                f"{there[(there != 0) & (there != 1)][0].item():.4g}. Make sets by masked_set."
-            )
-        self.numbers.fit(values[..., :-1][there == 1])
+        _check_mask(values[..., -1])
+        members = values[..., :-1][values[..., -1] == 1]
+        if not len(members):
+            raise ValueError("All masked sets are empty: there is no member to learn from.")
+        self.numbers.fit(members)
 
     def forward(self, values: Tensor) -> Tensor:
-        return torch.cat([self.numbers(values[..., :-1]), values[..., -1:]], -1)
+        there = values[..., -1:]
+        if not self.training:  # data that training has not seen
+            _check_mask(there)
+        # Padding may hold any number, also one that would overflow and make 0 * inf.
+        numbers = self.numbers(values[..., :-1]).where(there > 0, 0.0)
+        return torch.cat([numbers, there], -1)
+
+
+def _check_mask(there: Tensor) -> None:
+    bad = (there != 0) & (there != 1)
+    if bad.any():
+        raise ValueError(
+            "The last column of a masked set must be 1 for members and 0 for padding, got "
+            f"{there[bad][0].item():.4g}. Make sets by masked_set."
+        )
 
 
 def _features_of(module: nn.Module, event_shape: tuple[int, ...]) -> int:

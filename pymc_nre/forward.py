@@ -19,7 +19,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pytensor.tensor import TensorVariable
 
-__all__ = ["ForwardDraw"]
+__all__ = ["ForwardDraw", "as_dtype"]
 
 
 class ForwardDraw:
@@ -68,8 +68,7 @@ class ForwardDraw:
             function, rngs, dtypes = self._compiled
             reseed_rngs(rngs, int(rng.integers(2**63)))
             columns = [
-                _as_dtype(given[name], dtype)
-                for name, dtype in zip(self.given, dtypes, strict=True)
+                as_dtype(given[name], dtype) for name, dtype in zip(self.given, dtypes, strict=True)
             ]
             rows = [function(*(column[i] for column in columns)) for i in range(n)]
         return {
@@ -116,5 +115,6 @@ class ForwardDraw:
                 )
 
 
-def _as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Values as a variable of that type takes them; integers that travelled as floats."""
     return (np.rint(values) if dtype.kind in "iu" else np.asarray(values)).astype(dtype)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .data import Layout, Simulations, Simulator
 from .execution import Job, Outcome, SimulationWarning, all_failed, run, varying_shape
-from .forward import ForwardDraw
+from .forward import ForwardDraw, as_dtype
 from .prior import Prior
 
 __all__ = ["Study", "simulate"]
@@ -184,6 +184,8 @@ class Study:
                 raise ValueError(
                     f"at: parameter {name!r} has shape {own} in the prior, got {value.shape}."
                 )
+            # Else a float parameter at 0 would be taken for an integer.
+            value = as_dtype(value, np.dtype(self.prior.variables[name].dtype))
             values[name] = np.broadcast_to(value, (n, *own))
         nuisance = self.prior.given(self.parameters)
         return values if nuisance is None else values | nuisance.draw(rng, values, n)
