@@ -84,11 +84,11 @@ class ForwardDraw:
     def _compile(self) -> tuple[Callable[..., Any], list[Any], list[np.dtype]]:
         from pymc.pytensorf import compile as compile_graph
         from pymc.pytensorf import find_rng_nodes
-        from pytensor.graph.replace import graph_replace
+        from pytensor.graph.replace import clone_replace
 
         inputs = {name: variable.type(name) for name, variable in self.given.items()}
         replaced = {variable: inputs[name] for name, variable in self.given.items()}
-        drawn = graph_replace(list(self.outputs.values()), replaced, strict=False)
+        drawn = clone_replace(list(self.outputs.values()), replaced)
         self._check_direction(drawn)
         function = compile_graph(list(inputs.values()), drawn, on_unused_input="ignore")
         dtypes = [np.dtype(variable.type.dtype) for variable in inputs.values()]
