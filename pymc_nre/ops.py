@@ -29,7 +29,7 @@ import numpy as np
 import pytensor.tensor as pt
 import torch
 from pytensor.compile import optdb
-from pytensor.gradient import DisconnectedType, disconnected_type
+from pytensor.gradient import DisconnectedType, grad_not_implemented
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
@@ -91,10 +91,6 @@ class _RatioOp(Op):
         for storage, result in zip(output_storage, results, strict=True):
             storage[0] = result
 
-    def connection_pattern(self, node: Apply) -> list[list[bool]]:
-        """Nothing depends differentiably on ``x``, everything on the other inputs."""
-        return [[i != 1] * len(node.outputs) for i in range(len(node.inputs))]
-
     def infer_shape(self, *arguments: Any) -> list[tuple[Any, ...]]:
         # PyTensor 2 passes (fgraph, node, shapes), PyTensor 3 (node, shapes).
         node, shapes = arguments[-2:]
@@ -136,7 +132,7 @@ class LogRatioAndGradient(_RatioOp):
             terms.append(of_value[:, None] * outputs[1])
         if not isinstance(of_gradient.type, DisconnectedType):
             terms.append(HessianProduct(self.estimator)(theta, x, of_gradient))
-        return [_for_theta(theta, sum(terms)), disconnected_type()]
+        return [_for_theta(theta, sum(terms)), _not_in_x(self, x)]
 
     L_op = pullback  # its name in PyTensor 2
 
@@ -160,7 +156,7 @@ class LogRatio(_RatioOp):
         """Through `LogRatioAndGradient`."""
         theta, x = inputs
         gradient = LogRatioAndGradient(self.estimator).make_node(theta, x).outputs[1]
-        return [_for_theta(theta, cotangents[0][:, None] * gradient), disconnected_type()]
+        return [_for_theta(theta, cotangents[0][:, None] * gradient), _not_in_x(self, x)]
 
     L_op = pullback
 
@@ -183,6 +179,13 @@ class HessianProduct(_RatioOp):
         )
 
     L_op = pullback
+
+
+def _not_in_x(op: Op, x: Variable) -> Variable:
+    """Asking for the derivative in x is an error, not a zero."""
+    return grad_not_implemented(
+        op, 1, x, "A ratio is not differentiated in x: let its data not depend on parameters."
+    )
 
 
 def _for_theta(theta: Variable, by_row: Variable) -> Variable:

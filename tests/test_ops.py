@@ -10,6 +10,7 @@ import pytensor.tensor as pt
 import pytest
 import torch
 from pytensor.compile.mode import get_mode
+from pytensor.gradient import NullTypeGradError
 
 import pymc_nre as nre
 from pymc_nre import networks, ops
@@ -156,8 +157,17 @@ def test_third_derivatives_are_refused(case, theta):
 
 def test_gradient_in_x_is_refused(case, theta):
     x = pt.tensor("x", shape=case[4].shape, dtype="float64")
-    with pytest.raises(pytensor.gradient.DisconnectedInputError):
+    with pytest.raises(NullTypeGradError, match="A ratio is not differentiated in x"):
         pytensor.grad(case[1](theta, x).sum(), x)
+
+
+def test_data_that_depend_on_a_parameter_are_refused(case, theta):
+    """Their part of the gradient would otherwise be missing without a word."""
+    _, both, _, size, x = case
+    parameter = pt.scalar("parameter", dtype="float64")
+    total = both(theta + parameter, x + parameter).sum()
+    with pytest.raises(NullTypeGradError, match="A ratio is not differentiated in x"):
+        pytensor.grad(total, parameter)
 
 
 def test_shapes_are_inferred_without_an_evaluation(case, theta, monkeypatch):
