@@ -21,6 +21,8 @@ states the facts that the rest of the library reads:
     The loss of a network that has learned nothing (logit zero everywhere).
 ``minimum_batch``
     The smallest batch that the loss can be computed on.
+``batch_size``, ``learning_rate``
+    What it trains best with, by the measurements in docs/training.md.
 """
 
 from __future__ import annotations
@@ -56,6 +58,8 @@ class Loss(Protocol):
     normalized: bool
     chance: float
     minimum_batch: int
+    batch_size: int
+    learning_rate: float
 
     def __call__(self, net: Network, theta: Tensor, x: Tensor, *reference_x: Tensor) -> Tensor:
         """Scalar loss of joint pairs, theta ``(n, D)`` and x ``(n, *event)``."""
@@ -65,6 +69,8 @@ class _Contrastive:
     """Losses of one joint and ``rolls`` marginal logits for each observation."""
 
     rolls: int
+    batch_size: ClassVar[int] = 256
+    learning_rate: ClassVar[float] = 1e-2
 
     def __call__(self, net: Network, theta: Tensor, x: Tensor) -> Tensor:
         """Scalar loss of joint pairs, theta ``(n, D)`` and x ``(n, *event)``."""
@@ -249,7 +255,7 @@ class Balanced:
     The exact ratio is balanced, so the optimum stays where it is; on the way there, with few
     simulations, balanced estimators tend to posteriors that are too wide rather than too
     narrow. The penalty is taken batch by batch and adds its own variance, about
-    0.2 strength / batch size: use batches of a thousand or more.
+    0.2 strength / batch size, so it trains on batches of 2,048 where there is enough for them.
 
     Parameters
     ----------
@@ -279,6 +285,8 @@ class Balanced:
 
     reference: ClassVar[str] = "evidence"
     normalized: ClassVar[bool] = True
+    batch_size: ClassVar[int] = 2_048
+    learning_rate: ClassVar[float] = 3e-3
 
     def __post_init__(self) -> None:
         if not (isinstance(self.loss, _Contrastive) and self.loss.normalized):
@@ -378,6 +386,8 @@ class CARL:
     reference: ClassVar[str] = "fixed"
     normalized: ClassVar[bool] = True
     minimum_batch: ClassVar[int] = 1
+    batch_size: ClassVar[int] = 256
+    learning_rate: ClassVar[float] = 1e-2
     chance: ClassVar[float] = math.log(2)
 
     def __post_init__(self) -> None:

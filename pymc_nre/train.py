@@ -57,7 +57,7 @@ def train(
     validation: float = 0.1,
     epochs: int | None = None,
     batch_size: int | None = None,
-    learning_rate: float = 1e-2,
+    learning_rate: float | None = None,
     weight_decay: float = 1e-4,
     patience: int | None = None,
     device: str = "auto",
@@ -84,9 +84,10 @@ def train(
         Passes over the training simulations; by default as many as make 6,000 gradient
         steps, but at least 20 and at most 300.
     batch_size : int, optional
-        256 by default, less for small sets.
-    learning_rate : float
-        Its peak; it warms up over the first steps and falls to zero at the last.
+        By default what the loss trains best with (256; 2,048 for balanced losses), less for
+        small sets.
+    learning_rate : float, optional
+        Its peak, by default what the loss trains best with (0.01; 0.003 for balanced losses); it warms up over the first steps and falls to zero at the last.
     weight_decay : float
         Of AdamW.
     patience : int, optional
@@ -154,7 +155,9 @@ def train(
         net = build(specification, batches.simulations.layout.size, batches.simulations.event_shape)
         net.float().fit_standardization(*batches.training)
         run = Descent(net.to(device), loss, batches, plan, _seed(random_seed))
-        diary = _Diary(follow, run, _identity(specification, batches, loss, plan), random_seed)
+        diary = _Diary(
+            follow, run, _identity(specification, batches, loss, plan, random_seed), random_seed
+        )
         with one_thread_if(_work_of_a_step(run) <= _ONE_THREAD_WORK):
             state = _fit(run, diary, progressbar)
     _report(state, loss, len(batches.held_out[0]))
@@ -183,7 +186,9 @@ def _seed(random_seed: int) -> int:
     return int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _identity(specification: Any, batches: Batches, loss: Loss, plan: Plan) -> dict[str, str]:
+def _identity(
+    specification: Any, batches: Batches, loss: Loss, plan: Plan, random_seed: int
+) -> dict[str, str]:
     """What must be the same for a run to be resumed."""
     own = getattr(specification, "__qualname__", None)  # a user's factory: its name, no address
     reference = batches.held_out[2:]
@@ -194,6 +199,7 @@ def _identity(specification: Any, batches: Batches, loss: Loss, plan: Plan) -> d
         "loss": fingerprint(loss),
         "network": fingerprint(own or specification),
         "settings": fingerprint(plan),
+        "random_seed": fingerprint(random_seed),
     }
 
 
@@ -207,13 +213,15 @@ def _plan(
     fresh: bool,
     epochs: int | None,
     batch_size: int | None,
-    learning_rate: float,
+    learning_rate: float | None,
     weight_decay: float,
     patience: int | None,
 ) -> Plan:
     """Fill in what the user left open for ``n`` training simulations."""
     if batch_size is None:
-        batch_size = max(min(256, n // 8), loss.minimum_batch)
+        batch_size = max(min(loss.batch_size, n // 8), loss.minimum_batch)
+    if learning_rate is None:
+        learning_rate = loss.learning_rate
     if not loss.minimum_batch <= batch_size <= n:
         raise ValueError(
             f"batch_size must be between {loss.minimum_batch} (what {loss!r} needs) and {n} (the "

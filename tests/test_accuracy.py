@@ -17,7 +17,7 @@ import pymc_nre as nre
 from pymc_nre import losses, tasks
 from pymc_nre.prior import Prior
 
-SIMULATIONS = 50_000
+SIMULATIONS = 100_000
 DATA_SETS = 20
 TRIALS = (1, 10)
 DRAWS = 2**15

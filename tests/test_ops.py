@@ -163,7 +163,7 @@ def test_gradient_in_x_is_refused(case, theta):
 
 def test_data_that_depend_on_a_parameter_are_refused(case, theta):
     """Their part of the gradient would otherwise be missing without a word."""
-    _, both, _, size, x = case
+    _, both, _, _, x = case
     parameter = pt.scalar("parameter", dtype="float64")
     total = both(theta + parameter, x + parameter).sum()
     with pytest.raises(NullTypeGradError, match="A ratio is not differentiated in x"):

@@ -1,0 +1,229 @@
+"""A killed training resumes to the very bits it would have reached.
+
+Each kill is a real one: a process that trains sends itself SIGKILL at a chosen moment, after
+which nothing of it runs any more, and the tests' own process goes on from its file.
+"""
+
+import hashlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import pymc_nre as nre
+from pymc_nre.archive import EstimatorFileError
+from pymc_nre.descent import Descent
+
+EPOCHS = 6
+
+# What is trained, here and in the process that is killed: on little, with a dropout layer,
+# whose masks come from torch's global stream, so that this stream has to be resumed as well.
+TRAIN = """
+import torch
+import pymc_nre as nre
+
+class Dropping(torch.nn.Sequential):
+    def __init__(self, theta_size, event_shape):
+        super().__init__(
+            torch.nn.Linear(theta_size + 1, 16), torch.nn.SiLU(), torch.nn.Dropout(0.1),
+            torch.nn.Linear(16, 1),
+        )
+
+    def forward(self, theta, x):
+        return super().forward(torch.cat([theta, x[:, None]], -1))
+
+def train(path):
+    simulations = nre.tasks.GaussianMean().simulate(1_000, random_seed=1)
+    return nre.train(
+        simulations, network=Dropping, epochs=6, patience=100, batch_size=100, random_seed=5,
+        checkpoint=path, progressbar=False,
+    )
+"""
+KILLED = """
+import os, signal, sys
+from pymc_nre import archive, checkpoint, descent
+
+def die_at_call(number, function, before=True):
+    calls = []
+    def wrapped(*arguments, **options):
+        calls.append(1)
+        if before and len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*arguments, **options)
+        if not before and len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return wrapped
+
+checkpoint._SHARE = 1e9  # write after every epoch, however long it takes
+path, moment = sys.argv[1:]
+match moment:
+    case "in the first epoch":
+        descent.Descent._descend = die_at_call(3, descent.Descent._descend)
+    case "in the middle of an epoch":
+        descent.Descent._descend = die_at_call(40, descent.Descent._descend)
+    case "while a checkpoint is written":
+        archive.os.replace = die_at_call(3, os.replace)
+    case "right after a checkpoint":
+        archive.os.replace = die_at_call(4, os.replace, before=False)
+    case "after the last epoch":
+        archive.os.replace = die_at_call(6, os.replace, before=False)
+train(path)
+"""
+MOMENTS = (
+    "in the first epoch",
+    "in the middle of an epoch",
+    "while a checkpoint is written",
+    "right after a checkpoint",
+    "after the last epoch",
+)
+
+
+def train(path):
+    namespace = {"__name__": "training"}
+    exec(TRAIN, namespace)
+    return namespace["train"](path)
+
+
+def bits(ratio):
+    """Weights and losses, to the last bit."""
+    weights = {name: w.numpy().tobytes() for name, w in ratio.network.state_dict().items()}
+    losses = {str(name): values.to_numpy().tobytes() for name, values in ratio.history.items()}
+    return weights | losses
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    return bits(train(None))
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_training_resumes_to_the_same_bits(moment, tmp_path, uninterrupted):
+    path = tmp_path / "training"
+    command = [sys.executable, "-c", TRAIN + KILLED, str(path), moment]
+    killed = subprocess.run(command, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert path.exists() == (moment != "in the first epoch")
+    assert bits(train(path)) == uninterrupted
+
+
+def quick(simulations, path, **options):
+    options = {"epochs": EPOCHS, "batch_size": 100, "random_seed": 5} | options
+    return nre.train(simulations, checkpoint=path, progressbar=False, **options)
+
+
+@pytest.fixture
+def simulations():
+    return nre.tasks.GaussianMean().simulate(500, random_seed=1)
+
+
+def digest(ratio):
+    parts = (w.numpy().tobytes() for w in ratio.network.state_dict().values())
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+class StopsAt:
+    """NRE-C with Ctrl-C at one of its calls."""
+
+    def __init__(self, call):
+        self.loss, self.left = nre.losses.NREC(), call
+
+    def __getattr__(self, name):
+        return getattr(self.loss, name)
+
+    def __call__(self, net, theta, x):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return self.loss(net, theta, x)
+
+    def __repr__(self):
+        return repr(self.loss)
+
+
+def test_ctrl_c_then_resume(simulations, tmp_path, monkeypatch):
+    monkeypatch.setattr("pymc_nre.checkpoint._SHARE", 1e9)
+    whole = quick(simulations, None)
+    with pytest.warns(nre.TrainingWarning, match="was interrupted after"):
+        part = quick(simulations, tmp_path / "t", loss=StopsAt(14))
+    assert digest(part) != digest(whole)
+    resumed = quick(simulations, tmp_path / "t")
+    assert digest(resumed) == digest(whole)
+    assert resumed.history.sizes["epoch"] == EPOCHS
+
+
+def test_without_the_random_streams_bits_would_differ(simulations, tmp_path, monkeypatch):
+    """The twin: what `restore` restores is needed."""
+    monkeypatch.setattr("pymc_nre.checkpoint._SHARE", 1e9)
+    whole = quick(simulations, None)
+    with pytest.warns(nre.TrainingWarning, match="was interrupted after"):
+        quick(simulations, tmp_path / "t", loss=StopsAt(14))
+    restore = Descent.restore
+    monkeypatch.setattr(
+        Descent, "restore", lambda self, t: restore(self, t | {"order": self.order.get_state()})
+    )
+    assert digest(quick(simulations, tmp_path / "t")) != digest(whole)
+
+
+def test_a_finished_training_is_not_trained_again(simulations, tmp_path):
+    first = quick(simulations, tmp_path / "t")
+    again = quick(simulations, tmp_path / "t", loss=StopsAt(2))  # the first measures the work
+    assert digest(again) == digest(first)
+
+
+def test_a_seed_that_was_not_given_is_remembered(simulations, tmp_path, monkeypatch):
+    monkeypatch.setattr("pymc_nre.checkpoint._SHARE", 1e9)
+    with pytest.warns(nre.TrainingWarning, match="was interrupted after"):
+        quick(simulations, tmp_path / "t", loss=StopsAt(14), random_seed=None)
+    resumed = quick(simulations, tmp_path / "t", random_seed=None)
+    assert resumed.history.sizes["epoch"] == EPOCHS
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"loss": nre.losses.NREA()}, "loss"),
+        ({"network": nre.networks.MLP((8,))}, "network"),
+        ({"epochs": 7}, "settings"),
+        ({"random_seed": 6}, "random_seed"),
+    ],
+)
+def test_another_training_is_not_resumed(simulations, tmp_path, changed, named):
+    quick(simulations, tmp_path / "t")
+    with pytest.raises(ValueError, match=rf"another training run, with other .*{named}.*delete"):
+        quick(simulations, tmp_path / "t", **changed)
+
+
+def test_other_simulations_are_not_trained_on(simulations, tmp_path):
+    quick(simulations, tmp_path / "t")
+    other = nre.tasks.GaussianMean().simulate(500, random_seed=2)
+    with pytest.raises(ValueError, match="with other simulations"):
+        quick(other, tmp_path / "t")
+
+
+def test_an_estimator_is_no_checkpoint(simulations, tmp_path):
+    quick(simulations, None).save(tmp_path / "t")
+    with pytest.raises(EstimatorFileError, match=r"not a pymc_nre\.Checkpoint"):
+        quick(simulations, tmp_path / "t")
+
+
+def test_writing_takes_a_small_share_of_the_time(simulations, tmp_path, monkeypatch):
+    """A write that costs seconds is not made after every epoch."""
+    written = []
+
+    def slow(path, metadata, arrays, file_format):
+        clock[0] += 5.0
+        written.append(len(metadata["facts"]["train_loss"]))
+        path.touch()
+
+    clock = [0.0]
+
+    def tick():
+        clock[0] += 0.1
+        return clock[0]
+
+    monkeypatch.setattr("pymc_nre.checkpoint.write_archive", slow)
+    monkeypatch.setattr("pymc_nre.checkpoint.time.monotonic", tick)
+    quick(simulations, tmp_path / "t", epochs=100, patience=100)
+    assert written == [1, 100]
