@@ -22,7 +22,7 @@ states the facts that the rest of the library reads:
 ``minimum_batch``
     The smallest batch that the loss can be computed on.
 ``batch_size``, ``learning_rate``
-    What it trains best with, by the measurements in docs/training.md.
+    What it trains best with (optional: 256 and 0.01), measured in docs/training.md.
 """
 
 from __future__ import annotations
@@ -58,8 +58,6 @@ class Loss(Protocol):
     normalized: bool
     chance: float
     minimum_batch: int
-    batch_size: int
-    learning_rate: float
 
     def __call__(self, net: Network, theta: Tensor, x: Tensor, *reference_x: Tensor) -> Tensor:
         """Scalar loss of joint pairs, theta ``(n, D)`` and x ``(n, *event)``."""

@@ -87,7 +87,8 @@ def train(
         By default what the loss trains best with (256; 2,048 for balanced losses), less for
         small sets.
     learning_rate : float, optional
-        Its peak, by default what the loss trains best with (0.01; 0.003 for balanced losses); it warms up over the first steps and falls to zero at the last.
+        Its peak, by default what the loss trains best with (0.01; 0.003 for balanced
+        losses); it warms up over the first steps and falls to zero at the last.
     weight_decay : float
         Of AdamW.
     patience : int, optional
@@ -219,9 +220,9 @@ def _plan(
 ) -> Plan:
     """Fill in what the user left open for ``n`` training simulations."""
     if batch_size is None:
-        batch_size = max(min(loss.batch_size, n // 8), loss.minimum_batch)
+        batch_size = max(min(getattr(loss, "batch_size", 256), n // 8), loss.minimum_batch)
     if learning_rate is None:
-        learning_rate = loss.learning_rate
+        learning_rate = getattr(loss, "learning_rate", 1e-2)
     if not loss.minimum_batch <= batch_size <= n:
         raise ValueError(
             f"batch_size must be between {loss.minimum_batch} (what {loss!r} needs) and {n} (the "
