@@ -109,7 +109,7 @@ class Prior:
         rows = {name: _with_leading_axis(value) for name, value in values.items()}
         joint = vectorize_graph(single, {values[name]: row for name, row in rows.items()})
         # Compiled by PyTensor's Python linker: a graph that is used once, on long arrays.
-        with pm.Model():  # outside of any model of the user's, so that bounds are checked
+        with pm.Model(model=None):  # none of the user's, whose bounds may go unchecked
             density = pytensor.function(list(rows.values()), joint, mode="FAST_COMPILE")
         n = len(next(iter(parameters.values())))
         chunks = (slice(start, start + _DENSITY_CHUNK) for start in range(0, n, _DENSITY_CHUNK))

@@ -50,7 +50,7 @@ class PoissonRate(Task):
         """The training prior, a `pymc.Model`."""
         import pymc as pm
 
-        with pm.Model() as model:
+        with pm.Model(model=None) as model:  # not part of one that is open
             pm.Gamma("rate", self.shape, self.shape / self.mean)
         return model
 

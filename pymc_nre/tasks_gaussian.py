@@ -45,7 +45,7 @@ class GaussianMean(Task):
         """The training prior, a `pymc.Model`."""
         import pymc as pm
 
-        with pm.Model() as model:
+        with pm.Model(model=None) as model:  # not part of one that is open
             pm.Uniform("mu", -self.half_width, self.half_width)
         return model
 
@@ -119,7 +119,7 @@ class LocationScale(Task):
         """The training prior, a `pymc.Model`."""
         import pymc as pm
 
-        with pm.Model() as model:
+        with pm.Model(model=None) as model:  # not part of one that is open
             pm.Uniform("mu", -self.half_width, self.half_width)
             pm.Uniform("log_sigma", -self.log_range, self.log_range)
         return model
@@ -219,7 +219,7 @@ class LinearGaussian(Task):
         """The training prior, a `pymc.Model`."""
         import pymc as pm
 
-        with pm.Model() as model:
+        with pm.Model(model=None) as model:  # not part of one that is open
             pm.Normal("theta", 0.0, 1.0, shape=3)
         return model
 

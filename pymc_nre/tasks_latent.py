@@ -58,7 +58,7 @@ class GaussianMixture(Task):
         """The training prior, a `pymc.Model`."""
         import pymc as pm
 
-        with pm.Model() as model:
+        with pm.Model(model=None) as model:  # not part of one that is open
             pm.Uniform("theta", -self.half_width, self.half_width, shape=2)
         return model
 
@@ -213,7 +213,7 @@ class HierarchicalGaussian(Task):
         """The training prior, a `pymc.Model`."""
         import pymc as pm
 
-        with pm.Model() as model:
+        with pm.Model(model=None) as model:  # not part of one that is open
             self._parameters(pm)
         return model
 
@@ -226,7 +226,7 @@ class HierarchicalGaussian(Task):
         """
         import pymc as pm
 
-        with pm.Model() as model:
+        with pm.Model(model=None) as model:  # not part of one that is open
             m, log_tau = self._parameters(pm)
             mu_g = pm.Normal("mu_g", m, pm.math.exp(log_tau))
             pm.Normal("x", mu_g, 1.0, shape=self.size)

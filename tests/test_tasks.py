@@ -426,3 +426,11 @@ def test_model_with_the_latent_is_the_same_problem():
     assert smallest_p_value([*prior, *marginal, *around_the_latent(mu_g)]) > 1e-4
     # a latent that is drawn anew is not the one of the group
     assert smallest_p_value(around_the_latent(np.roll(mu_g, 1))) < 1e-4
+
+
+def test_a_task_is_not_drawn_into_an_open_model():
+    with pm.Model() as model:
+        pm.Normal("mu")
+        ratio = tasks.GaussianMean().estimator()
+    assert list(ratio.parameters) == ["mu"]
+    assert [variable.name for variable in model.free_RVs] == ["mu"]
