@@ -12,6 +12,8 @@ from scipy import stats
 
 from pymc_nre import Simulations, Simulator
 from pymc_nre.data import RESERVED, Layout
+from pymc_nre.forward import ForwardDraw
+from pymc_nre.prior import Prior
 
 SHAPES = {"mu": (), "beta": (3,), "A": (2, 2)}
 
@@ -51,6 +53,20 @@ def test_pack_broadcasts_batches():
     for i in range(2):
         for j in range(4):
             np.testing.assert_array_equal(packed[i, j], [mu[j], *beta[i, 0]])
+
+
+def test_integers_are_unpacked_as_what_they_are():
+    layout = Layout({"k": (), "n": (2,), "mu": ()}, frozenset({"k", "n"}))
+    assert layout != Layout(layout.shapes)
+    # Rounded, not cut off: a float that travelled may come back a digit short.
+    theta = np.array([[3.0, 1.9999999, -2.0000001, 0.5]])
+    parameters = layout.unpack(theta)
+    np.testing.assert_array_equal(parameters["k"], [3])
+    np.testing.assert_array_equal(parameters["n"], [[2, -2]])
+    assert {name: value.dtype.kind for name, value in parameters.items()} == {
+        "k": "i", "n": "i", "mu": "f",
+    }  # fmt: skip
+    np.testing.assert_array_equal(layout.pack(parameters), [[3, 2, -2, 0.5]])
 
 
 def test_size_and_labels():
@@ -107,6 +123,20 @@ def test_ready_arrays():
 def test_integers_and_lists_become_floats():
     simulations = Simulations({"k": [1, 2, 3]}, [True, False, True])
     assert simulations.parameters["k"].dtype == simulations.x.dtype == float
+
+
+@pytest.mark.parametrize(
+    ("values", "integer"),
+    [
+        ([1, 2, 3], True),
+        ([True, False, True], True),
+        (np.uint8([1, 2, 3]), True),
+        ([1.0] * 3, False),
+    ],
+)
+def test_integers_are_remembered(values, integer):
+    layout = Simulations({"k": values, "mu": np.zeros(3)}, np.zeros(3)).layout
+    assert layout.integer == ({"k"} if integer else set())
 
 
 def test_repr():
@@ -173,6 +203,18 @@ def test_prior_gives_the_log_density():
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
+def test_the_log_density_is_computed_once_and_only_when_asked_for(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        Prior, "log_density", lambda self, parameters: calls.append(1) or np.zeros(3)
+    )
+    simulations = Simulations({"mu": np.zeros(3)}, np.zeros(3), prior={"mu": pm.Normal.dist()})
+    assert not calls
+    for _ in range(2):
+        np.testing.assert_array_equal(simulations.log_prior, np.zeros(3))
+    assert len(calls) == 1
+
+
 def test_prior_must_name_the_same_parameters():
     message = (
         r"^The prior of these simulations: expected the parameters mu, got unknown nu; missing "
@@ -202,6 +244,21 @@ def test_simulator_of_single_draws_and_batched_ones_agree():
     rng = np.random.default_rng(1)
     np.testing.assert_array_equal(single.draw(rng, mu, 3), [[1, 2], [5, 6], [7, 8]])
     np.testing.assert_array_equal(single.draw(rng, mu, 3), batched.draw(rng, mu, 3))
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_simulator_draws_its_nuisance_given_the_parameters(batched):
+    mu = pm.Normal.dist()
+    nuisance = ForwardDraw({"nu": pm.Normal.dist(mu, 1e-3)}, {"mu": mu})
+    simulator = Simulator(lambda rng, mu, nu: nu - mu, batched, nuisance)
+    values = {"mu": np.linspace(-100, 100, 50)}
+    drawn = simulator.draw(np.random.default_rng(1), values, 50)
+    assert drawn.shape == (50,)
+    assert abs(drawn).max() < 5e-3  # the twin would be nu of another mu, 4 away
+    assert len(np.unique(drawn)) == 50
+    again = simulator.draw(np.random.default_rng(1), values, 50)
+    np.testing.assert_array_equal(again, drawn)
+    assert list(values) == ["mu"]  # what was passed is left alone
 
 
 def test_a_bare_function_is_a_simulator():

@@ -219,6 +219,40 @@ def test_observed_variables_and_potentials_are_refused():
         Prior.of(model)
 
 
+@pytest.mark.parametrize("observed", [None, 1.0])
+def test_a_variable_that_is_simulated_is_no_parameter(observed):
+    with pm.Model() as model:
+        mu = pm.Normal("mu")
+        pm.Normal("x", mu, observed=observed)
+    assert list(Prior.of(model, besides="x").variables) == ["mu"]
+    prior = Prior.of(model, besides="x")
+    assert Prior.of(prior) is prior
+
+
+def test_marginal_densities():
+    """Nuisance that depends on parameters leaves their density; the reverse takes an integral."""
+    prior = Prior.of(hierarchy_in_a_dict())  # mu depends on tau
+    tau = np.array([0.5, 2.0])
+    marginal = prior.marginal(["tau"])
+    assert marginal.shapes == {"tau": ()}
+    expected = stats.halfnorm(scale=2).logpdf(tau)
+    np.testing.assert_allclose(marginal.log_density({"tau": tau}), expected, rtol=RTOL)
+    assert prior.marginal(["mu"]) is None
+    both = prior.marginal(["tau", "mu"])
+    values = {"tau": tau, "mu": tau}
+    np.testing.assert_array_equal(both.log_density(values), prior.log_density(values))
+
+
+def test_draws_of_the_rest_given_some():
+    prior = Prior.of(hierarchy_in_a_model())
+    assert prior.given(["tau", "mu"]) is None
+    tau = np.linspace(0.1, 3, 2_000)
+    mu = prior.given(["tau"]).draw(np.random.default_rng(1), {"tau": tau}, 2_000)["mu"]
+    assert kolmogorov_smirnov((mu - tau) / (3 * tau), stats.norm.cdf) < KS_CRITICAL
+    other = tau[::-1]
+    assert kolmogorov_smirnov((mu - other) / (3 * other), stats.norm.cdf) > KS_CRITICAL
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_reserved_names_are_refused(form):
     write = FORMS[form]([lambda d: d(pm.Normal, "observed")])
