@@ -201,11 +201,11 @@ def error(ratio):
 def test_fresh_simulations_are_as_good_as_many():
     task = nre.tasks.GaussianMean()
     options = {"network": MLP((32, 32)), **QUIET}
-    fixed = nre.train(task.simulate(20_000, random_seed=1), epochs=6, **options)
-    online = nre.Online(task.prior(), task.simulator, batched=True, per_epoch=5_000, random_seed=1)
-    fresh = nre.train(online, epochs=22, **options)  # as many steps
+    fixed = nre.train(task.simulate(10_000, random_seed=1), epochs=6, **options)
+    online = nre.Online(task.prior(), task.simulator, batched=True, per_epoch=2_500, random_seed=1)
+    fresh = nre.train(online, epochs=23, **options)  # as many steps
     with pytest.warns(TrainingWarning, match="cannot be told from chance"):
         untrained = nre.train(online, epochs=1, learning_rate=1e-9, **options)
-    # Measured: 0.22, 0.23 and 1.8. They differ by the luck of training, less than twofold.
+    # Measured: 0.27, 0.29 and 1.8. They differ by the luck of training, less than twofold.
     assert error(fresh) < 2 * error(fixed)
     assert error(untrained) > 4 * error(fixed)  # the twin
