@@ -24,9 +24,9 @@ def exact(time, x, new_time):
 
     Given c and d this is linear regression; those two are summed over a fine grid.
     """
-    steps = (np.arange(200) - 99.5) / 50  # ± 5.7 prior sds
-    c, d = (grid.reshape(-1, 1) for grid in np.meshgrid(steps - 0.5, steps))
-    log_p = -0.5 * ((c + 0.5) ** 2 + d**2) / 0.35**2
+    steps = np.linspace(-1.5, 1.5, 201)  # ± 6 prior sds
+    c, d = (grid.reshape(-1, 1) for grid in np.meshgrid(steps, steps))
+    log_p = -0.5 * (c**2 + d**2) / 0.25**2
     log_sigma, design = c + d * time, np.stack([np.ones_like(time), time], axis=-1)
     weights = np.exp(-2 * log_sigma)  # (grid, observation)
     precision = np.einsum("gi,ij,ik->gjk", weights, design, design) + np.eye(2)
@@ -51,7 +51,7 @@ def main(quick=False, seed=1):
     FIGURES.mkdir(exist_ok=True)
     with pm.Model() as training_prior:  # of one observation
         pm.Uniform("mu", -5, 5)
-        pm.Uniform("log_sigma", -2, 1)
+        pm.Uniform("log_sigma", -1, 1)
     sims = nre.simulate(training_prior, simulator, 5_000 if quick else 100_000, random_seed=seed)
     ratio = nre.train(sims, random_seed=seed)
 
@@ -59,12 +59,12 @@ def main(quick=False, seed=1):
     settings |= {"random_seed": seed, "progressbar": False}
     rng = np.random.default_rng(2)
     time, new_time = np.sort(rng.uniform(-1, 1, 40)), np.linspace(-1, 1.5, 26)
-    x = simulator(rng, 0.5 + 1.2 * time, -0.6 + 0.5 * time)
+    x = simulator(rng, 0.5 + 1.2 * time, -0.2 + 0.4 * time)
     with pm.Model(coords={"trial": range(len(x))}):
         t = pm.Data("t", time, dims="trial")
         observed = pm.Data("observed", x, dims="trial")
         a, b = pm.Normal("a", 0, 1), pm.Normal("b", 0, 1)
-        c, d = pm.Normal("c", -0.5, 0.35), pm.Normal("d", 0, 0.35)
+        c, d = pm.Normal("c", 0, 0.25), pm.Normal("d", 0, 0.25)
         parameters = {"mu": a + b * t, "log_sigma": c + d * t}
         nre.RatioLikelihood("x", ratio, **parameters, observed=observed, dims="trial")
         idata = pm.sample(**settings)

@@ -67,16 +67,16 @@ def hierarchy_by_importance(x, group, scale=1.5):
 
 def regression_by_importance(time, x, new_time, spread=1.0):
     """The same for the regression; ``spread`` is the prior sd of a and b."""
-    rng, size = np.random.default_rng(1), 1_000_000
+    rng, size = np.random.default_rng(1), 400_000
     a, b = rng.normal(0, spread, (2, size, 1))
-    c, d = rng.normal(-0.5, 0.35, (size, 1)), rng.normal(0, 0.35, (size, 1))
+    c, d = rng.normal(0, 0.25, (2, size, 1))
     log_weights = norm.logpdf(x, a + b * time, np.exp(c + d * time)).sum(1)
     new = rng.normal(a + b * new_time, np.exp(c + d * new_time))
     return weighted_moments(log_weights, np.column_stack([a, b, c, d, new]))
 
 
 GROUP = np.repeat(np.arange(4), [2, 3, 4, 5])
-TIMES = np.linspace(-1, 1, 12)
+TIMES = np.linspace(-1, 1, 8)
 NEW_TIMES = np.array([-1.0, 1.5])
 
 
@@ -86,7 +86,7 @@ def grouped_data():
 
 
 def regression_data():
-    return np.random.default_rng(0).normal(0.5 + TIMES, np.exp(-0.5 + 0.3 * TIMES))
+    return np.random.default_rng(0).normal(0.5 + TIMES, np.exp(-0.2 + 0.3 * TIMES))
 
 
 def test_exact_hierarchy_of_prior_swap():
