@@ -20,7 +20,6 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from .batches import Batch, Batches, batches_of
 from .checkpoint import Checkpoint, fingerprint
@@ -241,6 +240,8 @@ def _plan(
 
 def _work_of_a_step(run: Descent) -> float:
     """Multiplications in a forward pass over a batch."""
+    from torch.utils.flop_counter import FlopCounterMode  # brings triton, where there is one
+
     rows = 2 * run.loss.minimum_batch
     with torch.no_grad(), one_thread_if(True), FlopCounterMode(display=False) as counted:
         run.loss(copy.deepcopy(run.net).eval(), *(part[:rows] for part in run.batches.held_out))
