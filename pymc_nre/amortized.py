@@ -82,7 +82,7 @@ class _DataSets:
 
     def variable(self, values: np.ndarray, *dims: str) -> tuple[tuple[str, ...], np.ndarray]:
         """Values ``(S, *)`` as a variable with dimensions ``(*batch, *dims)``."""
-        return (*self.dims, *dims), values.reshape(*self.shape, *values.shape[1:])
+        return (*self.dims, *dims), values.reshape((*self.shape, *values.shape[1:]))
 
 
 def posterior_grid(
