@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .data import Simulations
+from .execution import SimulationError
 from .losses import Loss
 from .online import Online
 
@@ -93,6 +94,11 @@ class OnlineBatches:
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
         """Batches of one size of a set that nobody has seen."""
         fresh = self.online.simulations(index + 1)
+        if len(fresh) < batch_size:
+            raise SimulationError(
+                f"Only {len(fresh):,} of {self.size:,} fresh simulations succeeded, fewer than a "
+                f"batch of {batch_size:,}. Mend the simulator, or raise per_epoch."
+            )
         pairs = _tensors(self.device, fresh.theta, fresh.x)
         yield from _shuffled(pairs, self.reference, batch_size, order)
 

@@ -204,7 +204,7 @@ class RatioEstimator:
             "network": self._describe_network(),
             "loss": self._describe_loss(),
             "training": self._describe_training(),
-            "domain": self._describe_domain(),
+            "domain": self.describe_domain(),
             "simulator": "attached" if self.simulator else "not attached: no predictive sampling",
         }
         head = f"RatioEstimator: log p(x | {', '.join(self.parameters)}) / {denominator}"
@@ -229,7 +229,8 @@ class RatioEstimator:
             f"(chance {facts['chance']:.4f})"
         )
 
-    def _describe_domain(self) -> str:
+    def describe_domain(self) -> str:
+        """The training range of each parameter, in words."""
         ends = zip(self.layout.labels, self.domain.lower, self.domain.upper, strict=True)
         shown = [f"{label} in [{low:.4g}, {high:.4g}]" for label, low, high in ends]
         return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")

@@ -79,7 +79,7 @@ def warn_if_prior_leaves(
     except NotImplementedError:  # pm.Flat and others that have no random function
         warnings.warn(
             f"{name}: the prior of {', '.join(parameters)} cannot be drawn from, so it could not "
-            f"be compared with the training domain of the ratio ({describe(ratio)}). After "
+            f"be compared with the training domain of the ratio ({ratio.describe_domain()}). After "
             "sampling, run nre.diagnostics.domain_check(idata, ratio).",
             DomainWarning,
             stacklevel=3,
@@ -115,16 +115,10 @@ def _message(
     ] or ["each parameter alone is inside, but not their combinations"]
     return (
         f"{name}: {share:.1%} of this model's prior lies outside the region where the ratio was "
-        f"trained ({describe(ratio)}): {'; '.join(reach)}. {_CONSEQUENCE[outside]} Train on a "
+        f"trained ({ratio.describe_domain()}): {'; '.join(reach)}. {_CONSEQUENCE[outside]} Train on a "
         "wider prior, or use a narrower one here."
     )
 
-
-def describe(ratio: RatioEstimator) -> str:
-    """The training range of each parameter, in words."""
-    ends = zip(ratio.layout.labels, ratio.domain.lower, ratio.domain.upper, strict=True)
-    shown = [f"{label} in [{low:.3g}, {high:.3g}]" for label, low, high in ends]
-    return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
 
 
 def refusal(name: str, what: str, remedy: str) -> ValueError:

@@ -209,3 +209,19 @@ def test_fresh_simulations_are_as_good_as_many():
     # Measured: 0.27, 0.29 and 1.8. They differ by the luck of training, less than twofold.
     assert error(fresh) < 2 * error(fixed)
     assert error(untrained) > 4 * error(fixed)  # the twin
+
+
+def test_an_epoch_with_hardly_any_simulation_is_an_error():
+    online = supply(lambda rng, mu: np.where(np.arange(len(mu)) < kept[0], normal(rng, mu), np.nan))
+    kept, real = [1_000], online.simulations
+
+    def breaks_in_the_second_epoch(index):
+        kept[0] = 5 if index == 2 else 1_000
+        return real(index)
+
+    online.simulations = breaks_in_the_second_epoch
+    with (
+        pytest.warns(SimulationWarning, match="995 of 1,000"),
+        pytest.raises(SimulationError, match=r"Only 5 of 1,000 .* raise per_epoch"),
+    ):
+        train(online)
