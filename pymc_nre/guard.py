@@ -120,7 +120,6 @@ def _message(
     )
 
 
-
 def refusal(name: str, what: str, remedy: str) -> ValueError:
     """Why a ratio cannot do what a density could."""
     return ValueError(
