@@ -159,7 +159,7 @@ def posterior_grid(
     _check_density(ratio, prior, caller)
     axes = _axes(target, bounds, caller)
     points = _checked_points(points, len(axes))
-    draws = target.draw_or_none(_PRIOR_DRAWS)
+    draws = target.draw_if_possible(_PRIOR_DRAWS)
     warn_if_prior_leaves(caller, ratio, target.prior.variables, "reject")
     if bounds is None:
         axes = within(target.log_prior_inside, axes, draws)
@@ -181,16 +181,25 @@ class _Target:
     ratio: RatioEstimator
     prior: Prior
 
-    def draw_or_none(self, n: int) -> np.ndarray:
-        """Packed draws ``(n, D)``, none for a prior without a random function."""
+    def draw(self, n: int, random_seed: Any) -> np.ndarray:
+        """Packed draws ``(n, D)``."""
         import pymc as pm
 
         variables = [self.prior.variables[name] for name in self.ratio.parameters]
+        # PyTensor's Python linker: compiled once for one call, and every distribution has it.
+        drawn = pm.draw(variables, draws=n, random_seed=random_seed, mode="FAST_COMPILE")
+        rows = {
+            name: np.reshape(draw, (n, *own))  # a single draw comes without its axis
+            for (name, own), draw in zip(self.ratio.parameters.items(), drawn, strict=True)
+        }
+        return self.ratio.layout.pack(rows)
+
+    def draw_if_possible(self, n: int) -> np.ndarray:
+        """The same, and none of a prior without a random function."""
         try:
-            drawn = pm.draw(variables, draws=n, random_seed=0, mode="FAST_COMPILE")
+            return self.draw(n, random_seed=0)
         except NotImplementedError:  # pm.Flat
             return np.zeros((0, self.ratio.layout.size))
-        return self.ratio.layout.pack(dict(zip(self.ratio.parameters, drawn, strict=True)))
 
     def log_prior(self, theta: np.ndarray) -> np.ndarray:
         """Log prior densities ``(*,)`` of ``(*, D)``."""
@@ -506,9 +515,9 @@ def weighted_draws(
     if prior is None:
         theta = ratio.domain.draws[:draws]
     else:
-        known = _prior_of_parameters(ratio, prior, caller)
-        warn_if_prior_leaves(caller, ratio, known.variables, "reject")
-        theta = ratio.layout.pack(known.draw(draws, np.random.default_rng(random_seed)))
+        target = _Target(ratio, _prior_of_parameters(ratio, prior, caller))
+        warn_if_prior_leaves(caller, ratio, target.prior.variables, "reject")
+        theta = target.draw(draws, np.random.default_rng(random_seed))
     log_weight = np.where(
         _inside(ratio, theta), _summed_log_ratio(ratio, theta[None], data.rows), -np.inf
     )
@@ -629,7 +638,7 @@ def _systematic(weight: np.ndarray, n: int, rng: np.random.Generator) -> np.ndar
 def _for_arviz(posterior: xr.Dataset) -> Any:
     import arviz as az
 
-    if hasattr(az, "InferenceData"):  # before ArviZ 1.0
+    if az.__version__.startswith("0."):
         return az.InferenceData(posterior=posterior)
     return xr.DataTree.from_dict({"posterior": posterior})
 
