@@ -159,7 +159,7 @@ def posterior_grid(
     _check_density(ratio, prior, caller)
     axes = _axes(target, bounds, caller)
     points = _checked_points(points, len(axes))
-    draws = target.draw_if_possible(_PRIOR_DRAWS)
+    draws = target.draw(_PRIOR_DRAWS, random_seed=0)
     warn_if_prior_leaves(caller, ratio, target.prior.variables, "reject")
     if bounds is None:
         axes = within(target.log_prior_inside, axes, draws)
@@ -193,13 +193,6 @@ class _Target:
             for (name, own), draw in zip(self.ratio.parameters.items(), drawn, strict=True)
         }
         return self.ratio.layout.pack(rows)
-
-    def draw_if_possible(self, n: int) -> np.ndarray:
-        """The same, and none of a prior without a random function."""
-        try:
-            return self.draw(n, random_seed=0)
-        except NotImplementedError:  # pm.Flat
-            return np.zeros((0, self.ratio.layout.size))
 
     def log_prior(self, theta: np.ndarray) -> np.ndarray:
         """Log prior densities ``(*,)`` of ``(*, D)``."""

@@ -372,3 +372,10 @@ def test_priors_apart_from_the_domain_are_refused():
         pytest.raises(ValueError, match="The prior has no mass in the range"),
     ):
         posterior_grid(MEAN, 0.0, {"mu": pm.Uniform.dist(20, 30)})
+
+
+def test_one_draw_is_a_draw():
+    with pytest.warns(PosteriorWarning, match="fewest: 1.0 of 1"):
+        got = weighted_draws(MEAN, 0.0, NORMAL, draws=1, random_seed=1)
+    assert got["weight"].shape == (1,)
+    assert got["mean"].item() == got["mu"].item()
