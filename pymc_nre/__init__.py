@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from . import diagnostics, losses, networks, tasks
+from .amortized import PosteriorWarning, posterior_grid, resample, weighted_draws
 from .archive import EstimatorFileError
 from .data import Simulations, Simulator
 from .distribution import RatioLikelihood, log_ratio
@@ -19,6 +20,7 @@ __all__ = [
     "DomainWarning",
     "EstimatorFileError",
     "Online",
+    "PosteriorWarning",
     "RatioEstimator",
     "RatioLikelihood",
     "SimulationError",
@@ -31,7 +33,10 @@ __all__ = [
     "log_ratio",
     "losses",
     "networks",
+    "posterior_grid",
+    "resample",
     "simulate",
     "tasks",
     "train",
+    "weighted_draws",
 ]

@@ -146,7 +146,7 @@ def posterior_grid(
     >>> import numpy as np
     >>> import pymc as pm
     >>> import pymc_nre as nre
-    >>> from pymc_nre.amortized import posterior_grid
+    >>> from pymc_nre import posterior_grid
     >>> ratio = nre.tasks.GaussianMean().estimator()
     >>> x = np.array([[1.0, 2.0], [-3.0, -4.0]])  # two data sets of two trials
     >>> posterior = posterior_grid(ratio, x, {"mu": pm.Normal.dist(0, 2)}, trials=True)
@@ -494,7 +494,7 @@ def weighted_draws(
     >>> import numpy as np
     >>> import pymc as pm
     >>> import pymc_nre as nre
-    >>> from pymc_nre.amortized import weighted_draws
+    >>> from pymc_nre import weighted_draws
     >>> ratio = nre.tasks.LinearGaussian().estimator()  # three numbers: no grid
     >>> posterior = weighted_draws(ratio, np.zeros((50, 4)), random_seed=1)  # 50 data sets
     >>> posterior["mean"].sizes["parameter"], bool((posterior["ess"] > 100).all())
@@ -593,7 +593,7 @@ def resample(
     --------
     >>> import numpy as np
     >>> import pymc_nre as nre
-    >>> from pymc_nre.amortized import resample, weighted_draws
+    >>> from pymc_nre import resample, weighted_draws
     >>> ratio = nre.tasks.GaussianMean().estimator()
     >>> idata = resample(weighted_draws(ratio, np.zeros(5)), draws=500, random_seed=1)
     >>> idata["posterior"]["mu"].dims

@@ -115,8 +115,8 @@ def _message(
     ] or ["each parameter alone is inside, but not their combinations"]
     return (
         f"{name}: {share:.1%} of this model's prior lies outside the region where the ratio was "
-        f"trained ({ratio.describe_domain()}): {'; '.join(reach)}. {_CONSEQUENCE[outside]} Train on a "
-        "wider prior, or use a narrower one here."
+        f"trained ({ratio.describe_domain()}): {'; '.join(reach)}. {_CONSEQUENCE[outside]} Train "
+        "on a wider prior, or use a narrower one here."
     )
 
 

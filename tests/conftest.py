@@ -1,4 +1,9 @@
-"""What several test modules share: quiet property tests and small estimators."""
+"""What several test modules share: one thread each, quiet property tests, small estimators."""
+
+import os
+
+# Tests run on every core, a process on each: threads below them would fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

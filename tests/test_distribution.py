@@ -374,7 +374,9 @@ def test_wrong_ratio():
         nre.RatioLikelihood("x", 1.0, mu=0.0, observed=X)
 
 
-@pytest.mark.parametrize("wrap", [np.asarray, pytensor.shared, pt.as_tensor], ids=str)
+@pytest.mark.parametrize(
+    "wrap", [np.asarray, pytensor.shared, pt.as_tensor], ids=["array", "shared", "tensor"]
+)
 def test_observations_of_the_wrong_event_shape(wrap):
     with (
         pm.Model(),

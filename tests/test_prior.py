@@ -265,3 +265,8 @@ def test_names_from_a_nested_model_are_refused():
         pm.Normal("mu")
     with pytest.raises(ValueError, match=r"must be Python identifiers, .*; got 'group::mu'"):
         Prior.of(model)
+
+
+def test_priors_that_cannot_be_drawn_from_are_refused():
+    with pytest.raises(ValueError, match=r"prior of mu, sigma cannot be drawn from.*proper"):
+        Prior.of({"mu": pm.Flat.dist(), "sigma": pm.HalfNormal.dist()})

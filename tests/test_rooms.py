@@ -16,7 +16,7 @@ PACKAGE = "pymc_nre"
 SOURCES = {path.stem: path.read_text() for path in Path(pymc_nre.__file__).parent.glob("*.py")}
 
 FLOORS = {
-    0: {"progress", "threads", "archive", "losses", "layers", "domain", "forward"},
+    0: {"progress", "threads", "archive", "losses", "layers", "domain", "forward", "grids"},
     1: {"embeddings", "convolutions", "checkpoint"},
     2: {"networks", "data"},
     3: {"prior", "evaluate", "execution"},
@@ -26,7 +26,7 @@ FLOORS = {
     7: {"descent", "tasks"},
     8: {"train", "jax_functions"},
     9: {"ops", "guard"},
-    10: {"distribution"},
+    10: {"distribution", "amortized"},
     11: {"diagnostics"},
     12: {"__init__"},
 }
