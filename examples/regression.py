@@ -52,13 +52,16 @@ def main(quick=False, seed=1):
     with pm.Model() as training_prior:  # of one observation
         pm.Uniform("mu", -5, 5)
         pm.Uniform("log_sigma", -1, 1)
-    sims = nre.simulate(training_prior, simulator, 5_000 if quick else 100_000, random_seed=seed)
-    ratio = nre.train(sims, random_seed=seed)
+    n = 5_000 if quick else 400_000
+    sims = nre.simulate(training_prior, simulator, n, batched=True, random_seed=seed)
+    # Its error adds up over 25 observations, so train on more, and in larger batches
+    options = {} if quick else {"batch_size": 512, "epochs": 8}
+    ratio = nre.train(sims, **options, random_seed=seed)
 
     settings = {"tune": 300, "draws": 100, "chains": 2} if quick else {"draws": 2_500, "chains": 4}
     settings |= {"random_seed": seed, "progressbar": False}
     rng = np.random.default_rng(2)
-    time, new_time = np.sort(rng.uniform(-1, 1, 40)), np.linspace(-1, 1.5, 26)
+    time, new_time = np.sort(rng.uniform(-1, 1, 25)), np.linspace(-1, 1.5, 26)
     x = simulator(rng, 0.5 + 1.2 * time, -0.2 + 0.4 * time)
     with pm.Model(coords={"trial": range(len(x))}):
         t = pm.Data("t", time, dims="trial")
