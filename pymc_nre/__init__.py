@@ -3,16 +3,18 @@
 from importlib.metadata import version
 
 from . import diagnostics, losses, networks, tasks
-from .amortized import PosteriorWarning, posterior_grid, resample, weighted_draws
 from .archive import EstimatorFileError
 from .data import Simulations, Simulator
+from .data_sets import PosteriorWarning
 from .distribution import RatioLikelihood, log_ratio
 from .estimator import RatioEstimator, load
 from .execution import SimulationError, SimulationWarning
 from .guard import DomainWarning
 from .online import Online
 from .simulate import simulate
+from .tabulate import posterior_grid
 from .train import TrainingWarning, train
+from .weigh import resample, weighted_draws
 
 __version__ = version("pymc_nre")
 

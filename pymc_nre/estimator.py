@@ -232,7 +232,7 @@ class RatioEstimator:
     def describe_domain(self) -> str:
         """The training range of each parameter, in words."""
         ends = zip(self.layout.labels, self.domain.lower, self.domain.upper, strict=True)
-        shown = [f"{label} in [{low:.4g}, {high:.4g}]" for label, low, high in ends]
+        shown = [f"{label} in [{low:.3g}, {high:.3g}]" for label, low, high in ends]
         return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
 
     def save(self, path: str | os.PathLike[str]) -> None:

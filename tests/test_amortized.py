@@ -15,8 +15,8 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import pymc_nre as nre
-from pymc_nre import amortized
-from pymc_nre.amortized import PosteriorWarning, posterior_grid, resample, weighted_draws
+from pymc_nre import PosteriorWarning, posterior_grid, resample, tabulate, weighted_draws
+from pymc_nre import data_sets as module_of_data_sets
 from pymc_nre.domain import Domain
 
 GAUSSIAN = nre.tasks.GaussianMean()
@@ -200,11 +200,11 @@ def test_chunks_change_nothing(monkeypatch):
     whole = posterior_grid(MEAN, x, prior, trials=True, points=50)
     weights = weighted_draws(MEAN, x, trials=True)
     for rows, chunk in ((5, 100), (64, 50)):
-        monkeypatch.setattr(amortized, "_ROWS", rows)
-        monkeypatch.setattr(amortized, "_CHUNK", chunk)
+        monkeypatch.setattr(module_of_data_sets, "_ROWS", rows)
+        monkeypatch.setattr(tabulate, "_CHUNK", chunk)
         parts = posterior_grid(MEAN, x, prior, trials=True, points=50)
         xr.testing.assert_allclose(whole, parts, rtol=1e-9)
-    monkeypatch.setattr(amortized, "_ROWS", 500)
+    monkeypatch.setattr(module_of_data_sets, "_ROWS", 500)
     xr.testing.assert_allclose(weights, weighted_draws(MEAN, x, trials=True), rtol=1e-9)
 
 
@@ -218,7 +218,7 @@ def test_no_batch_is_larger_than_asked_for(monkeypatch):
 
     monkeypatch.setattr(type(MEAN.evaluator), "value", value)
     posterior_grid(MEAN, np.zeros((300, 30)), {"mu": pm.Normal.dist(0, 3)}, trials=True, points=50)
-    assert 0 < max(sizes) <= amortized._ROWS
+    assert 0 < max(sizes) <= module_of_data_sets._ROWS
 
 
 def standard_error(weighted):

@@ -30,7 +30,7 @@ SCRIPT = """
             mu = pm.Normal("mu", 0, 2)
             nre.RatioLikelihood("x", ratio, mu=mu, observed=x)
             idata = pm.sample(tune=10, draws=10, chains=2, random_seed=1, progressbar=False,
-                              compute_convergence_checks=False, {options})
+                              compute_convergence_checks=False, nuts_sampler="pymc", {options})
         assert idata["posterior"]["mu"].shape == (2, 10)
         print("sampled")
 

@@ -1,0 +1,178 @@
+"""Many data sets and one prior: what posteriors without MCMC are computed from.
+
+Parameters are packed, ``(*, D)``; data sets are rows, ``(S, trials, *event)``. All is done in
+blocks, so that memory stays bounded however many data sets there are.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from .estimator import RatioEstimator, check_event_shape
+from .prior import Prior
+
+__all__ = ["DataSets", "PosteriorWarning", "Target", "check_values", "in_domain"]
+__all__ += ["prior_of_parameters", "summed_log_ratio", "warn"]
+
+_ROWS = 4_096  # evaluated at once: 2 MB for each layer of 64, which stays in the cache
+_NUMBERS = 2**20  # of observations copied at once, 8 MB: large observations go in smaller blocks
+_DOMAIN_ROWS = 2**15  # the domain check takes 32 numbers for each parameter
+
+
+class PosteriorWarning(UserWarning):
+    """A posterior is cut off, not resolved by its grid, or rests on too few draws."""
+
+
+@dataclass(frozen=True)
+class DataSets:
+    """Observations ``(S, trials, *event)``, and the batch ``(*batch,)`` that S came from."""
+
+    rows: np.ndarray
+    shape: tuple[int, ...]
+    dims: tuple[str, ...]
+    coords: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, ratio: RatioEstimator, x: Any, trials: bool, caller: str) -> DataSets:
+        """What a user means by observations ``(*batch, *event)``."""
+        data = np.asarray(x, dtype=float)
+        check_event_shape(ratio.event_shape, data.shape, caller)
+        batch = data.shape[: data.ndim - len(ratio.event_shape)]
+        if trials and not batch:
+            raise ValueError(
+                f"{caller}: with trials=True x must have shape (*batch, trials, *event), got "
+                f"{data.shape}. Leave trials=True out for a single observation."
+            )
+        if not data.size:
+            raise ValueError(f"{caller}: x must hold at least one observation, got {data.shape}.")
+        if not np.isfinite(data).all():
+            raise ValueError(
+                f"{caller}: x has {(~np.isfinite(data)).sum():,} NaN or infinite values. A ratio "
+                "is not a density in x and cannot impute them. Leave out incomplete observations."
+            )
+        shape = batch[:-1] if trials else batch
+        rows = data.reshape(math.prod(shape), batch[-1] if trials else 1, *ratio.event_shape)
+        if not isinstance(x, xr.DataArray):
+            return cls(rows, shape, tuple(f"x_dim_{i}" for i in range(len(shape))), {})
+        dims = tuple(map(str, x.dims[: len(shape)]))
+        return cls(rows, shape, dims, {dim: x.coords[dim] for dim in dims if dim in x.coords})
+
+    def variable(self, values: np.ndarray, *dims: str) -> tuple[tuple[str, ...], np.ndarray]:
+        """Values ``(S, *)`` as a variable with dimensions ``(*batch, *dims)``."""
+        return (*self.dims, *dims), values.reshape((*self.shape, *values.shape[1:]))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A prior over a ratio's parameters, and their posterior, on packed parameters."""
+
+    ratio: RatioEstimator
+    prior: Prior
+
+    def draw(self, n: int, random_seed: Any) -> np.ndarray:
+        """Packed draws ``(n, D)``."""
+        import pymc as pm
+
+        variables = [self.prior.variables[name] for name in self.ratio.parameters]
+        # PyTensor's Python linker: compiled once for one call, and every distribution has it.
+        drawn = pm.draw(variables, draws=n, random_seed=random_seed, mode="FAST_COMPILE")
+        rows = {
+            name: np.reshape(draw, (n, *own))  # a single draw comes without its axis
+            for (name, own), draw in zip(self.ratio.parameters.items(), drawn, strict=True)
+        }
+        return self.ratio.layout.pack(rows)
+
+    def log_prior(self, theta: np.ndarray) -> np.ndarray:
+        """Log prior densities ``(*,)`` of ``(*, D)``."""
+        flat = theta.reshape(-1, theta.shape[-1])
+        return self.prior.log_density(self.ratio.layout.unpack(flat)).reshape(theta.shape[:-1])
+
+    def log_prior_inside(self, theta: np.ndarray) -> np.ndarray:
+        """The same, and minus infinity outside of the training domain."""
+        flat = theta.reshape(-1, theta.shape[-1])
+        inside = in_domain(self.ratio, flat)
+        log_prior = np.full(len(flat), -np.inf)
+        if inside.any():
+            log_prior[inside] = self.log_prior(flat[inside])
+        return log_prior.reshape(theta.shape[:-1])
+
+    def log_posterior(self, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Unnormalized, ``(S, P)`` at ``(S or 1, P, D)``, of data sets ``(S, trials, *event)``."""
+        log_prior = self.log_prior_inside(theta)
+        log_ratio = summed_log_ratio(self.ratio, theta, rows)
+        log_posterior = np.where(np.isfinite(log_prior), log_prior + log_ratio, -np.inf)
+        check_values(log_posterior)
+        return log_posterior
+
+
+def check_values(values: np.ndarray) -> None:
+    """Raise ValueError if a data set ``(S, P)`` has NaN or no weight anywhere."""
+    bad = np.isnan(values).any(1) | ~np.isfinite(values).any(1)
+    if bad.any():
+        raise ValueError(
+            f"The ratio of {bad.sum():,} data sets (first: number {bad.argmax()}) is NaN, or zero "
+            "at every parameter inside of prior and training domain. Look at those observations: "
+            "simulations must have been able to produce them."
+        )
+
+
+def in_domain(ratio: RatioEstimator, theta: np.ndarray) -> np.ndarray:
+    """Whether ``(n, D)`` is in the training domain, ``(n,)``, in bounded memory."""
+    starts = range(0, len(theta), _DOMAIN_ROWS)
+    return np.concatenate([ratio.domain.inside(theta[i : i + _DOMAIN_ROWS]) for i in starts])
+
+
+def summed_log_ratio(ratio: RatioEstimator, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Sums over trials ``(S, P)`` at ``(S or 1, P, D)``, of data sets ``(S, trials, *event)``.
+
+    A block of observations is copied for as many points as fill a batch. The copies stay
+    the same from batch to batch, so that the evaluator embeds them once.
+    """
+    sets, trials = rows.shape[:2]
+    points, size = theta.shape[1:]
+    observations = rows.reshape(sets * trials, *rows.shape[2:])
+    owners = np.repeat(np.arange(sets), trials)
+    theta = np.broadcast_to(theta, (sets, points, size))
+    most = max(1, min(_ROWS, _NUMBERS // max(1, math.prod(rows.shape[2:]))))
+    total = np.zeros((sets, points))
+    for start in range(0, len(observations), most):
+        x, owner = observations[start : start + most], owners[start : start + most]
+        first_of_set = np.flatnonzero(np.diff(owner, prepend=-1))
+        copies = min(points, max(1, most // len(x)))
+        copied = np.repeat(x, copies, axis=0)
+        for left in range(0, points, copies):
+            part = theta[owner, left : left + copies]
+            if part.shape[1] < copies:
+                copied = np.repeat(x, part.shape[1], axis=0)
+            value = ratio.evaluator.value(part.reshape(-1, size), copied).reshape(len(x), -1)
+            summed = np.add.reduceat(value, first_of_set, axis=0)
+            total[owner[0] : owner[-1] + 1, left : left + copies] += summed
+    return total
+
+
+def prior_of_parameters(ratio: RatioEstimator, prior: Any, caller: str) -> Prior:
+    """The prior of the ratio's parameters alone; what else it holds is drawn with them."""
+    known = Prior.of(prior)
+    named = {name: shape for name, shape in known.shapes.items() if name in ratio.parameters}
+    ratio.layout.check_names(named, f"{caller}, prior")
+    for name, own in ratio.parameters.items():
+        if tuple(named[name]) != own:
+            raise ValueError(
+                f"{caller}: parameter {name!r} of the ratio has shape {own}, its prior has shape "
+                f"{named[name]}. Every data set has its own posterior under one prior: give the "
+                f"prior of a single {name}, and the data sets along the first axes of x."
+            )
+    return Prior({name: known.variables[name] for name in ratio.parameters}, ratio.parameters)
+
+
+def warn(message: str, stacklevel: int = 4) -> None:
+    """Warn of a posterior."""
+    # Attributed to the line of the user, who called the function that called _warn's caller.
+    warnings.warn(message, PosteriorWarning, stacklevel=stacklevel)
