@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,10 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self.path = None if path is None else Path(path)
+        if self.path is not None and not self.path.parent.is_dir():
+            raise FileNotFoundError(
+                f"The folder of the checkpoint {self.path} does not exist. Make it first."
+            )
         self._cost, self._written = 0.0, -float("inf")
 
     def random_seed(self) -> int | None:
@@ -97,7 +102,9 @@ def fingerprint(*parts: Any) -> str:
     sha = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
-            sha.update(f"{part.dtype} {part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+            sha.update(f"{part.dtype} {part.shape}".encode())
+            sha.update(np.ascontiguousarray(part))
         else:
-            sha.update(repr(part).encode())
+            # Functions and classes by their names: their addresses change with the process.
+            sha.update(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(part)).encode())
     return sha.hexdigest()

@@ -247,7 +247,7 @@ class Simulations:
 
         known = Prior.of(prior)
         self.layout.check_names(known.shapes, "The prior of these simulations")
-        return known
+        return known.marginal(list(known.variables))
 
     @cached_property
     def log_prior(self) -> np.ndarray | None:

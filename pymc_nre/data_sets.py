@@ -1,7 +1,7 @@
 """Many data sets and one prior: what posteriors without MCMC are computed from.
 
-Parameters are packed, ``(*, D)``; data sets are rows, ``(S, trials, *event)``. All is done in
-blocks, so that memory stays bounded however many data sets there are.
+Parameters are packed, ``(*, D)``; data sets are rows, ``(S, trials, *event)``. Ratios are
+evaluated in blocks, so that no more is held than the result.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ class DataSets:
     @classmethod
     def of(cls, ratio: RatioEstimator, x: Any, trials: bool, caller: str) -> DataSets:
         """What a user means by observations ``(*batch, *event)``."""
+        if np.ma.getmaskarray(x).any():
+            raise ValueError(
+                f"{caller}: x has {np.ma.getmaskarray(x).sum():,} masked values. A ratio is not a "
+                "density in x and cannot impute them. Leave out incomplete observations."
+            )
         data = np.asarray(x, dtype=float)
         check_event_shape(ratio.event_shape, data.shape, caller)
         batch = data.shape[: data.ndim - len(ratio.event_shape)]
@@ -62,6 +67,12 @@ class DataSets:
         if not isinstance(x, xr.DataArray):
             return cls(rows, shape, tuple(f"x_dim_{i}" for i in range(len(shape))), {})
         dims = tuple(map(str, x.dims[: len(shape)]))
+        taken = {"draw", "parameter", "probability", "side"}.intersection(dims)
+        if taken:
+            raise ValueError(
+                f"{caller}: its result has dimensions {', '.join(sorted(taken))} of its own, so x "
+                "cannot have them. Rename them: x.rename(draw='replicate')."
+            )
         return cls(rows, shape, dims, {dim: x.coords[dim] for dim in dims if dim in x.coords})
 
     def variable(self, values: np.ndarray, *dims: str) -> tuple[tuple[str, ...], np.ndarray]:

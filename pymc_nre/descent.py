@@ -80,7 +80,8 @@ class Descent:
         self, net: RatioNetwork, loss: Loss, batches: Batches, plan: Plan, seed: int
     ) -> None:
         self.net, self.loss, self.batches, self.plan = net, loss, batches, plan
-        self.steps = plan.epochs * (batches.size // plan.batch_size)
+        self.steps_per_epoch = batches.size // plan.batch_size
+        self.steps = plan.epochs * self.steps_per_epoch
         self.averaged = copy.deepcopy(net)
         self.optimizer = torch.optim.AdamW(
             net.parameters(),
@@ -101,6 +102,8 @@ class Descent:
     def epoch(self, index: int) -> float:
         """One pass; the mean training loss."""
         self.net.train()
+        # Fresh simulations may have failed and made fewer steps; the schedule goes by epochs.
+        self.step = index * self.steps_per_epoch
         batches = self.batches.epoch(index, self.plan.batch_size, self.order)
         return torch.stack([self._descend(*batch) for batch in batches]).mean().item()
 

@@ -145,6 +145,11 @@ def build_embedding(specification: Any, event_shape: tuple[int, ...]) -> Embeddi
     """
     if specification is None:
         return Embedding(Standardize(event_shape), _Rows(), math.prod(event_shape))
+    if hasattr(specification, "embedding"):
+        raise TypeError(
+            f"{type(specification).__name__} is a network, not an embedding: use Dense(...) for "
+            "dense layers over x."
+        )
     if hasattr(specification, "build"):
         return specification.build(event_shape)
     built = isinstance(specification, nn.Module) or not callable(specification)

@@ -182,11 +182,12 @@ def _simulate_each(
             first_error = first_error or traceback.format_exc()
             continue
         observation = _as_float(returned)
+        if not np.isfinite(observation).all():
+            continue  # whatever its shape: NaN alone may stand for a failure
         if x and observation.shape != x[0].shape:
             raise varying_shape(observation.shape, x[0].shape)
-        if np.isfinite(observation).all():
-            succeeded[i] = True
-            x.append(observation)
+        succeeded[i] = True
+        x.append(observation)
     return (np.stack(x) if x else None), succeeded, first_error
 
 

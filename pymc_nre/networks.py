@@ -226,7 +226,8 @@ class _ForeignNetwork(RatioNetwork):
     def __init__(self, theta_size: int, event_shape: tuple[int, ...], module: nn.Module) -> None:
         super().__init__(theta_size, event_shape)
         self.module = module
-        self.splits = hasattr(module, "embed") and hasattr(module, "head")
+        # Methods, that is: layers may have these names too.
+        self.splits = all(hasattr(type(module), method) for method in ("embed", "head"))
 
     def embed(self, x: Tensor) -> Tensor:
         x = self.standardize_x(x)
@@ -271,6 +272,11 @@ def build(
     ValueError
         If the module's output is not one number for each row.
     """
+    if isinstance(network, Dense | DeepSet | Convolutional | ResNet):
+        raise TypeError(
+            f"{type(network).__name__} is an embedding of x, not a network: use "
+            f"network=MLP(embedding={network!r})."
+        )
     if hasattr(network, "build"):
         return network.build(theta_size, event_shape)
     if isinstance(network, nn.Module) or not callable(network):

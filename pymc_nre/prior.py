@@ -64,8 +64,9 @@ class Prior:
             drawn = pm.draw(list(variables.values()), random_seed=0, mode="FAST_COMPILE")
         except NotImplementedError as error:  # pm.Flat and its like
             raise ValueError(
-                f"The prior of {', '.join(variables)} cannot be drawn from ({error}). Give every "
-                "parameter a proper distribution, such as pm.Uniform or pm.Normal."
+                f"The prior of {', '.join(variables)} cannot be drawn from "
+                f"({str(error).splitlines()[0]}). Give every parameter a proper distribution, such "
+                "as pm.Uniform or pm.Normal."
             ) from error
         shapes = {name: np.shape(value) for name, value in zip(variables, drawn, strict=True)}
         return cls(variables, shapes)
@@ -99,7 +100,23 @@ class Prior:
         kept = {name: self.variables[name] for name in names}
         if others.intersection(ancestors(kept.values())):
             return None
-        return Prior(kept, {name: self.shapes[name] for name in names})
+        prior = Prior(kept, {name: self.shapes[name] for name in names})
+        return prior if prior.has_density else None
+
+    @property
+    def has_density(self) -> bool:
+        """Whether the joint density needs no integral, over parents without a name."""
+        from pymc.pytensorf import rvs_in_graph
+
+        return not rvs_in_graph(list(self._log_densities()[1].values()))
+
+    def _log_densities(self) -> tuple[dict[str, Any], dict[Any, Any]]:
+        """Symbolic values by name, and a term for each."""
+        from pymc.logprob.basic import conditional_logp
+
+        values = {name: rv.type(name) for name, rv in self.variables.items()}
+        replaced = {rv: values[name] for name, rv in self.variables.items()}
+        return values, conditional_logp(replaced, warn_rvs=False)
 
     def log_density(self, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
         """Joint log density ``(n,)`` of parameters ``(n, *own)``, on their own scale.
@@ -109,11 +126,9 @@ class Prior:
         """
         import pymc as pm
         import pytensor
-        from pymc.logprob.basic import conditional_logp
         from pytensor.graph.replace import vectorize_graph
 
-        values = {name: rv.type(name) for name, rv in self.variables.items()}
-        terms = conditional_logp({rv: values[name] for name, rv in self.variables.items()})
+        values, terms = self._log_densities()
         single = sum(term.sum() for term in terms.values())
         rows = {name: _with_leading_axis(value) for name, value in values.items()}
         joint = vectorize_graph(single, {values[name]: row for name, row in rows.items()})

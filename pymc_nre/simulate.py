@@ -185,7 +185,10 @@ class Study:
                     f"at: parameter {name!r} has shape {own} in the prior, got {value.shape}."
                 )
             # Else a float parameter at 0 would be taken for an integer.
-            value = as_dtype(value, np.dtype(self.prior.variables[name].dtype))
+            cast = as_dtype(value, np.dtype(self.prior.variables[name].dtype))
+            if cast.dtype.kind in "iu" and not np.array_equal(cast, value):
+                raise ValueError(f"at: parameter {name!r} is an integer, got {value}.")
+            value = cast
             values[name] = np.broadcast_to(value, (n, *own))
         nuisance = self.prior.given(self.parameters)
         return values if nuisance is None else values | nuisance.draw(rng, values, n)

@@ -126,6 +126,7 @@ def _check_density(ratio: RatioEstimator, prior: Any, caller: str) -> None:
     known = Prior.of(prior)
     if known.marginal(list(ratio.parameters)) is None:
         others = ", ".join(name for name in known.shapes if name not in ratio.parameters)
+        others = others or "random variables without a name"
         raise ValueError(
             f"{caller}: the prior of {', '.join(ratio.parameters)} depends on {others}, and its "
             "density would take an integral over them. Use weighted_draws, which needs draws only, "

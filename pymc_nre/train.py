@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 import os
 import time
 import warnings
@@ -41,6 +42,7 @@ _FEWEST_EPOCHS = 20  # ... unless that would see each simulation less often than
 _MOST_EPOCHS = 300  # small sets overfit long before 6,000 steps
 _VALIDATION_ROWS = 16_384  # pairs evaluated at once in validation ...
 _VALIDATION_NUMBERS = 2**20  # ... fewer if their observations are large
+_ROUNDED = 1e-5  # single precision rounds by 6e-8: 0.6 % of a spread that is 1e-5 of its numbers
 _ONE_THREAD_WORK = 2e7  # multiplications in a forward pass; the default network makes 7e6
 
 
@@ -143,21 +145,20 @@ def train(
     specification = MLP() if network is None else network
     device = resolve_device(device)
     follow = Checkpoint(checkpoint)
-    if random_seed is None:
-        random_seed = follow.random_seed()
-    if random_seed is None:
-        random_seed = int(np.random.SeedSequence().generate_state(1)[0])
+    random_seed = _chosen_seed(random_seed, follow)
     batches = batches_of(simulations, loss, validation, device, random_seed)
+    _warn_if_rounded(batches.simulations)
     settings = (epochs, batch_size, learning_rate, weight_decay, patience)
     plan = _plan(batches.size, loss, isinstance(simulations, Online), *settings)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_seed(random_seed))
+        torch.default_generator.manual_seed(_seed(random_seed))
         net = build(specification, batches.simulations.layout.size, batches.simulations.event_shape)
         net.float().fit_standardization(*batches.training)
         run = Descent(net.to(device), loss, batches, plan, _seed(random_seed))
-        diary = _Diary(
-            follow, run, _identity(specification, batches, loss, plan, random_seed), random_seed
-        )
+        identity = {}
+        if checkpoint is not None:
+            identity = _identity(specification, batches, loss, (plan, validation), random_seed)
+        diary = _Diary(follow, run, identity, random_seed)
         with one_thread_if(_work_of_a_step(run) <= _ONE_THREAD_WORK):
             state = _fit(run, diary, progressbar)
     _report(state, loss, len(batches.held_out[0]))
@@ -182,15 +183,24 @@ def _estimator(run: Descent, state: Progress, specification: Any, diary: _Diary)
     )
 
 
+def _chosen_seed(random_seed: int | None, follow: Checkpoint) -> int:
+    """The user's seed, else that of the run to resume, else a fresh one."""
+    if random_seed is None:
+        random_seed = follow.random_seed()
+    if random_seed is None:
+        random_seed = np.random.SeedSequence().generate_state(1)[0]
+    return operator.index(random_seed)
+
+
 def _seed(random_seed: int) -> int:
     return int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _identity(
-    specification: Any, batches: Batches, loss: Loss, plan: Plan, random_seed: int
+    specification: Any, batches: Batches, loss: Loss, settings: Any, random_seed: int
 ) -> dict[str, str]:
     """What must be the same for a run to be resumed."""
-    own = getattr(specification, "__qualname__", None)  # a user's factory: its name, no address
+    own = getattr(specification, "__qualname__", None)  # of a factory, in whatever module it is
     reference = batches.held_out[2:]
     return {
         "simulations": fingerprint(
@@ -198,7 +208,7 @@ def _identity(
         ),
         "loss": fingerprint(loss),
         "network": fingerprint(own or specification),
-        "settings": fingerprint(plan),
+        "settings": fingerprint(settings),
         "random_seed": fingerprint(random_seed),
     }
 
@@ -235,7 +245,28 @@ def _plan(
             raise ValueError(f"{name} must be positive, got {value}.")
     if patience is None:
         patience = max(10, epochs // 4)
-    return Plan(batch_size, epochs, patience, learning_rate, weight_decay)
+    if patience < 1:
+        raise ValueError(f"patience must be at least 1 epoch, got {patience}.")
+    counts = map(operator.index, (batch_size, epochs, patience))  # plain numbers can be saved
+    return Plan(*counts, float(learning_rate), float(weight_decay))
+
+
+def _warn_if_rounded(simulations: Simulations) -> None:
+    """Training is in single precision, which keeps seven digits of each number."""
+    for name, values in (*simulations.parameters.items(), ("x", simulations.x)):
+        size, spread = np.abs(values).max(0), values.std(0)
+        # A spread of 1e-12 is double precision's own rounding of a constant.
+        lost = (spread < _ROUNDED * size) & (spread > 1e-12 * size)
+        if lost.any():
+            k = np.unravel_index(lost.argmax(), lost.shape)
+            warnings.warn(
+                f"{name} varies by {spread[k]:.3g} around {values.mean(0)[k]:.8g}"
+                f"{f' (at {tuple(map(int, k))})' if k else ''}: training is in single precision, "
+                "which rounds much of that away. Subtract a constant, in the simulator and from "
+                "the data, or use another unit.",
+                TrainingWarning,
+                stacklevel=3,
+            )
 
 
 def _work_of_a_step(run: Descent) -> float:
@@ -318,7 +349,7 @@ def _validate(net: RatioNetwork, loss: Loss, held_out: Batch) -> float:
     net.eval()
     n = len(held_out[0])
     rows = min(_VALIDATION_ROWS, max(_VALIDATION_NUMBERS // held_out[1][0].numel(), 64))
-    chunks = max(1, math.ceil(n / max(rows, loss.minimum_batch)))
+    chunks = max(1, n // max(rows, loss.minimum_batch))
     parts = zip(*(part.tensor_split(chunks) for part in held_out), strict=True)
     return sum(loss(net, *part).item() * len(part[0]) for part in parts) / n
 

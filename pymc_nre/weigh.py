@@ -29,7 +29,7 @@ from .guard import warn_if_prior_leaves
 __all__ = ["resample", "weighted_draws"]
 
 _FEWEST_DRAWS = 100  # effective; the Monte Carlo error is then a tenth of the sd
-_SUMMARIES = ("weight", "ess", "log_evidence", "mean", "sd")
+_SUMMARIES = ("weight", "ess", "log_evidence", "mean", "sd", "draw", "parameter")
 
 
 def weighted_draws(

@@ -379,3 +379,21 @@ def test_one_draw_is_a_draw():
         got = weighted_draws(MEAN, 0.0, NORMAL, draws=1, random_seed=1)
     assert got["weight"].shape == (1,)
     assert got["mean"].item() == got["mu"].item()
+
+
+def test_masked_data_are_refused():
+    x = np.ma.array([1.0, 5.0], mask=[False, True])
+    with pytest.raises(ValueError, match="1 masked values"):
+        posterior_grid(MEAN, x, {"mu": pm.Normal.dist(0, 3)})
+
+
+def test_dimensions_of_the_result_are_its_own():
+    x = xr.DataArray(np.zeros((2, 3)), dims=("chain", "draw"))
+    with pytest.raises(ValueError, match=r"dimensions draw of its own.*rename"):
+        weighted_draws(MEAN, x, random_seed=1)
+
+
+def test_a_prior_with_a_parent_without_a_name_is_refused_by_grids():
+    prior = {"mu": pm.Normal.dist(0, pm.HalfNormal.dist(3))}
+    with pytest.raises(ValueError, match="depends on random variables without a name"):
+        posterior_grid(MEAN, np.zeros(2), prior)

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import pymc_nre as nre
 from pymc_nre.archive import EstimatorFileError
+from pymc_nre.checkpoint import fingerprint
 from pymc_nre.descent import Descent
 
 EPOCHS = 6
@@ -227,3 +229,36 @@ def test_writing_takes_a_small_share_of_the_time(simulations, tmp_path, monkeypa
     monkeypatch.setattr("pymc_nre.checkpoint.time.monotonic", tick)
     quick(simulations, tmp_path / "t", epochs=100, patience=100)
     assert written == [1, 100]
+
+
+def test_fingerprints_know_functions_by_name_not_by_address():
+    def networks():
+        def summary(event_shape):
+            return event_shape
+
+        return nre.networks.MLP(embedding=summary)
+
+    one, other = networks(), networks()
+    assert one.embedding is not other.embedding
+    assert fingerprint(one) == fingerprint(other)
+    assert fingerprint(one) != fingerprint(nre.networks.MLP(embedding=networks))
+
+
+def test_another_validation_share_is_another_training(simulations, tmp_path):
+    quick(simulations, tmp_path / "t")
+    with pytest.raises(ValueError, match=r"with other .*settings"):
+        quick(simulations, tmp_path / "t", validation=0.2)
+
+
+def test_numpy_numbers_can_be_saved(simulations, tmp_path):
+    ratio = quick(
+        simulations, tmp_path / "t", epochs=np.int64(2), random_seed=np.int64(5),
+        learning_rate=np.float32(0.01), batch_size=np.int32(100), patience=np.int64(3),
+    )  # fmt: skip
+    ratio.save(tmp_path / "ratio.nre")
+    assert nre.load(tmp_path / "ratio.nre") == ratio
+
+
+def test_a_missing_folder_is_told_before_training(simulations, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"folder of the checkpoint .* does not exist"):
+        quick(simulations, tmp_path / "nowhere" / "t", loss=StopsAt(1))

@@ -13,6 +13,7 @@ from pymc_nre.losses import NREA, NREB, NREC
 from pymc_nre.networks import (
     ACTIVATIONS,
     MLP,
+    DeepSet,
     RatioNetwork,
     ResidualMLP,
     Standardize,
@@ -553,3 +554,23 @@ def test_few_rows_take_one_thread_and_the_setting_comes_back(rows, threads, monk
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_layers_may_be_called_embed_and_head():
+    class Named(torch.nn.Module):
+        def __init__(self, theta_size, event_shape):
+            super().__init__()
+            self.embed, self.head = torch.nn.Linear(3, 4), torch.nn.Linear(4 + theta_size, 1)
+
+        def forward(self, theta, x):
+            return self.head(torch.cat([theta, self.embed(x)], -1))
+
+    network = build(Named, 2, (3,))
+    assert network(torch.zeros(5, 2), torch.zeros(5, 3)).shape == (5,)
+
+
+def test_networks_and_embeddings_are_told_apart():
+    with pytest.raises(TypeError, match=r"DeepSet is an embedding.*MLP\(embedding=DeepSet\("):
+        build(DeepSet(), 1, (3,))
+    with pytest.raises(TypeError, match="MLP is a network, not an embedding"):
+        build(MLP(embedding=MLP()), 1, (3,))

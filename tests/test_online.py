@@ -225,3 +225,12 @@ def test_an_epoch_with_hardly_any_simulation_is_an_error():
         pytest.raises(SimulationError, match=r"Only 5 of 1,000 .* raise per_epoch"),
     ):
         train(online)
+
+
+def test_the_learning_rate_falls_though_simulations_fail():
+    def fails_often(rng, mu):
+        return np.where(rng.random(len(mu)) < 0.4, np.nan, normal(rng, mu))
+
+    with pytest.warns(SimulationWarning):
+        rates = train(supply(fails_often)).history["learning_rate"].to_numpy()
+    assert rates[-1] < 0.05 * rates.max()

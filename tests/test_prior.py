@@ -6,6 +6,7 @@ import pytensor.tensor as pt
 import pytest
 from scipy import stats
 
+import pymc_nre as nre
 from pymc_nre.prior import Prior
 
 # name: (how PyMC writes it, scipy's own). Densities are on the parameter's own scale.
@@ -270,3 +271,17 @@ def test_names_from_a_nested_model_are_refused():
 def test_priors_that_cannot_be_drawn_from_are_refused():
     with pytest.raises(ValueError, match=r"prior of mu, sigma cannot be drawn from.*proper"):
         Prior.of({"mu": pm.Flat.dist(), "sigma": pm.HalfNormal.dist()})
+
+
+def test_parents_without_a_name_take_an_integral():
+    tau = pm.HalfNormal.dist(3.0)
+    hidden = Prior.of({"mu": pm.Normal.dist(0.0, tau)})
+    assert not hidden.has_density
+    assert hidden.marginal(["mu"]) is None
+    assert Prior.of({"mu": pm.Normal.dist(0.0, tau), "tau": tau}).has_density
+    mixture = pm.Mixture.dist([0.5, 0.5], pm.Normal.dist([0.0, 1.0], 1.0))
+    assert Prior.of({"mu": mixture}).has_density
+    simulations = nre.simulate(
+        {"mu": pm.Normal.dist(0.0, tau)}, lambda rng, mu: mu, 10, progressbar=False
+    )
+    assert simulations.log_prior is None

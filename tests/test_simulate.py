@@ -505,3 +505,19 @@ def test_the_progress_display(capsys, progressbar):
         assert re.search(r"37\s*/\s*37", shown)
     else:
         assert shown == ""
+
+
+def test_nan_alone_may_stand_for_a_failed_array():
+    def simulator(rng, mu):
+        return np.nan if mu > 5 else rng.normal(mu, 1.0, 3)
+
+    with pytest.warns(SimulationWarning, match="failed and were left out"):
+        simulations = nre.simulate(prior(), simulator, 200, random_seed=1, progressbar=False)
+    assert simulations.event_shape == (3,)
+
+
+def test_an_integer_cannot_be_fixed_at_a_fraction():
+    with pytest.raises(ValueError, match=r"'k' is an integer, got 2\.5"):
+        nre.simulate(
+            {"k": pm.Poisson.dist(3)}, lambda rng, k: k, 5, at={"k": 2.5}, progressbar=False
+        )

@@ -243,3 +243,32 @@ def test_small_networks_train_on_one_thread(simulations, width, threads):
     finally:
         torch.set_num_threads(before)
     assert set(seen[1:]) == {threads}  # the first call measures the work of a step
+
+
+def test_what_single_precision_would_lose_is_told():
+    rng = np.random.default_rng(1)
+    mu = rng.uniform(-10, 10, 1_000)
+    x = np.column_stack([rng.normal(mu), 2.45e6 + 0.01 * mu, np.full(1_000, 2.45e6)])
+    with pytest.warns(
+        nre.TrainingWarning, match=r"x varies by 0.05.* around 2450000.* \(at \(1,\)\)"
+    ):
+        quick(nre.Simulations({"mu": mu}, x), epochs=1)
+
+
+def test_an_offset_that_can_be_borne_is_not_told():
+    rng = np.random.default_rng(1)
+    mu = rng.uniform(-10, 10, 1_000)
+    quick(nre.Simulations({"mu": mu}, 1e3 + rng.normal(mu)), epochs=5)
+
+
+def test_patience_is_at_least_one_epoch(simulations):
+    with pytest.raises(ValueError, match="patience must be at least 1 epoch, got 0"):
+        quick(simulations, patience=0)
+
+
+@pytest.mark.filterwarnings("ignore:The validation loss")
+def test_held_out_pairs_of_large_observations_make_batches_that_are_large_enough():
+    rng = np.random.default_rng(1)
+    mu = rng.normal(size=300)
+    large = nre.Simulations({"mu": mu}, mu[:, None] + 0.1 * rng.normal(size=(300, 17_000)))
+    quick(large, loss=nre.losses.NREC(candidates=50), epochs=1, validation=0.34)
