@@ -174,7 +174,7 @@ def resample(
     Returns
     -------
     InferenceData or DataTree
-        With the group ``posterior``: parameters by name (chain, draw, *batch, *own).
+        With the group ``posterior``: parameters by name ``(chain, draw, *batch, *own)``.
 
     Raises
     ------
