@@ -70,20 +70,21 @@ class Checkpoint:
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         return metadata["facts"], tensors
 
+    def due(self, last: bool) -> bool:
+        """Whether to write: not if that was done a moment ago and this is not the ``last`` time."""
+        if self.path is None:
+            return False
+        return last or time.monotonic() - self._written >= self._cost / _SHARE
+
     def save(
         self,
         identity: Mapping[str, Any],
         random_seed: int,
         facts: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
-        last: bool,
     ) -> None:
-        """Write, unless that was done a moment ago and this is not the ``last`` time."""
-        if self.path is None:
-            return
+        """Write, and remember what it cost."""
         began = time.monotonic()
-        if not last and began - self._written < self._cost / _SHARE:
-            return
         metadata = {"identity": dict(identity), "random_seed": random_seed, "facts": dict(facts)}
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         write_archive(self.path, metadata, arrays, file_format=_FORMAT)

@@ -89,16 +89,7 @@ class Target:
 
     def draw(self, n: int, random_seed: Any) -> np.ndarray:
         """Packed draws ``(n, D)``."""
-        import pymc as pm
-
-        variables = [self.prior.variables[name] for name in self.ratio.parameters]
-        # PyTensor's Python linker: compiled once for one call, and every distribution has it.
-        drawn = pm.draw(variables, draws=n, random_seed=random_seed, mode="FAST_COMPILE")
-        rows = {
-            name: np.reshape(draw, (n, *own))  # a single draw comes without its axis
-            for (name, own), draw in zip(self.ratio.parameters.items(), drawn, strict=True)
-        }
-        return self.ratio.layout.pack(rows)
+        return self.ratio.layout.pack(self.prior.draw(n, random_seed))
 
     def log_prior(self, theta: np.ndarray) -> np.ndarray:
         """Log prior densities ``(*,)`` of ``(*, D)``."""
@@ -185,5 +176,5 @@ def prior_of_parameters(ratio: RatioEstimator, prior: Any, caller: str) -> Prior
 
 def warn(message: str, stacklevel: int = 4) -> None:
     """Warn of a posterior."""
-    # Attributed to the line of the user, who called the function that called _warn's caller.
+    # Attributed to the line of the user, who called the function that called this one's caller.
     warnings.warn(message, PosteriorWarning, stacklevel=stacklevel)

@@ -67,8 +67,6 @@ class _Contrastive:
     """Losses of one joint and ``rolls`` marginal logits for each observation."""
 
     rolls: int
-    batch_size: ClassVar[int] = 256
-    learning_rate: ClassVar[float] = 1e-2
 
     def __call__(self, net: Network, theta: Tensor, x: Tensor) -> Tensor:
         """Scalar loss of joint pairs, theta ``(n, D)`` and x ``(n, *event)``."""
@@ -384,8 +382,6 @@ class CARL:
     reference: ClassVar[str] = "fixed"
     normalized: ClassVar[bool] = True
     minimum_batch: ClassVar[int] = 1
-    batch_size: ClassVar[int] = 256
-    learning_rate: ClassVar[float] = 1e-2
     chance: ClassVar[float] = math.log(2)
 
     def __post_init__(self) -> None:

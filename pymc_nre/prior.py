@@ -71,14 +71,14 @@ class Prior:
         shapes = {name: np.shape(value) for name, value in zip(variables, drawn, strict=True)}
         return cls(variables, shapes)
 
-    def draw(self, n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def draw(self, n: int, random_seed: Any) -> dict[str, np.ndarray]:
         """``n`` joint draws; arrays ``(n, *own)``."""
         import pymc as pm
 
         # By PyTensor's Python linker: the same draws, without compilation, and 1.5 to 4 times
         # faster for the small graphs of priors.
         variables = list(self.variables.values())
-        draws = pm.draw(variables, draws=n, random_seed=rng, mode="FAST_COMPILE")
+        draws = pm.draw(variables, draws=n, random_seed=random_seed, mode="FAST_COMPILE")
         # A single draw comes back without the leading axis.
         return {
             name: np.reshape(draw, (n, *self.shapes[name]))

@@ -102,6 +102,7 @@ def posterior_grid(
     """
     caller = "posterior_grid"
     data = DataSets.of(ratio, x, trials, caller)
+    prior = Prior.of(prior)  # once: it draws, to learn the shapes
     target = Target(ratio, prior_of_parameters(ratio, prior, caller))
     _check_density(ratio, prior, caller)
     axes = _axes(target, bounds, caller)
@@ -121,9 +122,8 @@ def posterior_grid(
     return result
 
 
-def _check_density(ratio: RatioEstimator, prior: Any, caller: str) -> None:
+def _check_density(ratio: RatioEstimator, known: Prior, caller: str) -> None:
     """Raise ValueError if the density of the ratio's parameters would take an integral."""
-    known = Prior.of(prior)
     if known.marginal(list(ratio.parameters)) is None:
         others = ", ".join(name for name in known.shapes if name not in ratio.parameters)
         others = others or "random variables without a name"

@@ -335,12 +335,13 @@ class _Diary:
         return Progress(**facts, best_weights=part(tensors, "best/"))
 
     def write(self, state: Progress) -> None:
-        """Tell the checkpoint how things stand."""
+        """Tell the checkpoint how things stand, where it wants to know."""
+        if not self.checkpoint.due(last=bool(state.stopped)):
+            return
         tensors = {f"run/{name}": tensor for name, tensor in self.run.state().items()}
         tensors |= {f"best/{name}": tensor for name, tensor in state.best_weights.items()}
         facts = state.facts() | {"seconds": self.seconds}
-        last = bool(state.stopped)
-        self.checkpoint.save(self.identity, self.random_seed, facts, tensors, last=last)
+        self.checkpoint.save(self.identity, self.random_seed, facts, tensors)
 
 
 @torch.no_grad()
