@@ -57,7 +57,7 @@ class Dense(Specification):
         """An untrained embedding of observations of that shape."""
         size = math.prod(event_shape)
         layers = dense((size, *self.hidden), self.activation, self.norm)
-        return Embedding(Standardize(event_shape), nn.Sequential(_Rows(), *layers), self.hidden[-1])
+        return Embedding(Standardize(event_shape), nn.Sequential(Rows(), *layers), self.hidden[-1])
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,7 +144,7 @@ def build_embedding(specification: Any, event_shape: tuple[int, ...]) -> Embeddi
         If the shape does not suit it, or a module's output is not ``(n, F)``.
     """
     if specification is None:
-        return Embedding(Standardize(event_shape), _Rows(), math.prod(event_shape))
+        return Embedding(Standardize(event_shape), Rows(), math.prod(event_shape))
     if hasattr(specification, "embedding"):
         raise TypeError(
             f"{type(specification).__name__} is a network, not an embedding: use Dense(...) for "
@@ -203,7 +203,7 @@ def masked_set(values: Any, members: int) -> np.ndarray:
     return padded
 
 
-class _Rows(nn.Module):
+class Rows(nn.Module):
     """All numbers of an observation in one row; a scalar is a row of one."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ class MLP(Specification):
             nn.Linear(self.hidden[-1], 1),
         )
         embedding = build_embedding(self.embedding, event_shape)
-        return _SplitNetwork(theta_size, event_shape, self.hidden[0], body, embedding)
+        return SplitNetwork(theta_size, event_shape, self.hidden[0], body, embedding)
 
 
 @dataclass(frozen=True, repr=False)
@@ -127,10 +127,10 @@ class ResidualMLP(Specification):
     def build(self, theta_size: int, event_shape: tuple[int, ...]) -> RatioNetwork:
         """An untrained network for ``theta_size`` numbers and observations of that shape."""
         activation = ACTIVATIONS[self.activation]
-        blocks = [_ResidualBlock(self.width, activation, self.norm) for _ in range(self.blocks)]
+        blocks = [ResidualBlock(self.width, activation, self.norm) for _ in range(self.blocks)]
         body = nn.Sequential(*blocks, activation(), nn.Linear(self.width, 1))
         embedding = build_embedding(self.embedding, event_shape)
-        return _SplitNetwork(theta_size, event_shape, self.width, body, embedding)
+        return SplitNetwork(theta_size, event_shape, self.width, body, embedding)
 
 
 _KINDS = (MLP, ResidualMLP, Dense, DeepSet, Convolutional, ResNet)
@@ -179,7 +179,7 @@ class RatioNetwork(nn.Module):
         return self.head(theta, self.embed(x))
 
 
-class _SplitNetwork(RatioNetwork):
+class SplitNetwork(RatioNetwork):
     """First layer split between theta and features of x; ``body`` maps its sum to the logit."""
 
     def __init__(
@@ -203,7 +203,7 @@ class _SplitNetwork(RatioNetwork):
         return self.body(self.theta_in(self.standardize_theta(theta)) + features).squeeze(-1)
 
 
-class _ResidualBlock(nn.Module):
+class ResidualBlock(nn.Module):
     def __init__(self, width: int, activation: type[nn.Module], norm: str | None) -> None:
         super().__init__()
         before = [[normalization(norm, width)] if norm else [] for _ in range(2)]

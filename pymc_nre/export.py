@@ -1,0 +1,174 @@
+"""Turn a trained network into a program and weights that the kernels run.
+
+The networks that `pymc_nre.networks` builds are of this family; the part that embeds an
+observation stays in torch, which evaluates it once for each data set. A user's own module has
+no program, and is left to torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import kernels
+from .activations import ACTIVATION_CODES
+from .embeddings import Rows
+from .layers import ACTIVATIONS, BatchNorm, Standardize
+from .networks import RatioNetwork, ResidualBlock, SplitNetwork
+
+__all__ = ["Exported", "export"]
+
+_CODES = {module: ACTIVATION_CODES[name] for name, module in ACTIVATIONS.items()}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A network as arrays.
+
+    Attributes
+    ----------
+    program : tuple of tuple of int
+        Steps, as `pymc_nre.kernels` describes them.
+    moments : ndarray, shape (2 D or 2 D + 2 E,)
+    weights : ndarray, shape (P,)
+        In double precision.
+    """
+
+    program: tuple[tuple[int, ...], ...]
+    moments: np.ndarray
+    weights: np.ndarray
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """The program as the kernels take it, ``(S, STEP_FIELDS)``."""
+        return np.array(self.program, dtype=np.int64)
+
+    @cached_property
+    def variant(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """What of the kernels must be compiled for it, as they take it."""
+        (code,) = {step[4] for step in self.program if step[0] == kernels.ACTIVATE}
+        rare = any(step[0] > kernels.LINEAR for step in self.program)
+        return ((),) * code, ((),) * rare
+
+
+def export(network: RatioNetwork, *, features: bool) -> Exported | None:
+    """The program and weights of a network; None if it has no such form.
+
+    Parameters
+    ----------
+    network : RatioNetwork
+        In evaluation mode.
+    features : bool
+        Whether the kernels take ``network.embed(x)`` for x, and not observations. That is the
+        only way for networks with an embedding.
+    """
+    if not isinstance(network, SplitNetwork):
+        return None
+    modules = list(_flat(network.body))
+    known = all(type(module) in _WRITERS for module in modules)
+    if not known or not (features or takes_numbers(network)):
+        return None
+    writer = _Writer()
+    writer.first(network, features)
+    for module in modules:
+        _WRITERS[type(module)](writer, module)
+    moments = [network.standardize_theta] + ([] if features else [network.standardize_x])
+    return Exported(
+        tuple(writer.steps),
+        np.concatenate([_array(part) for m in moments for part in (m.mean, m.scale)]),
+        np.concatenate(writer.weights),
+    )
+
+
+def takes_numbers(network: RatioNetwork) -> bool:
+    """Whether the numbers of an observation reach the first layer as they are."""
+    return (
+        isinstance(network, SplitNetwork)
+        and type(network.embedding) is Rows
+        and type(network.standardize_x) is Standardize
+        and not network.standardize_x.shared
+    )
+
+
+class _Keep(nn.Module):
+    """Stands for the begin of a residual block."""
+
+
+class _Add(nn.Module):
+    """Stands for its end."""
+
+
+def _flat(module: nn.Module) -> Iterator[nn.Module]:
+    """Modules one after another, those of residual blocks between a _Keep and an _Add."""
+    if isinstance(module, nn.Sequential):
+        for child in module:
+            yield from _flat(child)
+    elif isinstance(module, ResidualBlock):
+        yield _Keep()
+        yield from _flat(module.inner)
+        yield _Add()
+    else:
+        yield module
+
+
+class _Writer:
+    """Collects steps and weights."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, ...]] = []
+        self.weights: list[np.ndarray] = []
+        self.width = 0
+
+    def _write(self, kind: int, after: int, *weights: Tensor, code: int = 0) -> None:
+        start = sum(len(part) for part in self.weights)
+        self.steps.append((kind, self.width, after, start, code))
+        self.weights.extend(_array(part) for part in weights)
+        self.width = after
+
+    def first(self, network: SplitNetwork, features: bool) -> None:
+        of_theta, of_x = network.theta_in.weight, network.x_in.weight
+        self.width = 0 if features else network.x_in.in_features
+        if features:
+            self._write(kernels.FEATURES, len(of_x), of_theta.T)
+        else:
+            self._write(kernels.JOIN, len(of_x), of_theta.T, network.x_in.bias, of_x.T)
+
+    def linear(self, module: nn.Linear) -> None:
+        self._write(kernels.LINEAR, module.out_features, module.weight, module.bias)
+
+    def batch_norm(self, module: BatchNorm) -> None:
+        factor = module.weight / torch.sqrt(module.running_var + module.eps)
+        self._write(kernels.AFFINE, self.width, module.running_mean, factor, module.bias)
+
+    def layer_norm(self, module: nn.LayerNorm) -> None:
+        epsilon = torch.tensor([module.eps], dtype=torch.float64)
+        self._write(kernels.LAYER_NORM, self.width, module.weight, module.bias, epsilon)
+
+    def activation(self, module: nn.Module) -> None:
+        self._write(kernels.ACTIVATE, self.width, code=_CODES[type(module)])
+
+    def keep(self, module: _Keep) -> None:
+        self._write(kernels.KEEP, self.width)
+
+    def add(self, module: _Add) -> None:
+        self._write(kernels.ADD, self.width)
+
+
+_WRITERS: dict[type[nn.Module], Callable[[_Writer, nn.Module], None]] = {
+    nn.Linear: _Writer.linear,
+    BatchNorm: _Writer.batch_norm,
+    nn.LayerNorm: _Writer.layer_norm,
+    _Keep: _Writer.keep,
+    _Add: _Writer.add,
+    **dict.fromkeys(_CODES, _Writer.activation),
+}
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().double().numpy().ravel()

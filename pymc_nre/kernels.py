@@ -1,0 +1,370 @@
+r"""Log ratios and their gradients in theta as compiled code; knows arrays only.
+
+A network is a *program*, an integer matrix with a row for each step, and a vector of
+weights. Both are arguments, so that one compiled function, kept on disk, serves every network
+and every data set. The first step joins parameters and observations,
+
+.. math:: h = W_\theta \, (\theta - \mu_\theta) / \sigma_\theta
+              + W_x \, (x - \mu_x) / \sigma_x + b,
+
+or takes features in the place of the terms in x. The other steps change h, and leave on a
+*tape* what their derivatives need; the gradient goes through them backwards. The last step
+leaves the logit.
+
+Rows go through in blocks that fit the processor's cache, so memory stays bounded. Matrix
+products are BLAS's; what is done once for each theta is not repeated for each observation.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numba.extending import overload
+
+from .activations import activate
+
+__all__ = ["ACTIVATE", "ADD", "AFFINE", "FEATURES", "JOIN", "KEEP", "LAYER_NORM", "LINEAR"]
+__all__ += ["OPTIONS", "STEP_FIELDS", "all_finite", "row_blocks", "value", "value_and_gradient"]
+
+# A row of a program: kind of step, width before, width after, where its weights begin, code.
+STEP_FIELDS = 5
+JOIN = 0  # W_theta (D, H), b (H), W_x (E, H)
+FEATURES = 1  # W_theta (D, H); x is (n, H), the rest of the sum
+ACTIVATE = 2  # code: of the activation
+LINEAR = 3  # W (after, before), b (after)
+AFFINE = 4  # mean, factor, shift: batch normalization after training
+LAYER_NORM = 5  # factor, shift, epsilon
+KEEP = 6  # set h aside for the next ADD: blocks are not nested
+ADD = 7
+
+# With no more multiplications than these OpenBLAS stays on one thread; more threads would
+# fight with those of other chains. For a width of 64 that is 64 rows, 32 kB for each layer.
+_MOST_MULTIPLICATIONS = 64**3
+_FEWEST_ROWS, _MOST_ROWS = 16, 128
+
+OPTIONS = {
+    "nogil": True,
+    "error_model": "numpy",
+    # Sums may be reordered, which vectorizes them; NaN and infinity keep their meaning.
+    "fastmath": {"contract", "nsz", "arcp", "reassoc"},
+}
+_jit = numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_kernel = numba.njit(**OPTIONS, cache=True)
+
+
+@_kernel
+def value(theta, x, program, moments, weights, variant):
+    """Log ratios ``(n,)``.
+
+    Parameters
+    ----------
+    theta : array, shape (1 or n, D)
+        Parameters, in double precision.
+    x : array, shape (n, E)
+        Observations; or features ``(n, H)``, if the program begins with `FEATURES`.
+    program : array of int64, shape (S, STEP_FIELDS)
+        The steps.
+    moments : array, shape (2 D + 2 E,)
+        Means and scales of theta and, for `JOIN`, of x.
+    weights : array, shape (P,)
+        Of all steps. Theirs is the precision of the computation; results are double.
+    """
+    values = np.empty(len(x))
+    rows, width, length = row_blocks(program, len(x))
+    h = np.empty(rows * width, weights.dtype)
+    other, kept = np.empty_like(h), np.empty_like(h)
+    tape = np.empty(length, weights.dtype)
+    for start in range(0, len(x), rows):
+        m = min(rows, len(x) - start)
+        _join(theta, x, start, m, program, moments, weights, h)
+        h, other = _forward(program, weights, variant, m, h, other, kept, tape, ())
+        for r in range(m):
+            values[start + r] = h[r]
+    return values
+
+
+@_kernel
+def value_and_gradient(theta, x, program, moments, weights, variant):
+    """Log ratios ``(n,)`` and, row by row, their gradients in theta, ``(n, D)``."""
+    values, gradients = np.empty(len(x)), np.empty((len(x), theta.shape[1]))
+    rows, width, length = row_blocks(program, len(x))
+    h = np.empty(rows * width, weights.dtype)
+    other, kept = np.empty_like(h), np.empty_like(h)
+    tape = np.empty(length, weights.dtype)
+    for start in range(0, len(x), rows):
+        m = min(rows, len(x) - start)
+        _join(theta, x, start, m, program, moments, weights, h)
+        h, other = _forward(program, weights, variant, m, h, other, kept, tape, (tape,))
+        for r in range(m):
+            values[start + r] = h[r]
+            h[r] = 1
+        h, other = _backward(program, weights, variant, m, h, other, kept, tape)
+        _to_theta(h, start, m, program, moments, weights, gradients)
+    return values, gradients
+
+
+@_jit
+def all_finite(x):
+    """Whether no number of a flat array is NaN or infinite."""
+    total = 0.0
+    for i in range(x.size):
+        total += x[i] * 0.0
+    return total == 0.0
+
+
+@_jit
+def row_blocks(program, n):
+    """How many rows go through at once, the largest width on their way, the tape's length."""
+    widest, most, taped = 1, 1, 0
+    for s in range(len(program)):
+        before, after = program[s, 1], program[s, 2]
+        if s:
+            most = max(most, before * after)
+        widest = max(widest, before, after)
+        taped += _on_tape(program[s, 0], before, 1)
+    rows = min(max(_MOST_MULTIPLICATIONS // most, _FEWEST_ROWS), _MOST_ROWS)
+    rows = max(min(rows, n), 1)
+    return rows, widest, rows * taped
+
+
+@_jit
+def _on_tape(kind, width, m):
+    """How many numbers a step leaves on the tape."""
+    if kind == ACTIVATE:
+        return m * width
+    return m * (width + 1) if kind == LAYER_NORM else 0
+
+
+@_jit
+def _join(theta, x, start, m, program, moments, weights, h):
+    """The first step for ``m`` rows from row ``start``, into ``h``."""
+    own = len(theta) > 1
+    for r in range(m if own else 1):
+        _from_theta(theta, start + r if own else 0, program, moments, weights, h, r)
+    width, size = program[0, 2], theta.shape[1]
+    if not own:
+        for r in range(1, m):
+            for c in range(width):
+                h[r * width + c] = h[c]
+    if program[0, 0] == FEATURES:
+        for r in range(m):
+            for c in range(width):
+                h[r * width + c] += x[start + r, c]
+        return
+    columns, begin = x.shape[1], program[0, 3] + (size + 1) * width
+    for r in range(m):
+        for e in range(columns):
+            v = (x[start + r, e] - moments[2 * size + e]) / moments[2 * size + columns + e]
+            v = weights.dtype.type(v)
+            for c in range(width):
+                h[r * width + c] += v * weights[begin + e * width + c]
+
+
+@_jit
+def _from_theta(theta, row, program, moments, weights, h, r):
+    """What row ``r`` of ``h`` has from theta alone."""
+    size, width, start = theta.shape[1], program[0, 2], program[0, 3]
+    bias = start + size * width
+    for c in range(width):
+        h[r * width + c] = weights[bias + c] if program[0, 0] == JOIN else 0
+    for d in range(size):
+        t = weights.dtype.type((theta[row, d] - moments[d]) / moments[size + d])
+        for c in range(width):
+            h[r * width + c] += t * weights[start + d * width + c]
+
+
+@_jit
+def _to_theta(g, start, m, program, moments, weights, gradients):
+    """Gradients in theta of the gradients ``g`` in the result of the first step."""
+    size, width, begin = gradients.shape[1], program[0, 2], program[0, 3]
+    for r in range(m):
+        for d in range(size):
+            total = weights.dtype.type(0)
+            for c in range(width):
+                total += g[r * width + c] * weights[begin + d * width + c]
+            gradients[start + r, d] = total / moments[size + d]
+
+
+@_jit
+def _forward(program, weights, variant, m, h, other, kept, tape, slopes):
+    """All steps but the first, on ``m`` rows in ``h``; the result, and the other buffer."""
+    place = 0
+    for s in range(1, len(program)):
+        kind, before, after, start = program[s, 0], program[s, 1], program[s, 2], program[s, 3]
+        used, end = m * before, place + _on_tape(kind, before, m)
+        if kind == ACTIVATE:
+            activate(variant[0], h[:used], _part(slopes, place, end))
+        elif kind == LINEAR:
+            _linear(weights[start:], m, before, after, h, other)
+            h, other = other, h
+        else:
+            _rare_step(variant[1], kind, weights[start:], m, before, h, kept, tape[place:])
+        place = end
+    return h, other
+
+
+@_jit
+def _backward(program, weights, variant, m, g, other, kept, tape):
+    """From the gradients ``g`` in the result to those in the result of the first step."""
+    place = 0
+    for s in range(1, len(program)):
+        place += _on_tape(program[s, 0], program[s, 1], m)
+    for s in range(len(program) - 1, 0, -1):
+        kind, before, after, start = program[s, 0], program[s, 1], program[s, 2], program[s, 3]
+        used = m * before
+        place -= _on_tape(kind, before, m)
+        if kind == ACTIVATE:
+            for i in range(used):
+                g[i] *= tape[place + i]
+        elif kind == LINEAR:
+            _linear_backward(weights[start:], m, before, after, g, other)
+            g, other = other, g
+        else:
+            _rare_step_backward(variant[1], kind, weights[start:], m, before, g, kept, tape[place:])
+    return g, other
+
+
+@_jit
+def _linear(weights, m, before, after, h, out):
+    bias = before * after
+    if after > 1:
+        _product(h, m, before, weights, after, True, out)
+        for r in range(m):
+            for c in range(after):
+                out[r * after + c] += weights[bias + c]
+        return
+    for r in range(m):
+        total = weights[bias]
+        for c in range(before):
+            total += h[r * before + c] * weights[c]
+        out[r] = total
+
+
+@_jit
+def _linear_backward(weights, m, before, after, g, out):
+    if after > 1:
+        _product(g, m, after, weights, before, False, out)
+        return
+    for r in range(m):
+        for c in range(before):
+            out[r * before + c] = g[r] * weights[c]
+
+
+@_jit
+def _product(left, m, k, right, n, transposed, out):
+    """``(m, k)`` times ``(k, n)``, or times the transpose of ``(n, k)``."""
+    a, product = left[: m * k].reshape(m, k), out[: m * n].reshape(m, n)
+    if transposed:
+        np.dot(a, right[: n * k].reshape(n, k).T, product)
+    else:
+        np.dot(a, right[: k * n].reshape(k, n), product)
+
+
+@_jit
+def _affine(weights, m, width, h):
+    for r in range(m):
+        for c in range(width):
+            i = r * width + c
+            h[i] = (h[i] - weights[c]) * weights[width + c] + weights[2 * width + c]
+
+
+@_jit
+def _scale(factor, m, width, g):
+    for r in range(m):
+        for c in range(width):
+            g[r * width + c] *= factor[c]
+
+
+@_jit
+def _layer_norm(weights, m, width, h, tape):
+    """Leaves on the tape the normalized rows, then the reciprocals of their spreads."""
+    one = weights.dtype.type(1)
+    for r in range(m):
+        first = r * width
+        mean = spread = weights.dtype.type(0)
+        for c in range(width):
+            mean += h[first + c]
+        mean /= width
+        for c in range(width):
+            centered = h[first + c] - mean
+            tape[first + c] = centered
+            spread += centered * centered
+        shrink = one / np.sqrt(spread / width + weights[2 * width])
+        tape[m * width + r] = shrink
+        for c in range(width):
+            tape[first + c] *= shrink
+            h[first + c] = tape[first + c] * weights[c] + weights[width + c]
+
+
+@_jit
+def _layer_norm_backward(weights, m, width, g, tape):
+    for r in range(m):
+        first = r * width
+        mean = slope = weights.dtype.type(0)
+        for c in range(width):
+            g[first + c] *= weights[c]
+            mean += g[first + c]
+            slope += g[first + c] * tape[first + c]
+        mean /= width
+        slope /= width
+        for c in range(width):
+            rest = g[first + c] - mean - tape[first + c] * slope
+            g[first + c] = tape[m * width + r] * rest
+
+
+def _rare_step(is_there, kind, weights, m, width, h, kept, tape):
+    raise NotImplementedError
+
+
+@overload(_rare_step)
+def _compiled_rare_step(is_there, kind, weights, m, width, h, kept, tape):
+    def step(is_there, kind, weights, m, width, h, kept, tape):
+        if kind == AFFINE:
+            _affine(weights, m, width, h)
+        elif kind == LAYER_NORM:
+            _layer_norm(weights, m, width, h, tape)
+        elif kind == KEEP:
+            for i in range(m * width):
+                kept[i] = h[i]
+        elif kind == ADD:
+            for i in range(m * width):
+                h[i] += kept[i]
+
+    return step if len(is_there) else _no_step
+
+
+def _rare_step_backward(is_there, kind, weights, m, width, g, kept, tape):
+    raise NotImplementedError
+
+
+@overload(_rare_step_backward)
+def _compiled_rare_step_backward(is_there, kind, weights, m, width, h, kept, tape):
+    def step(is_there, kind, weights, m, width, h, kept, tape):
+        if kind == AFFINE:
+            _scale(weights[width:], m, width, h)
+        elif kind == LAYER_NORM:
+            _layer_norm_backward(weights, m, width, h, tape)
+        elif kind == ADD:
+            for i in range(m * width):
+                kept[i] = h[i]
+        elif kind == KEEP:
+            for i in range(m * width):
+                h[i] += kept[i]
+
+    return step if len(is_there) else _no_step
+
+
+def _no_step(is_there, kind, weights, m, width, h, kept, tape):
+    pass
+
+
+def _part(tapes, start, end):
+    """A part of each tape, where there is one; for compiled code."""
+    raise NotImplementedError
+
+
+@overload(_part)
+def _compiled_part(tapes, start, end):
+    if len(tapes):
+        return lambda tapes, start, end: (tapes[0][start:end],)
+    return lambda tapes, start, end: ()

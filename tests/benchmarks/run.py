@@ -1,0 +1,120 @@
+"""Benchmarks of pymc_nre and its neighbours: ``python tests/benchmarks/run.py``.
+
+Writes the tables that docs/benchmarks.md includes. See there for what they mean, and for the
+environment of the neighbours, which is made at the first run unless one is given.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+from wire import ONE_THREAD, Worker
+
+# The runner itself trains the network and computes effective sample sizes.
+os.environ |= ONE_THREAD
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ("evaluation", "sampling", "cold_start", "memory", "growth", "training")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every benchmark gets."""
+
+    python: Path
+    neighbours: Path | None
+    folder: Path
+    quick: bool
+
+    def cast(self):
+        """All contestants, to be used in a ``with``."""
+        from cast import Cast
+
+        return Cast(self.python, self.neighbours, self.folder)
+
+    def engines(self):
+        """Names that ``engine=`` of the installed library accepts."""
+        log = self.folder / "contestants.log"
+        with Worker(self.python, "contestants_ours.py", self.folder, log=log) as worker:
+            names = worker.ask("describe")["evaluators"]
+        engines = [name.removeprefix("pymc_nre, ") for name in names if name.startswith("pymc_nre")]
+        return [engine for engine in engines if "," not in engine]
+
+    def record(self, benchmark, **facts):
+        """Keep what was measured, as a JSON line."""
+        facts = {key: _plain(value) for key, value in facts.items()}
+        with open(self.folder / "results.jsonl", "a") as lines:
+            lines.write(json.dumps({"benchmark": benchmark} | facts) + "\n")
+
+    @staticmethod
+    def say(text):
+        """Progress, for whoever waits."""
+        print(text, flush=True)
+
+
+def main():
+    options = _options()
+    options.work.mkdir(parents=True, exist_ok=True)
+    neighbours = None if options.without_neighbours else _neighbours(options)
+    context = Context(Path(sys.executable), neighbours, options.work, options.quick)
+    _networks(context)
+    import machine
+
+    for name in options.only:
+        tables = import_module(name).run(context)
+        text = "\n".join(table.markdown() for table in tables)
+        path = options.out / f"{name}_pymc{version('pymc').split('.')[0]}.inc"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\nMeasured on {machine.describe()}.\n")
+        print(f"\n{text}\n{path}", flush=True)
+
+
+def _options():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=BENCHMARKS)
+    parser.add_argument("--quick", action="store_true", help="small sizes: does it run at all?")
+    parser.add_argument("--neighbours-python", type=Path, help="of an environment that has them")
+    parser.add_argument("--without-neighbours", action="store_true")
+    scratch = Path(tempfile.gettempdir()) / "pymc_nre_benchmarks"
+    parser.add_argument("--work", type=Path, default=scratch, help="networks, logs, raw results")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
+    return parser.parse_args()
+
+
+def _neighbours(options):
+    """The Python that was named, or one in an environment made here."""
+    if options.neighbours_python:
+        return options.neighbours_python
+    folder = options.work / "neighbours"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", f"{ROOT}[neighbours]"], check=True)
+    return python
+
+
+def _networks(context):
+    """Train what the contestants share, once."""
+    import weights
+
+    for seed, name in ((1, "network.nre"), (2, "retrained.nre")):
+        if not (context.folder / name).exists():
+            weights.train(context.folder / name, seed, quick=context.quick)
+
+
+def _plain(value):
+    """JSON takes text as keys."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Seconds per epoch of NRE-C with five candidates: same network, batches and simulations."""
+
+from statistics import median
+
+from tables import Table
+
+BATCHES = (256, 1_024)
+EPOCHS = (1, 4)  # the difference leaves out what is done once
+ROUNDS = 3
+
+
+def run(context):
+    """A table of seconds per epoch."""
+    batches = BATCHES[:1] if context.quick else BATCHES
+    rounds = 1 if context.quick else ROUNDS
+    with context.cast() as cast:
+        names, libraries = cast.names("trainers"), cast.libraries()
+        measured = {name: {batch: [] for batch in batches} for name in names}
+        for batch in batches:
+            for _ in range(rounds):
+                for name in names:
+                    seconds = _seconds_per_epoch(cast, name, batch, context)
+                    measured[name][batch].append(seconds)
+                    context.say(f"{name}, batch {batch}: {seconds:.2f} s per epoch")
+    context.record("training", measured=measured)
+    ours = measured[names[0]]
+    rows = []
+    for name, by_batch in measured.items():
+        middle = [median(values) for values in by_batch.values()]
+        relative = [a / median(b) for a, b in zip(middle, ours.values(), strict=True)]
+        rows.append([name, *middle, *relative])
+    heads = [f"batch {batch:,}: seconds" for batch in batches]
+    heads += [f"batch {batch:,}: in units of ours" for batch in batches]
+    note = f"Neighbours: {libraries}."
+    return [Table("Seconds per epoch, one thread", ("contestant", *heads), rows, note)]
+
+
+def _seconds_per_epoch(cast, name, batch, context):
+    few, many = (
+        cast.ask("trainers", name, "train", batch=batch, epochs=epochs, quick=context.quick)
+        for epochs in EPOCHS
+    )
+    return (many["seconds"] - few["seconds"]) / (many["epochs"] - few["epochs"])
