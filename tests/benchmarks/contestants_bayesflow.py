@@ -31,8 +31,7 @@ def untrained(**options):
     network = bf.networks.MLP(problem.HIDDEN, activation="silu", residual=False, dropout=None)
     kind = bf.approximators.RatioApproximator
     adapter = kind.build_adapter(inference_variables=["mu"], inference_conditions=["x"])
-    result = kind(inference_network=network, adapter=adapter, **options)
-    return result
+    return kind(inference_network=network, adapter=adapter, **options)
 
 
 def approximator(layers):

@@ -19,13 +19,7 @@ def run(context):
         names, libraries = cast.names("evaluators"), cast.libraries()
     reference = next(name for name in names if name.startswith("pymc_nre"))
     times = [[name, *(column.get(name) for column in columns)] for name in names]
-    ratios = [
-        [
-            name,
-            *(column[name] / column[reference] if name in column else None for column in columns),
-        ]
-        for name in names
-    ]
+    ratios = [[name, *(_over(column, name, reference) for column in columns)] for name in names]
     heads = ("contestant", *(f"n = {n:,}" for n in sizes))
     return [
         Table("Microseconds per value and gradient", heads, times),
@@ -44,6 +38,10 @@ def _at_size(cast, n, rounds, context):
             times[name].append(cast.ask("evaluators", name, "time", seconds=SECONDS))
     context.record("evaluation", n=n, times=times)
     return {name: median(values) for name, values in times.items()}
+
+
+def _over(column, name, reference):
+    return column[name] / column[reference] if name in column else None
 
 
 def _check(answers, context):

@@ -34,11 +34,12 @@ def sampler(likelihood, step, nuts_sampler="pymc"):
     def sample(x, chains, tune, draws, seed):
         if not model:
             model.append(model_of(likelihood, x))
-        options = (
-            {"step": getattr(pm, step)()} if step != "NUTS" else {"nuts_sampler": nuts_sampler}
-        )
         with warnings.catch_warnings(), model[0]:
             warnings.simplefilter("ignore")
+            if step == "NUTS":
+                options = {"nuts_sampler": nuts_sampler}
+            else:
+                options = {"step": getattr(pm, step)()}
             idata = pm.sample(
                 draws,
                 tune=tune,

@@ -34,6 +34,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                cwd=Path(log).parent,  # some libraries leave logs where they are
                 env=os.environ | ONE_THREAD | environment,
             )
 
