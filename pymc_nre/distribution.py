@@ -24,9 +24,9 @@ from pytensor.tensor import TensorVariable
 from pytensor.tensor.random.op import RandomVariable
 
 from .data import Simulator, as_simulator, check_own_shape
+from .engines import as_data, as_rows, check_engine, log_ratios
 from .estimator import RatioEstimator, check_event_shape
-from .guard import check_observed, check_outside, only_finite, refusal, warn_if_prior_leaves
-from .ops import LogRatioAndGradient
+from .guard import check_observed, check_outside, refusal, warn_if_prior_leaves
 
 __all__ = ["RatioLikelihood", "log_ratio"]
 
@@ -38,6 +38,7 @@ def log_ratio(
     *,
     outside: str = "reject",
     engine: str = "auto",
+    precision: str = "double",
     **parameters: Any,
 ) -> TensorVariable:
     r"""Log ratios of observations as a symbolic tensor, one entry for each.
@@ -54,8 +55,12 @@ def log_ratio(
         What to do about parameters outside the training domain: ``"reject"`` them with a log
         ratio of minus infinity, or extrapolate. Both ``"reject"`` and ``"warn"`` warn here if
         the prior of the parameters reaches outside.
-    engine : {"auto", "torch"}
-        What evaluates the network.
+    engine : {"auto", "compiled", "torch"}
+        What evaluates the network: compiled code, which takes `MLP` and `ResidualMLP`, or
+        torch, which takes any. ``"auto"`` takes the first where it can.
+    precision : {"double", "single"}
+        Of compiled code. Single is faster for many observations; their log ratios are then
+        good to about 1e-6 each.
     **parameters : array or tensor, shape (*batch, *own)
         Every parameter of the ratio, by name, broadcast against the observations.
 
@@ -81,10 +86,11 @@ def log_ratio(
     """
     _check_ratio(ratio, "log_ratio")
     check_outside(outside)
-    _check_engine(engine)
+    check_engine(engine, precision, ratio)
     tensors = _as_parameters(ratio, parameters, "log_ratio")
     warn_if_prior_leaves("log_ratio", ratio, tensors, outside)
-    return _log_ratio(ratio, pt.as_tensor_variable(x), tensors, reject=outside == "reject")
+    options = {"reject": outside == "reject", "engine": engine, "precision": precision}
+    return _log_ratio(ratio, pt.as_tensor_variable(x), tensors, **options)
 
 
 class _Observations(TensorVariable):
@@ -106,13 +112,24 @@ class RatioLikelihoodRV(RandomVariable):
 
     name = "RatioLikelihood"
     dtype = "floatX"
-    __props__ = ("name", "signature", "dtype", "inplace", "ratio", "simulator", "reject")
+    __props__ = (
+        *("name", "signature", "dtype", "inplace"),
+        *("ratio", "simulator", "reject", "engine", "precision"),
+    )
     _print_name = ("RatioLikelihood", "\\operatorname{RatioLikelihood}")
 
     def __init__(
-        self, *, ratio: RatioEstimator, simulator: Simulator | None, reject: bool, **props: Any
+        self,
+        *,
+        ratio: RatioEstimator,
+        simulator: Simulator | None,
+        reject: bool,
+        engine: str,
+        precision: str,
+        **props: Any,
     ) -> None:
         self.ratio, self.simulator, self.reject = ratio, simulator, reject
+        self.engine, self.precision = engine, precision
         super().__init__(**props)
 
     def __str__(self) -> str:
@@ -167,7 +184,8 @@ def _ratio_logprob(
     """Unsummed: `pm.compute_log_likelihood` and LOO need one value for each observation."""
     [value] = values
     named = dict(zip(op.ratio.layout.shapes, parameters, strict=True))
-    return _log_ratio(op.ratio, only_finite(value), named, reject=op.reject)
+    options = {"reject": op.reject, "engine": op.engine, "precision": op.precision}
+    return _log_ratio(op.ratio, value, named, **options)
 
 
 @_default_transform.register(RatioLikelihoodRV)
@@ -219,8 +237,12 @@ class RatioLikelihood(pm.Distribution):
         What to do about parameters outside the training domain: ``"reject"`` them with a
         log-likelihood of minus infinity, or extrapolate, which can make modes that are not
         there. Both ``"reject"`` and ``"warn"`` warn here if the prior reaches outside.
-    engine : {"auto", "torch"}
-        What evaluates the network.
+    engine : {"auto", "compiled", "torch"}
+        What evaluates the network: compiled code, which takes `MLP` and `ResidualMLP`, or
+        torch, which takes any. ``"auto"`` takes the first where it can.
+    precision : {"double", "single"}
+        Of compiled code. Single is faster for many observations; their log ratios are then
+        good to about 1e-6 each.
     **parameters : array or tensor, shape (*batch, *own)
         Every parameter of the ratio, by name.
 
@@ -262,6 +284,7 @@ class RatioLikelihood(pm.Distribution):
         simulator: Simulator | Callable[..., Any] | None = None,
         outside: str = "reject",
         engine: str = "auto",
+        precision: str = "double",
         **parameters: Any,
     ) -> TensorVariable:
         _check_ratio(ratio, name)
@@ -277,6 +300,7 @@ class RatioLikelihood(pm.Distribution):
             simulator=simulator,
             outside=outside,
             engine=engine,
+            precision=precision,
             **tensors,
         )
         warn_if_prior_leaves(name, ratio, tensors, outside)
@@ -291,6 +315,7 @@ class RatioLikelihood(pm.Distribution):
         simulator: Simulator | Callable[..., Any] | None = None,
         outside: str = "reject",
         engine: str = "auto",
+        precision: str = "double",
         shape: Any = None,
         size: Any = None,
         **parameters: Any,
@@ -312,7 +337,7 @@ class RatioLikelihood(pm.Distribution):
         """
         _check_ratio(ratio, "RatioLikelihood.dist")
         check_outside(outside)
-        _check_engine(engine)
+        check_engine(engine, precision, ratio)
         tensors = _as_parameters(ratio, parameters, "RatioLikelihood.dist")
         return super().dist(
             list(tensors.values()),
@@ -321,6 +346,8 @@ class RatioLikelihood(pm.Distribution):
             ratio=ratio.for_evaluation(),
             simulator=as_simulator(simulator) or ratio.simulator,
             reject=outside == "reject",
+            engine=engine,
+            precision=precision,
         )
 
     @classmethod
@@ -330,6 +357,8 @@ class RatioLikelihood(pm.Distribution):
         ratio: RatioEstimator,
         simulator: Simulator | None,
         reject: bool,
+        engine: str,
+        precision: str,
         size: Any = None,
         rng: Any = None,
     ) -> TensorVariable:
@@ -339,33 +368,48 @@ class RatioLikelihood(pm.Distribution):
             for core in (*ratio.parameters.values(), ratio.event_shape)
         )
         signature = f"{','.join(ins)}->{out}"
-        op = RatioLikelihoodRV(ratio=ratio, simulator=simulator, reject=reject, signature=signature)
+        op = RatioLikelihoodRV(
+            ratio=ratio,
+            simulator=simulator,
+            reject=reject,
+            engine=engine,
+            precision=precision,
+            signature=signature,
+        )
         if rng is None:
             rng = pytensor.shared(np.random.default_rng())
         return op.make_node(rng, size, *parameters).outputs[1]
 
 
 def _log_ratio(
-    ratio: RatioEstimator, x: TensorVariable, parameters: Mapping[str, TensorVariable], reject: bool
+    ratio: RatioEstimator,
+    x: TensorVariable,
+    parameters: Mapping[str, TensorVariable],
+    **options: Any,
 ) -> TensorVariable:
     """Log ratios with the broadcast batch shape of observations and parameters."""
     event = ratio.event_shape
     check_event_shape(event, x.type.shape, "RatioLikelihood")
-    x = x.astype("float64")
+    x = as_data(x)
     parts = _flat_parameters(ratio, parameters)
     observation = x[(..., *[0] * len(event))]
+    shared = all(all(part.type.broadcastable[:-1]) for part in parts)  # one theta for all
+    if shared and x.ndim == 1 + len(event) and all(part.ndim <= 2 for part in parts):
+        return log_ratios(ratio, _one_row(parts), x, **options)  # nothing to broadcast
     batch = tuple(pt.broadcast_shape(observation, *(part[..., 0] for part in parts)))
-    if all(all(part.type.broadcastable[:-1]) for part in parts):  # one theta for all
-        theta = pt.concatenate([part.reshape((1, part.shape[-1])) for part in parts], axis=-1)
+    if shared:
+        theta = _one_row(parts)
     else:
         rows = [pt.broadcast_to(part, (*batch, part.shape[-1])) for part in parts]
         theta = pt.concatenate(rows, axis=-1).reshape((-1, ratio.layout.size))
         if len(batch) > observation.ndim or any(observation.type.broadcastable):
             x = pt.broadcast_to(x, (*batch, *event))
-    values = LogRatioAndGradient(ratio)(theta, x.reshape((-1, *event)))
-    if reject:
-        values = pt.switch(ratio.domain.inside(theta), values, -np.inf)
+    values = log_ratios(ratio, theta, as_rows(x, event), **options)
     return values.reshape(batch, ndim=len(batch))
+
+
+def _one_row(parts: list[TensorVariable]) -> TensorVariable:
+    return pt.concatenate([part.reshape((1, part.shape[-1])) for part in parts], axis=-1)
 
 
 def _flat_parameters(
@@ -397,8 +441,3 @@ def _check_ratio(ratio: Any, caller: str) -> None:
             f"{caller}: expected a RatioEstimator from nre.train or nre.load, got "
             f"{type(ratio).__name__}."
         )
-
-
-def _check_engine(engine: str) -> None:
-    if engine not in ("auto", "torch"):
-        raise ValueError(f"engine must be 'auto' or 'torch', got {engine!r}.")

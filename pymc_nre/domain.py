@@ -14,6 +14,7 @@ quantiles; correlated priors get the matching tilted region instead of a box.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -111,6 +112,23 @@ class Domain:
         range_left = (theta < self.lower) | (theta > self.upper) | np.isnan(theta)
         return range_left | (np.abs(scores) > edge)
 
+    def to_vector(self) -> np.ndarray:
+        """What `inside` needs, end to end in the order of the fields, for compiled code."""
+        return np.concatenate([np.ravel(getattr(self, name)) for name in _OF_INSIDE])
+
+    @classmethod
+    def from_vector(cls, vector: Any, size: int) -> Domain:
+        """The inverse of `to_vector` for ``size`` parameters; it knows no draws."""
+        pieces = (len(vector) - size * (size + 3) - 1) // (3 * size)
+        by_piece = (size, pieces)
+        shapes = [(size,)] * 2 + [by_piece] * 3 + [(size,), (size, size), ()]
+        parts, start = {}, 0
+        for name, shape in zip(_OF_INSIDE, shapes, strict=True):
+            stop = start + math.prod(shape)
+            parts[name] = vector[start:stop].reshape(shape)
+            start = stop
+        return cls(**parts, draws=np.empty((0, size)), log_prior=np.empty(0))
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All of it, for a file."""
         return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
@@ -119,6 +137,9 @@ class Domain:
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Domain:
         """The inverse of `to_arrays`."""
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+
+_OF_INSIDE = [f.name for f in fields(Domain) if f.name not in ("draws", "log_prior")]
 
 
 def _score_map(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

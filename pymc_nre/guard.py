@@ -31,6 +31,7 @@ from .estimator import RatioEstimator, check_event_shape
 __all__ = [
     "OUTSIDE",
     "DomainWarning",
+    "check_held",
     "check_observed",
     "check_outside",
     "only_finite",
@@ -149,13 +150,15 @@ def check_observed(name: str, ratio: RatioEstimator, observed: Any) -> Any:
     return observed
 
 
-def only_finite(x: TensorVariable) -> TensorVariable:
-    """The same data, looked at again now and, unless they are constant, at every evaluation."""
+def check_held(x: TensorVariable) -> None:
+    """Look at data again, where what they hold is known."""
     data = _held_data(x)
     if data is not None:
         _check_data(x.name or "RatioLikelihood", data)
-    if isinstance(x, Constant):
-        return x
+
+
+def only_finite(x: TensorVariable) -> TensorVariable:
+    """The same data, looked at at every evaluation."""
     # One pass over the data: their sum is finite just when each of them is. The model's
     # check_bounds=False drops it.
     return check_parameters(

@@ -24,7 +24,7 @@ from numba.extending import overload
 from .activations import activate
 
 __all__ = ["ACTIVATE", "ADD", "AFFINE", "FEATURES", "JOIN", "KEEP", "LAYER_NORM", "LINEAR"]
-__all__ += ["OPTIONS", "STEP_FIELDS", "all_finite", "row_blocks", "value", "value_and_gradient"]
+__all__ += ["OPTIONS", "STEP_FIELDS", "row_blocks", "value", "value_and_gradient"]
 
 # A row of a program: kind of step, width before, width after, where its weights begin, code.
 STEP_FIELDS = 5
@@ -101,15 +101,6 @@ def value_and_gradient(theta, x, program, moments, weights, variant):
         h, other = _backward(program, weights, variant, m, h, other, kept, tape)
         _to_theta(h, start, m, program, moments, weights, gradients)
     return values, gradients
-
-
-@_jit
-def all_finite(x):
-    """Whether no number of a flat array is NaN or infinite."""
-    total = 0.0
-    for i in range(x.size):
-        total += x[i] * 0.0
-    return total == 0.0
 
 
 @_jit

@@ -16,19 +16,21 @@ PACKAGE = "pymc_nre"
 SOURCES = {path.stem: path.read_text() for path in Path(pymc_nre.__file__).parent.glob("*.py")}
 
 FLOORS = {
-    0: {"progress", "threads", "archive", "losses", "layers", "domain", "forward", "grids"},
-    1: {"embeddings", "convolutions", "checkpoint"},
-    2: {"networks", "data"},
-    3: {"prior", "evaluate", "execution"},
+    0: {"progress", "threads", "archive", "losses", "layers", "domain", "forward", "grids"}
+    | {"activations"},
+    1: {"embeddings", "convolutions", "checkpoint", "kernels"},
+    2: {"networks", "data", "checks", "curvature", "jax_kernels"},
+    3: {"prior", "evaluate", "execution", "export"},
     4: {"simulate", "estimator"},
     5: {"online", "exact", "data_sets"},
     6: {"batches", "tasks_gaussian", "tasks_counts", "tasks_latent"},
     7: {"descent", "tasks"},
     8: {"train", "jax_functions"},
-    9: {"ops", "guard"},
-    10: {"distribution", "tabulate", "weigh"},
-    11: {"diagnostics"},
-    12: {"__init__"},
+    9: {"ops", "compiled_ops", "guard"},
+    10: {"engines"},
+    11: {"distribution", "tabulate", "weigh"},
+    12: {"diagnostics"},
+    13: {"__init__"},
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules}
 
@@ -36,7 +38,8 @@ FLOOR = {module: floor for floor, modules in FLOORS.items() for module in module
 UPWARDS = {
     ("data", "prior"): "Simulations(..., prior=) takes the log density of ready-made draws",
 }
-KNOWS_PYTENSOR = {"ops", "guard", "distribution", "diagnostics"}
+KNOWS_PYTENSOR = {"ops", "compiled_ops", "guard", "engines", "distribution", "diagnostics"}
+KNOWS_PYTENSOR |= {"activations", "kernels", "checks", "curvature"}  # numba only
 PYTENSOR = {"pymc", "pytensor", "numba"}  # numba comes with PyTensor
 BASE = {"numpy", "scipy", "torch", "xarray", "rich", "cloudpickle"}  # may be imported anywhere
 

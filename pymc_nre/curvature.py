@@ -1,0 +1,222 @@
+r"""Second derivatives in theta of the log ratios that `pymc_nre.kernels` computes.
+
+The Hessian times a vector v is the derivative along v of the gradient. So everything on the
+way forward and back is a *pair*: a number, and its derivative along v,
+
+.. math:: (h, \dot h), \qquad \dot h = \lim_{t \to 0}
+    \frac{h(\theta + t v) - h(\theta)}{t}.
+
+Forward through the steps of the program, then backward with the gradients; what a step left
+on the tape has its derivative along v beside it (Pearlmutter, 1994).
+
+Samplers do not ask for this, only what looks at a mode does. It goes row by row, which needs
+no memory that grows with their number, and always in double precision.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from .activations import activate
+from .kernels import ACTIVATE, ADD, AFFINE, FEATURES, KEEP, LAYER_NORM, LINEAR, OPTIONS
+
+__all__ = ["hessian_product"]
+
+_jit = numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+@numba.njit(**OPTIONS, cache=True)
+def hessian_product(theta, x, v, program, moments, weights, variant):
+    """Row by row, the Hessian in theta of the log ratio times ``v``, ``(n, D)``.
+
+    Parameters
+    ----------
+    theta : array, shape (1 or n, D)
+        Parameters.
+    x : array, shape (n, E)
+        Observations; or features ``(n, H)``, if the program begins with `FEATURES`.
+    v : array, shape (n, D)
+        What to multiply with.
+    program, moments, weights, variant
+        As for `pymc_nre.kernels.value`.
+    """
+    products = np.empty(v.shape)
+    width = _widest(program)
+    # Pairs: [0] are the numbers, [1] their derivatives along v.
+    h = np.empty((2, width))
+    other, kept = np.empty_like(h), np.empty_like(h)
+    tape = np.empty((len(program), 2, width + 1))
+    for i in range(len(x)):
+        _join(theta, x, v, i, program, moments, weights, h)
+        h, other = _forward(program, weights, variant, h, other, kept, tape)
+        h[0, 0], h[1, 0] = 1, 0
+        h, other = _backward(program, weights, h, other, kept, tape)
+        _to_theta(h, i, program, moments, weights, products)
+    return products
+
+
+@_jit
+def _widest(program):
+    width = 1
+    for s in range(len(program)):
+        width = max(width, program[s, 2])
+    return width
+
+
+@_jit
+def _join(theta, x, v, i, program, moments, weights, h):
+    """The first step for row ``i``."""
+    size, width, begin = theta.shape[1], program[0, 2], program[0, 3]
+    bias, from_x = begin + size * width, begin + (size + 1) * width
+    features = program[0, 0] == FEATURES
+    for c in range(width):
+        h[0, c] = x[i, c] if features else weights[bias + c]
+        h[1, c] = 0
+    row = i if len(theta) > 1 else 0
+    for d in range(size):
+        t = (theta[row, d] - moments[d]) / moments[size + d]
+        along = v[i, d] / moments[size + d]
+        for c in range(width):
+            h[0, c] += t * weights[begin + d * width + c]
+            h[1, c] += along * weights[begin + d * width + c]
+    columns = 0 if features else x.shape[1]
+    for e in range(columns):
+        z = (x[i, e] - moments[2 * size + e]) / moments[2 * size + columns + e]
+        for c in range(width):
+            h[0, c] += z * weights[from_x + e * width + c]
+
+
+@_jit
+def _to_theta(g, i, program, moments, weights, products):
+    size, width, begin = products.shape[1], program[0, 2], program[0, 3]
+    for d in range(size):
+        total = 0.0
+        for c in range(width):
+            total += g[1, c] * weights[begin + d * width + c]
+        products[i, d] = total / moments[size + d]
+
+
+@_jit
+def _forward(program, weights, variant, h, other, kept, tape):
+    """All steps but the first; the result, and the other buffer."""
+    for s in range(1, len(program)):
+        kind, before, after, start = program[s, 0], program[s, 1], program[s, 2], program[s, 3]
+        if kind == ACTIVATE:
+            activate(variant[0], h[0][:before], (tape[s, 0][:before], tape[s, 1][:before]))
+            for c in range(before):
+                tape[s, 1, c] *= h[1, c]
+                h[1, c] *= tape[s, 0, c]
+        elif kind == LINEAR:
+            _linear(weights[start:], before, after, h, other)
+            h, other = other, h
+        elif kind == AFFINE:
+            for c in range(before):
+                h[0, c] = (h[0, c] - weights[start + c]) * weights[start + before + c]
+                h[0, c] += weights[start + 2 * before + c]
+                h[1, c] *= weights[start + before + c]
+        elif kind == LAYER_NORM:
+            _layer_norm(weights[start:], before, h, tape[s])
+        elif kind == KEEP:
+            _copy(before, h, kept)
+        elif kind == ADD:
+            _add(before, kept, h)
+    return h, other
+
+
+@_jit
+def _backward(program, weights, g, other, kept, tape):
+    """From the gradients in the result to those in the result of the first step."""
+    for s in range(len(program) - 1, 0, -1):
+        kind, before, after, start = program[s, 0], program[s, 1], program[s, 2], program[s, 3]
+        if kind == ACTIVATE:
+            for c in range(before):
+                g[1, c] = tape[s, 0, c] * g[1, c] + tape[s, 1, c] * g[0, c]
+                g[0, c] *= tape[s, 0, c]
+        elif kind == LINEAR:
+            _linear_backward(weights[start:], before, after, g, other)
+            g, other = other, g
+        elif kind == AFFINE:
+            for c in range(before):
+                g[0, c] *= weights[start + before + c]
+                g[1, c] *= weights[start + before + c]
+        elif kind == LAYER_NORM:
+            _layer_norm_backward(weights[start:], before, g, tape[s])
+        elif kind == ADD:
+            _copy(before, g, kept)
+        elif kind == KEEP:
+            _add(before, kept, g)
+    return g, other
+
+
+@_jit
+def _copy(width, pair, target):
+    for c in range(width):
+        target[0, c] = pair[0, c]
+        target[1, c] = pair[1, c]
+
+
+@_jit
+def _add(width, pair, total):
+    for c in range(width):
+        total[0, c] += pair[0, c]
+        total[1, c] += pair[1, c]
+
+
+@_jit
+def _linear(weights, before, after, h, out):
+    for r in range(after):
+        total = along = 0.0
+        for c in range(before):
+            total += h[0, c] * weights[r * before + c]
+            along += h[1, c] * weights[r * before + c]
+        out[0, r], out[1, r] = total + weights[before * after + r], along
+
+
+@_jit
+def _linear_backward(weights, before, after, g, out):
+    for c in range(before):
+        out[0, c] = out[1, c] = 0
+    for r in range(after):
+        for c in range(before):
+            out[0, c] += g[0, r] * weights[r * before + c]
+            out[1, c] += g[1, r] * weights[r * before + c]
+
+
+@_jit
+def _layer_norm(weights, width, h, tape):
+    """Leaves on the tape the normalized row, then the reciprocal of its spread, as pairs."""
+    mean = along = square = product = 0.0
+    for c in range(width):
+        mean += h[0, c] / width
+        along += h[1, c] / width
+    for c in range(width):
+        h[0, c] -= mean
+        h[1, c] -= along
+        square += h[0, c] * h[0, c] / width
+        product += h[0, c] * h[1, c] / width
+    shrink = 1 / np.sqrt(square + weights[2 * width])
+    slope = shrink * product
+    for c in range(width):
+        tape[0, c] = shrink * h[0, c]
+        tape[1, c] = shrink * (h[1, c] - tape[0, c] * slope)
+        h[0, c] = tape[0, c] * weights[c] + weights[width + c]
+        h[1, c] = tape[1, c] * weights[c]
+    tape[0, width], tape[1, width] = shrink, -shrink * shrink * slope
+
+
+@_jit
+def _layer_norm_backward(weights, width, g, tape):
+    mean = mean_along = slope = slope_along = 0.0
+    for c in range(width):
+        g[0, c] *= weights[c]
+        g[1, c] *= weights[c]
+        mean += g[0, c] / width
+        mean_along += g[1, c] / width
+        slope += g[0, c] * tape[0, c] / width
+        slope_along += (g[1, c] * tape[0, c] + g[0, c] * tape[1, c]) / width
+    for c in range(width):
+        rest = g[0, c] - mean - tape[0, c] * slope
+        along = g[1, c] - mean_along - tape[1, c] * slope - tape[0, c] * slope_along
+        g[0, c] = tape[0, width] * rest
+        g[1, c] = tape[1, width] * rest + tape[0, width] * along

@@ -1,0 +1,200 @@
+r"""Log ratios of a program as JAX functions: what `pymc_nre.kernels` compiles, in jnp.
+
+The steps of a program are known when JAX traces it, so its loop over them unrolls and XLA
+sees one expression of matrix products and activations. Derivatives are JAX's own. With
+:math:`r_i` the log ratio of row i, and a row :math:`\theta_i` for each,
+
+.. math:: \nabla r_i = \frac{\partial}{\partial \theta_i} \sum_j r_j,
+
+because no row sees another's parameters; the Hessian's product with v is the derivative of
+that gradient along v.
+
+Arguments are those of the kernels: ``theta`` is ``(1 or n, D)``, ``x`` ``(n, *event)`` or
+features ``(n, H)``, ``moments`` and ``weights`` are vectors. All are taken to JAX's own
+precision. Each function returns a tuple, as PyTensor's `JAXOp` wants. JAX is optional, so it
+is imported inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from . import kernels
+from .activations import ACTIVATION_CODES
+
+__all__ = ["hessian_product", "value", "value_and_gradient"]
+
+Program = tuple[tuple[int, ...], ...]
+
+
+def value(program: Program) -> Callable[..., Any]:
+    """A JAX function from theta, x, moments and weights to log ratios ``(n,)``."""
+
+    def function(theta: Any, x: Any, moments: Any, weights: Any) -> Any:
+        return (_log_ratios(program, *_arrays(theta, x, moments, weights)),)
+
+    return function
+
+
+def value_and_gradient(program: Program) -> Callable[..., Any]:
+    """The same with the gradients of each row in its parameters, ``(n, D)``, after them."""
+    import jax
+
+    def function(theta: Any, x: Any, moments: Any, weights: Any) -> Any:
+        theta, *others = _arrays(theta, x, moments, weights)
+        summed = partial(_sum, program)
+        gradients, values = jax.grad(summed, has_aux=True)(_rows(theta, x), *others)
+        return values, gradients
+
+    return function
+
+
+def hessian_product(program: Program) -> Callable[..., Any]:
+    """A JAX function of these and v ``(n, D)`` to the Hessians of each row times v, ``(n, D)``."""
+    import jax
+
+    def function(theta: Any, x: Any, moments: Any, weights: Any, v: Any) -> Any:
+        theta, *others, v = _arrays(theta, x, moments, weights, v)
+
+        def gradients(theta: Any) -> Any:
+            return jax.grad(partial(_sum, program), has_aux=True)(theta, *others)[0]
+
+        _, products = jax.jvp(gradients, (_rows(theta, x),), (v,))
+        return (products,)
+
+    return function
+
+
+def _arrays(*values: Any) -> list[Any]:
+    """JAX arrays in the precision that JAX was told to use."""
+    import jax.numpy as jnp
+
+    return [jnp.asarray(value, jnp.result_type(float)) for value in values]
+
+
+def _rows(theta: Any, x: Any) -> Any:
+    """A row of theta for each observation, ``(n, D)``."""
+    import jax.numpy as jnp
+
+    return jnp.broadcast_to(theta, (len(x), theta.shape[1]))
+
+
+def _sum(program: Program, *arguments: Any) -> tuple[Any, Any]:
+    """The sum of the log ratios, which is differentiated, and the log ratios."""
+    values = _log_ratios(program, *arguments)
+    return values.sum(), values
+
+
+def _log_ratios(program: Program, theta: Any, x: Any, moments: Any, weights: Any) -> Any:
+    """Log ratios ``(n,)``: the steps of the program, one after another."""
+    h = kept = _first(program[0], theta, x, moments, weights)
+    for kind, before, after, start, code in program[1:]:
+        if kind == kernels.ACTIVATE:
+            h = _activate(code, h)
+        elif kind == kernels.KEEP:
+            kept = h
+        elif kind == kernels.ADD:
+            h = h + kept
+        else:
+            h = _LAYERS[kind](h, weights[start:], before, after)
+    return h[:, 0]
+
+
+def _first(step: tuple[int, ...], theta: Any, x: Any, moments: Any, weights: Any) -> Any:
+    """Parameters joined with observations or features, ``(n, H)``."""
+    kind, _, width, start, _ = step
+    size, columns = theta.shape[1], math.prod(x.shape[1:])
+    x, weights = x.reshape(len(x), columns), weights[start:]
+    if kind == kernels.FEATURES:
+        (of_theta,) = _parts(weights, (size, width))
+    else:
+        shapes = (size, width), (width,), (columns, width)
+        of_theta, shift, of_x = _parts(weights, *shapes)
+        x = _product(_standardized(x, moments[2 * size :]), of_x) + shift
+    return _product(_standardized(theta, moments), of_theta) + x
+
+
+def _standardized(rows: Any, moments: Any) -> Any:
+    mean, scale = _parts(moments, rows.shape[1:], rows.shape[1:])
+    return (rows - mean) / scale
+
+
+def _parts(vector: Any, *shapes: tuple[int, ...]) -> list[Any]:
+    """Arrays of these shapes, out of the begin of a vector."""
+    parts, start = [], 0
+    for shape in shapes:
+        stop = start + math.prod(shape)
+        parts.append(vector[start:stop].reshape(shape))
+        start = stop
+    return parts
+
+
+def _product(left: Any, right: Any) -> Any:
+    import jax.numpy as jnp
+
+    # Left to themselves accelerators round the factors to 8 or 11 bits. The errors of the log
+    # ratios of a data set add up.
+    return jnp.matmul(left, right, precision="highest")
+
+
+def _linear(h: Any, weights: Any, before: int, after: int) -> Any:
+    matrix, shift = _parts(weights, (after, before), (after,))
+    return _product(h, matrix.T) + shift
+
+
+def _affine(h: Any, weights: Any, before: int, after: int) -> Any:
+    mean, factor, shift = _parts(weights, (before,), (before,), (before,))
+    return (h - mean) * factor + shift
+
+
+def _layer_norm(h: Any, weights: Any, before: int, after: int) -> Any:
+    import jax.numpy as jnp
+
+    factor, shift, epsilon = _parts(weights, (before,), (before,), (1,))
+    centered = h - h.mean(-1, keepdims=True)
+    spread = (centered * centered).mean(-1, keepdims=True)
+    return centered / jnp.sqrt(spread + epsilon) * factor + shift
+
+
+_LAYERS = {
+    kernels.LINEAR: _linear,
+    kernels.AFFINE: _affine,
+    kernels.LAYER_NORM: _layer_norm,
+}
+
+
+def _activate(code: int, h: Any) -> Any:
+    """Activations of an array, with torch's definitions."""
+    import jax
+
+    functions = {
+        "silu": jax.nn.silu,
+        "gelu": partial(jax.nn.gelu, approximate=False),
+        "tanh": jax.numpy.tanh,
+        "elu": _elu,
+        "softplus": _softplus,
+        "relu": jax.nn.relu,
+    }
+    (name,) = (name for name, known in ACTIVATION_CODES.items() if known == code)
+    return functions[name](h)
+
+
+# Below, what `where` drops must be finite too: its derivative is multiplied by zero, and zero
+# times infinity is NaN. So the functions see zero in the place of what they are not used for.
+
+
+def _elu(h: Any) -> Any:
+    import jax.numpy as jnp
+
+    below = h < 0
+    return jnp.where(below, jnp.expm1(jnp.where(below, h, 0)), h)
+
+
+def _softplus(h: Any) -> Any:
+    import jax.numpy as jnp
+
+    linear = h > 20
+    return jnp.where(linear, h, jnp.log1p(jnp.exp(jnp.where(linear, 0, h))))
