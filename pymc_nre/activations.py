@@ -99,7 +99,14 @@ _ARTANH_SINGLE = [
 
 # Neither reordering of sums, which would undo the range reduction, nor the assumption that
 # there is no NaN.
-_OPTIONS = {"fastmath": {"contract", "nsz", "arcp"}, "error_model": "numpy", "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_OPTIONS = {
+    "fastmath": {"contract", "nsz", "arcp"},
+    "error_model": "numpy",
+    "nogil": True,
+    # Python never calls them, and to compile what would let it takes time.
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 _loop = numba.njit(**_OPTIONS)
 _jit = numba.njit(**_OPTIONS, forceinline=True)  # calls in a loop would keep it scalar
 
@@ -227,8 +234,8 @@ def _functions(number: type) -> tuple[Callable[[Any], Any], ...]:
     @_jit
     def relu(x: Any) -> Any:
         positive = x > zero
-        value = x if x == x else x
-        return zero if x <= zero else value, one if positive else zero, zero
+        # In this order NaN stays NaN.
+        return zero if x <= zero else x, one if positive else zero, zero
 
     return silu, gelu, tanh, elu, softplus, relu
 

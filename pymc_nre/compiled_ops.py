@@ -53,6 +53,8 @@ class _CompiledOp(Op):
         self.program = program
         arrays = Exported(program, np.empty(0), np.empty(0))
         self.steps, self.variant = arrays.steps, arrays.variant
+        kind, before, after, *_ = program[0]
+        self.columns = before if kind == kernels.JOIN else after  # of x, its axes flattened
 
     def _inputs(self, theta: Any, x: Any, *others: Any) -> list[Variable]:
         inputs = [pt.as_tensor_variable(value) for value in (theta, x, *others)]
@@ -68,7 +70,7 @@ class _CompiledOp(Op):
         self, node: Apply, inputs: Sequence[np.ndarray], output_storage: list[list[Any]]
     ) -> None:
         theta, x, moments, weights, domain, *v = map(np.ascontiguousarray, inputs)
-        x = x.reshape(len(x), -1) if x.ndim != 2 else x
+        x = x.reshape(len(x), self.columns)
         _check_rows(theta, x)
         finite, inside = finite_and_inside(theta, x, domain)
         if not finite:
@@ -199,9 +201,7 @@ def _cotangents(op: Op, inputs: Sequence[Variable], by_row: Variable) -> list[Va
 
 @register_specialize
 @node_rewriter([CompiledRatioAndGradient])
-def drop_unused_compiled_gradient(
-    fgraph: Any, node: Apply
-) -> dict[Variable, Variable] | bool:
+def drop_unused_compiled_gradient(fgraph: Any, node: Apply) -> dict[Variable, Variable] | bool:
     """Evaluate the value alone where the gradient has no use."""
     if fgraph.clients[node.outputs[1]]:
         return False
@@ -273,9 +273,8 @@ def _checked(theta, x, domain):
 
 def _rows_of(node: Apply) -> Callable[[np.ndarray], np.ndarray]:
     """A compiled function that flattens observations to rows."""
-    if node.inputs[1].ndim == 2:
-        return numba_njit(lambda x: np.ascontiguousarray(x))
-    return numba_njit(lambda x: np.ascontiguousarray(x).reshape(len(x), -1))
+    columns = node.op.columns
+    return numba_njit(lambda x: np.ascontiguousarray(x).reshape(len(x), columns))
 
 
 @node_rewriter([CompiledRatioAndGradient, CompiledRatio, CompiledHessianProduct])

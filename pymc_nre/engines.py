@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from functools import lru_cache
-from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -24,7 +23,7 @@ from .compiled_ops import CompiledRatioAndGradient
 from .estimator import RatioEstimator
 from .export import Exported, export, takes_numbers
 from .guard import check_held, only_finite
-from .ops import LogRatioAndGradient
+from .ops import LogRatioAndGradient, make_torch_survive_forks
 
 __all__ = ["ENGINES", "PRECISIONS", "as_data", "as_rows", "check_engine", "log_ratios"]
 
@@ -80,8 +79,10 @@ def log_ratios(
 ) -> TensorVariable:
     """Log ratios ``(n,)`` of theta ``(1 or n, D)`` and observations ``(n, *event)``."""
     if engine == "torch" or not _compiles(ratio, x):
-        values = LogRatioAndGradient(ratio)(theta, only_finite(x))
+        # Constants were looked at when the graph was built.
+        values = LogRatioAndGradient(ratio)(theta, x if _is_private(x) else only_finite(x))
         return pt.switch(ratio.domain.inside(theta), values, -np.inf) if reject else values
+    make_torch_survive_forks()  # the user's own code may use it in a chain's process
     exported, x = _with_features(ratio, x)
     arrays = {
         "moments": exported.moments,
@@ -140,10 +141,11 @@ def _share(kind: str, array: np.ndarray) -> SharedVariable:
     # Axes of length one stay known as such: they broadcast.
     shape = tuple(1 if length == 1 else None for length in array.shape)
     content = hashlib.sha256(repr((array.shape, str(array.dtype))).encode())
-    content.update(np.ascontiguousarray(array))
+    array = np.asarray(array, order="C")
+    content.update(array.tobytes())
     name = f"ratio_{kind}_{content.hexdigest()[:16]}"
     shared = _shared.get(name)
     if shared is None:
-        shared = pytensor.shared(np.ascontiguousarray(array), name=name, shape=shape)
+        shared = pytensor.shared(array, name=name, shape=shape)
         _shared[name] = shared
     return shared

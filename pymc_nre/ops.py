@@ -43,7 +43,7 @@ from pytensor.tensor.rewriting.basic import register_specialize
 from .estimator import RatioEstimator
 from .threads import one_thread_if
 
-__all__ = ["HessianProduct", "LogRatio", "LogRatioAndGradient"]
+__all__ = ["HessianProduct", "LogRatio", "LogRatioAndGradient", "make_torch_survive_forks"]
 
 
 class _RatioOp(Op):
@@ -54,7 +54,7 @@ class _RatioOp(Op):
 
     def __init__(self, estimator: RatioEstimator) -> None:
         self.estimator = estimator.for_evaluation()
-        _make_torch_survive_forks()
+        make_torch_survive_forks()
 
     def _evaluate(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         outputs = getattr(self.estimator.evaluator, self.quantity)(*inputs)
@@ -237,7 +237,7 @@ optdb.register("ratio_to_jax", dfs_rewriter(become_jax_op), "jax", position=100)
 
 
 @cache
-def _make_torch_survive_forks() -> None:
+def make_torch_survive_forks() -> None:
     """Give forked children one torch thread.
 
     PyMC forks its chains on Linux. A child that inherits torch's thread pool waits for

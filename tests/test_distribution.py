@@ -419,8 +419,17 @@ def test_more_parameters_than_observations():
 
 
 def test_unknown_engine():
-    with pytest.raises(ValueError, match="engine must be 'auto' or 'torch', got 'jax'"):
+    with pytest.raises(ValueError, match="engine must be one of auto, compiled, torch, got 'jax'"):
         likelihood(engine="jax")
+    with pytest.raises(ValueError, match="precision must be 'double' or 'single', got 'half'"):
+        likelihood(precision="half")
+
+
+def test_engine_that_cannot_evaluate_a_ratio_is_refused():
+    with pytest.raises(ValueError, match="cannot evaluate this ratio: its network"):
+        likelihood(engine="compiled")
+    with pytest.raises(ValueError, match="precision='single' is for the compiled engine"):
+        likelihood(precision="single")
 
 
 def test_matrix_parameters():

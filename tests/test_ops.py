@@ -13,9 +13,10 @@ from pytensor.compile.mode import get_mode
 from pytensor.gradient import NullTypeGradError
 
 import pymc_nre as nre
-from pymc_nre import networks, ops
+from pymc_nre import compiled_ops, engines, networks, ops
 from pymc_nre.domain import Domain
 from pymc_nre.estimator import RatioEstimator
+from pymc_nre.export import export
 
 # "C" is PyTensor's virtual machine with C code, which calls `perform`.
 LINKERS = {"C": "FAST_RUN_C", "numba": "NUMBA"}
@@ -47,7 +48,54 @@ def torch_engine(theta_size, event_shape):
     return ratio, ops.LogRatioAndGradient, ops.LogRatio
 
 
-ENGINES = {"torch": torch_engine}
+class Compiled:
+    """A compiled Op with the arrays that make it a particular ratio."""
+
+    kind = compiled_ops.CompiledRatioAndGradient
+
+    def __init__(self, ratio):
+        self.estimator = ratio
+        exported = export(ratio.network, features=False)
+        self.op = self.kind(exported.program)
+        arrays = exported.moments, exported.weights, np.empty(0)
+        self.arrays = [engines._share("array", array) for array in arrays]
+
+    def make_node(self, theta, x):
+        return self.op.make_node(theta, x, *self.arrays)
+
+    def __call__(self, theta, x):
+        return self.make_node(theta, x).outputs[0]
+
+    def __eq__(self, other):
+        return self.op == other.op and self.arrays == other.arrays
+
+    def __hash__(self):
+        return hash(self.op)
+
+    def __getstate__(self):
+        return self.estimator  # a copy shares its arrays
+
+    def __setstate__(self, ratio):
+        self.__init__(ratio)
+
+    def _evaluate(self, theta, x):
+        node = self.make_node(theta, x)
+        storage = [[None] for _ in node.outputs]
+        self.op.perform(node, [theta, x, *(a.get_value() for a in self.arrays)], storage)
+        return [cell[0] for cell in storage]
+
+
+class CompiledValue(Compiled):
+    kind = compiled_ops.CompiledRatio
+
+
+def compiled_engine(theta_size, event_shape):
+    return torch_engine(theta_size, event_shape)[0], Compiled, CompiledValue
+
+
+ENGINES = {"torch": torch_engine, "compiled": compiled_engine}
+only_torch = pytest.mark.parametrize("engine", ["torch"], indirect=True)
+only_compiled = pytest.mark.parametrize("engine", ["compiled"], indirect=True)
 
 
 @pytest.fixture(params=ENGINES)
@@ -170,6 +218,7 @@ def test_data_that_depend_on_a_parameter_are_refused(case, theta):
         pytensor.grad(total, parameter)
 
 
+@only_torch
 def test_shapes_are_inferred_without_an_evaluation(case, theta, monkeypatch):
     _, both, value, size, x = case
     assert hash(both) == hash(both)  # the digest evaluates a few points, once
@@ -193,6 +242,7 @@ def count_evaluations(monkeypatch, tell):
         monkeypatch.setattr(nre.estimator.TorchEvaluator, name, counting)
 
 
+@only_torch
 @pytest.mark.parametrize("linker", LINKERS)
 def test_one_evaluation_for_value_and_gradient(case, theta, linker, monkeypatch):
     calls = []
@@ -204,6 +254,7 @@ def test_one_evaluation_for_value_and_gradient(case, theta, linker, monkeypatch)
     assert len(calls) == 1
 
 
+@only_torch
 @pytest.mark.parametrize("linker", LINKERS)
 def test_value_alone_pays_for_no_gradient(case, theta, linker, monkeypatch):
     t = symbolic(theta)
@@ -227,7 +278,8 @@ def test_equal_estimators_merge(case, theta):
     assert hash(copy) == hash(both)
     t = symbolic(theta)
     function = pytensor.function([t], both(t, x) + copy(t, x), mode=c_mode())
-    ratio_nodes = [n for n in function.maker.fgraph.apply_nodes if isinstance(n.op, ops.LogRatio)]
+    values = (ops.LogRatio, compiled_ops.CompiledRatio)
+    ratio_nodes = [n for n in function.maker.fgraph.apply_nodes if isinstance(n.op, values)]
     assert len(ratio_nodes) == 1
 
 
@@ -289,6 +341,7 @@ def test_read_only_and_strided_inputs_are_fine(case, theta):
         np.testing.assert_array_equal(both._evaluate(theta, other)[1], gradients)
 
 
+@only_torch
 def test_wrong_types_are_refused(case):
     _, both, _, size, x = case
     with pytest.raises(TypeError, match=r"needs theta as a float64 tensor with 2 axes"):
@@ -307,6 +360,7 @@ def test_rows_that_do_not_match_are_an_error(case):
         both._evaluate(np.zeros((2, size)), x)
 
 
+@only_torch
 def test_cuda_in_a_forked_process_is_a_clear_error(case, theta, monkeypatch):
     # No CUDA is needed to see the check: it looks at where the network is said to live.
     _, both, _, _, x = case
@@ -314,3 +368,59 @@ def test_cuda_in_a_forked_process_is_a_clear_error(case, theta, monkeypatch):
     monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
     with pytest.raises(RuntimeError, match=r"cores=1.*forkserver.*ratio\.to\('cpu'\)"):
         both.perform(both.make_node(theta, x), [theta, x], [[None], [None]])
+
+
+@only_compiled
+@pytest.mark.parametrize("linker", LINKERS)
+def test_compiled_graphs_hold_one_op(case, theta, linker):
+    """One evaluation gives value and gradient; a value alone pays for no gradient."""
+    t = symbolic(theta)
+    target = case[1](t, case[4]).sum()
+    for outputs, kind in (
+        ([target, pytensor.grad(target, t)], compiled_ops.CompiledRatioAndGradient),
+        ([target], compiled_ops.CompiledRatio),
+    ):
+        function = pytensor.function([t], outputs, mode=MODES[linker]())
+        nodes = function.maker.fgraph.apply_nodes
+        ours = [n.op for n in nodes if isinstance(n.op, compiled_ops._CompiledOp)]
+        assert [type(op) for op in ours] == [kind]
+
+
+@only_compiled
+@pytest.mark.parametrize("linker", LINKERS)
+def test_outside_the_domain_nothing_counts(case, theta, linker):
+    ratio, both, _, _, x = case
+    both.arrays[2] = engines._share("domain", ratio.domain.to_vector())
+    theta = theta.copy()
+    theta[-1] = 1e3
+    t = symbolic(theta)
+    values, gradients = pytensor.function([t], both.make_node(t, x).outputs, mode=MODES[linker]())(
+        theta
+    )
+    inside = np.broadcast_to(ratio.domain.inside(theta), ROWS)
+    assert not inside.all()
+    expected, by_row = reference(ratio, theta, x)
+    np.testing.assert_allclose(values, np.where(inside, expected, -np.inf), rtol=1e-12)
+    np.testing.assert_allclose(gradients, np.where(inside[:, None], by_row, 0), rtol=1e-10)
+
+
+@only_compiled
+@pytest.mark.parametrize("linker", LINKERS)
+def test_compiled_engine_refuses_holes(case, theta, linker):
+    x = pt.tensor("x", shape=case[4].shape, dtype="float64")
+    function = pytensor.function([x], case[1](theta, x), mode=MODES[linker]())
+    function(case[4])
+    holes = case[4].copy()
+    holes[1] = np.nan
+    with pytest.raises(ValueError, match="no NaN or infinite values"):
+        function(holes)
+
+
+@only_compiled
+def test_compiled_ops_of_one_architecture_are_equal(case):
+    ratio, both, *_ = case
+    other = RatioEstimator(
+        perturbed(ratio.network), ratio.parameters, domain=ratio.domain, probe_x=ratio.probe_x
+    )
+    assert type(both)(other).op == both.op
+    assert type(both)(other) != both

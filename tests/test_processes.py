@@ -28,7 +28,7 @@ SCRIPT = """
         x = np.random.default_rng(1).normal(1.0, 1.0, 20_000)
         with pm.Model():
             mu = pm.Normal("mu", 0, 2)
-            nre.RatioLikelihood("x", ratio, mu=mu, observed=x)
+            nre.RatioLikelihood("x", ratio, mu=mu, observed=x, engine="{engine}")
             idata = pm.sample(tune=10, draws=10, chains=2, random_seed=1, progressbar=False,
                               compute_convergence_checks=False, nuts_sampler="pymc", {options})
         assert idata["posterior"]["mu"].shape == (2, 10)
@@ -39,9 +39,9 @@ SCRIPT = """
 """
 
 
-def run(tmp_path, setup="", options="", time_limit=TIME_LIMIT):
+def run(tmp_path, setup="", options="", time_limit=TIME_LIMIT, engine="torch"):
     script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT).format(setup=setup, options=options))
+    script.write_text(textwrap.dedent(SCRIPT).format(setup=setup, options=options, engine=engine))
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", script],
         stdout=subprocess.PIPE,
@@ -67,6 +67,12 @@ def test_sampling_right_after_training_does_not_hang(tmp_path, options):
     assert "sampled" in done.stdout
 
 
+def test_the_compiled_engine_samples_right_after_training(tmp_path):
+    done = run(tmp_path, options="cores=2", engine="compiled")
+    assert done.returncode == 0, done.stderr[-3_000:]
+    assert "sampled" in done.stdout
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks on this system")
 def test_twin_without_the_cure_hangs(tmp_path):
     # The same run with the cure taken out shows that the tests above can fail. How long is
@@ -76,7 +82,7 @@ def test_twin_without_the_cure_hangs(tmp_path):
     with pytest.raises(subprocess.TimeoutExpired):
         run(
             tmp_path,
-            setup="ops._make_torch_survive_forks = lambda: None",
+            setup="ops.make_torch_survive_forks = lambda: None",
             options="cores=2, mp_ctx='fork'",
             time_limit=60,
         )
