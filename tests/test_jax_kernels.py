@@ -1,0 +1,338 @@
+"""The JAX form of a program against torch.
+
+JAX starts threads on import, which forks of the process of the tests (other tests fork) would
+not survive: what needs JAX runs in one other process, where warnings are errors too.
+"""
+
+import multiprocessing
+import sys
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from pymc_nre import jax_kernels, kernels
+from pymc_nre.activations import ACTIVATION_CODES
+from pymc_nre.evaluate import TorchEvaluator
+from pymc_nre.export import export
+from pymc_nre.layers import ACTIVATIONS
+from pymc_nre.networks import MLP, Dense, ResidualMLP, build
+
+TOLERANCE = {"float64": 1e-11, "float32": 2e-4}  # sums of 16 products, eight layers deep
+D, N = 3, 7
+EVENT = (2, 2)
+
+ARCHITECTURES = {
+    "MLP": lambda **options: MLP((16, 8), **options),
+    "one layer": lambda **options: MLP((5,), **options),
+    "ResidualMLP": lambda **options: ResidualMLP(width=8, blocks=2, **options),
+}
+# All activations, all norms: compiling every pair would take minutes.
+KINDS = [("MLP", activation, None) for activation in ACTIVATIONS]
+KINDS += [(kind, "silu", norm) for kind in ARCHITECTURES for norm in (None, "batch", "layer")][1:]
+
+
+def start():
+    import jax
+
+    warnings.simplefilter("error")
+    jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Call a function in the process that has JAX, in double precision."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=start) as pool:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result()
+
+
+def network(specification, event_shape=EVENT, seed=0):
+    """A network whose every number is random, moments and running statistics among them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build(specification, D, event_shape).double().eval().requires_grad_(False)
+        net.fit_standardization(1 + 2 * torch.randn(50, D), 3 * torch.randn(50, *event_shape) - 1)
+        for name, value in [*net.body.named_parameters(), *net.body.named_buffers()]:
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 2)
+            elif value.ndim == 1:
+                value.add_(torch.randn(len(value)), alpha=0.5)
+    return net
+
+
+def points(rows, event_shape=EVENT, seed=1):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(-1, 3, (N, *event_shape))
+    return rng.normal(1, 2, (rows, D)), x, rng.normal(size=(N, D))
+
+
+def embedded(net, x):
+    return net.embed(torch.tensor(x)).numpy()
+
+
+def arguments(net, theta, x, features):
+    """A program and what its functions take."""
+    exported = export(net, features=features)
+    x = embedded(net, x) if features else x
+    return exported.program, (theta, x, exported.moments, exported.weights)
+
+
+def close(got, expected, precision="float64"):
+    rtol = TOLERANCE[precision]
+    assert got.dtype == precision
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(
+        got, expected, rtol=rtol, atol=rtol * (1 + np.abs(expected).max(initial=0))
+    )
+
+
+def everything(program, inputs, v):
+    """Values, then values and gradients, then Hessian products, compiled together."""
+    import jax
+
+    value, both = jax_kernels.value(program), jax_kernels.value_and_gradient(program)
+    product = jax_kernels.hessian_product(program)
+    return jax.jit(lambda v, *a: (*value(*a), *both(*a), *product(*a, v)))(v, *inputs)
+
+
+def torchs(net, theta, x, v):
+    """The same by torch."""
+    evaluator = TorchEvaluator(net)
+    both = evaluator.value_and_gradient(theta, x)
+    return evaluator.value(theta, x), *both, evaluator.hessian_product(theta, x, v)
+
+
+def check(net, program, inputs, theta, x, v, precision="float64"):
+    pairs = zip(everything(program, inputs, v), torchs(net, theta, x, v), strict=True)
+    for got, expected in pairs:
+        close(got, expected, precision)
+
+
+def check_kind(kind, activation, norm):
+    net = network(ARCHITECTURES[kind](activation=activation, norm=norm))
+    for rows, features in ((1, False), (N, False), (1, True), (N, True)):
+        if activation == "silu" or rows == 1:
+            theta, x, v = points(rows)
+            check(net, *arguments(net, theta, x, features), theta, x, v)
+
+
+@pytest.mark.parametrize(("kind", "activation", "norm"), KINDS)
+def test_networks_agree_with_torch(elsewhere, kind, activation, norm):
+    elsewhere(check_kind, kind, activation, norm)
+
+
+def check_another_program():
+    """The twin: with another activation nothing agrees; nor with a matrix turned around."""
+    net = network(MLP((8, 8), activation="silu"))
+    theta, x, v = points(1)
+    program, inputs = arguments(net, theta, x, False)
+    gelu = ACTIVATION_CODES["gelu"]
+    other = tuple((*s[:4], gelu if s[0] == kernels.ACTIVATE else 0) for s in program)
+    begin = next(step[3] for step in program if step[0] == kernels.LINEAR)
+    turned = inputs[3].copy()
+    turned[begin : begin + 64] = turned[begin : begin + 64].reshape(8, 8).T.ravel()
+    for steps, weights in ((other, inputs[3]), (program, turned)):
+        got = everything(steps, (*inputs[:3], weights), v)
+        for result, right in zip(got, torchs(net, theta, x, v), strict=True):
+            with pytest.raises(AssertionError, match="Not equal to tolerance"):
+                close(result, right)
+
+
+def test_another_program_does_not_agree(elsewhere):
+    elsewhere(check_another_program)
+
+
+def check_events():
+    for event_shape in ((), (2, 1, 3)):
+        net = network(MLP((6, 4)), event_shape)
+        theta, x, v = points(N, event_shape)
+        check(net, *arguments(net, theta, x, False), theta, x, v)
+        counts = np.round(x).astype(int)
+        check(net, *arguments(net, theta, counts, False), theta, counts, v)
+        check(net, *arguments(net, theta[:1], x[:0], False), theta[:1], x[:0], v[:0])
+    net = network(MLP((6, 4), embedding=Dense((5,))))
+    theta, x, v = points(1)
+    check(net, *arguments(net, theta, x, True), theta, x, v)
+
+
+def test_shapes_of_observations(elsewhere):
+    """Scalars, arrays, counts, no observation at all, and an embedding that torch evaluates."""
+    elsewhere(check_events)
+
+
+def check_chains(rows, features):
+    import jax
+
+    net = network(ResidualMLP(width=8, blocks=1, norm="layer"))
+    thetas = np.stack([points(rows, seed=seed)[0] for seed in range(3)])
+    _, x, v = points(rows)
+    program, (_, *data) = arguments(net, thetas[0], x, features)
+
+    def function(theta):
+        return everything(program, (theta, *data), v)
+
+    loop = zip(*(function(theta) for theta in thetas), strict=True)
+    for got, each in zip(jax.vmap(function)(thetas), loop, strict=True):
+        close(got, np.stack(each))
+    check_gradient_of_value(net, program, data, thetas, x)
+
+
+def check_gradient_of_value(net, program, data, thetas, x):
+    """What a sampler of JAX does; cotangents that are not ones, parameters that are shared."""
+    import jax
+
+    cotangents = np.linspace(-2, 3, N)
+
+    def target(theta):
+        return (jax_kernels.value(program)(theta, *data)[0] * cotangents).sum()
+
+    values, slopes = jax.jit(jax.vmap(jax.value_and_grad(target)))(thetas)
+    for theta, value, slope in zip(thetas, values, slopes, strict=True):
+        expected, rows = TorchEvaluator(net).value_and_gradient(theta, x)
+        weighted = rows * cotangents[:, None]
+        close(value, (expected * cotangents).sum())
+        close(slope, weighted.sum(0, keepdims=True) if len(theta) == 1 else weighted)
+
+
+@pytest.mark.parametrize(("rows", "features"), [(1, False), (N, False), (1, True)])
+def test_chains_and_gradients(elsewhere, rows, features):
+    elsewhere(check_chains, rows, features)
+
+
+def check_second_derivatives():
+    import jax
+
+    net = network(MLP((8, 8), activation="gelu", norm="batch"))
+    theta, x, v = points(1)
+    program, (_, *data) = arguments(net, theta, x, False)
+    hessian = jax.hessian(lambda t: jax_kernels.value(program)(t, *data)[0].sum())(theta)
+    products = TorchEvaluator(net).hessian_product(theta, x, np.tile(v[:1], (N, 1))).sum(0)
+    close(hessian[0, :, 0] @ v[0], products)
+    # And through the gradients that the other function gives.
+    jacobian = jax.jacrev(lambda t: jax_kernels.value_and_gradient(program)(t, *data)[1].sum(0))
+    close(jacobian(theta)[:, 0] @ v[0], products)
+
+
+def test_second_derivatives(elsewhere):
+    elsewhere(check_second_derivatives)
+
+
+def alone(activation):
+    """An activation as a program: of theta, one number, with nothing of x."""
+    steps = (
+        (kernels.JOIN, 1, 1, 0, 0),
+        (kernels.ACTIVATE, 1, 1, 3, ACTIVATION_CODES[activation]),
+        (kernels.LINEAR, 1, 1, 3, 0),
+    )
+    moments, weights = np.array([0, 1, 0, 1.0]), np.array([1, 0, 0, 1, 0.0])
+    return steps, moments, weights
+
+
+# Kinks of elu and relu among them, both sides of softplus's (on it torch has the slope of one
+# side and the curve of the other), and what overflows in an exponential.
+EXTREMES = np.array([-1e3, -88, -30, -1, -1e-8, 0, 1e-8, 1, 10, 19.999, 20.001, 30, 89, 1e3])
+
+
+def derivatives(activation, precision):
+    """Values, slopes and curves at the extremes, by JAX."""
+    steps, *rest = alone(activation)
+    rest = [array.astype(precision) for array in (EXTREMES[:, None], EXTREMES[:, None], *rest)]
+    both = jax_kernels.value_and_gradient(steps)(*rest)
+    (curves,) = jax_kernels.hessian_product(steps)(*rest, np.ones_like(rest[0]))
+    return [np.asarray(array).ravel() for array in (*both, curves)]
+
+
+def torch_derivatives(activation):
+    h = torch.tensor(EXTREMES, requires_grad=True)
+    value = ACTIVATIONS[activation]()(h)
+    (slope,) = torch.autograd.grad(value.sum(), h, create_graph=True)
+    if not slope.requires_grad:
+        return value, slope, torch.zeros_like(h)
+    return value, slope, *torch.autograd.grad(slope.sum(), h)
+
+
+def check_extremes(activation):
+    import jax
+
+    expected = [array.detach().numpy() for array in torch_derivatives(activation)]
+    for got, right in zip(derivatives(activation, "float64"), expected, strict=True):
+        np.testing.assert_allclose(got, right, rtol=1e-11, atol=1e-14)
+    with jax.enable_x64(False):
+        for got, right in zip(derivatives(activation, "float32"), expected, strict=True):
+            assert got.dtype == "float32"
+            np.testing.assert_allclose(got, right, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_saturated_activations(elsewhere, activation):
+    """Values and two derivatives are torch's, and finite."""
+    elsewhere(check_extremes, activation)
+
+
+def check_extremes_of_networks(activation):
+    net = network(MLP((8, 8), activation=activation))
+    theta, x, v = points(1)
+    for far in ((-1e3 * theta, x), (theta, 1e3 * x), (1e3 * theta, -1e3 * x)):
+        check(net, *arguments(net, *far, False), *far, v)
+
+
+@pytest.mark.parametrize("activation", ["elu", "softplus"])
+def test_saturated_networks(elsewhere, activation):
+    elsewhere(check_extremes_of_networks, activation)
+
+
+def check_naive_forms():
+    """The twin: written without care these are NaN there."""
+    import jax.numpy as jnp
+
+    naive = {
+        "_elu": lambda h: jnp.where(h < 0, jnp.expm1(h), h),
+        "_softplus": lambda h: jnp.where(h > 20, h, jnp.log1p(jnp.exp(h))),
+    }
+    for name, form in naive.items():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jax_kernels, name, form)
+            _, slopes, _ = derivatives(name[1:], "float64")
+        assert np.isnan(slopes[-1])
+
+
+def test_naive_forms_are_seen(elsewhere):
+    elsewhere(check_naive_forms)
+
+
+def check_nan():
+    for activation in ACTIVATIONS:
+        steps, moments, weights = alone(activation)
+        theta = np.array([[np.nan], [1.0]])
+        (values,) = jax_kernels.value(steps)(theta, np.zeros((2, 1)), moments, weights)
+        np.testing.assert_array_equal(np.isnan(values), [True, False])
+
+
+def test_nan_stays_in_its_row(elsewhere):
+    elsewhere(check_nan)
+
+
+def check_single_precision():
+    import jax
+
+    with jax.enable_x64(False):
+        net = network(ResidualMLP(width=8, norm="layer"))
+        theta, x, v = points(N)
+        program, inputs = arguments(net, theta, x, False)
+        check(net, program, inputs, theta, x, v, "float32")
+        text = str(jax.make_jaxpr(jax_kernels.value(program))(*inputs))
+    assert "f64" not in text
+    # Not TensorFloat-32 on an accelerator.
+    assert text.count("Precision.HIGHEST") > 0
+    assert text.count("dot_general") <= text.count("Precision.HIGHEST")
+
+
+def test_single_precision(elsewhere):
+    elsewhere(check_single_precision)
+
+
+def test_jax_is_imported_only_where_it_is_needed(elsewhere):
+    assert "jax" not in sys.modules
