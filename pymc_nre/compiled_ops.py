@@ -15,7 +15,10 @@ only the program. So graphs of two networks of one architecture are compiled to 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +32,7 @@ from pytensor.link.jax.ops import JAXOp
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 from pytensor.tensor.rewriting.basic import register_specialize
 
-from . import curvature, kernels
+from . import activations, checks, curvature, kernels
 from .checks import finite_and_inside
 from .domain import Domain
 from .export import Exported
@@ -223,7 +226,7 @@ def _numba_value_and_gradient(op: CompiledRatioAndGradient, node: Apply, **kwarg
                 gradients[i] = 0.0
         return values, gradients
 
-    return value_and_gradient
+    return value_and_gradient, _version()
 
 
 @register_funcify_default_op_cache_key(CompiledRatio)
@@ -240,7 +243,7 @@ def _numba_value(op: CompiledRatio, node: Apply, **kwargs: Any) -> Any:
                 values[i] = -np.inf
         return values
 
-    return value
+    return value, _version()
 
 
 @register_funcify_default_op_cache_key(CompiledHessianProduct)
@@ -257,7 +260,15 @@ def _numba_hessian_product(op: CompiledHessianProduct, node: Apply, **kwargs: An
                 products[i] = 0.0
         return products
 
-    return hessian_product
+    return hessian_product, _version()
+
+
+@cache
+def _version() -> int:
+    """Of the compiled code: PyTensor keeps on disk what it compiled, beyond our updates."""
+    files = (module.__file__ for module in (activations, checks, curvature, kernels))
+    sources = b"".join(Path(file).read_bytes() for file in (*files, __file__))
+    return int(hashlib.sha256(sources).hexdigest()[:12], 16)
 
 
 @numba_njit
