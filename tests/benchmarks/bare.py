@@ -13,9 +13,25 @@ _BLOCK = 256  # rows whose layers stay in the cache
 def evaluators(ratio, layers):
     """Those that know no PyMC model."""
     return {
+        "kernel alone": lambda x: (kernel(ratio, x), float),
         "torch autograd alone": lambda x: (torch_autograd(ratio, x), float),
         "matrix products alone": lambda x: (matrix_products(layers, x), float),
     }
+
+
+def kernel(ratio, x):
+    """What is compiled, called from Python, without PyMC and PyTensor."""
+    from pymc_nre import export, kernels
+
+    given = export.export(ratio.network, features=False)
+    constants = (given.steps, given.moments, given.weights, given.variant)
+    rows = x[:, None]
+
+    def evaluate(mu):
+        values, gradients = kernels.value_and_gradient(np.array([[mu]]), rows, *constants)
+        return values.sum(), gradients.sum()
+
+    return evaluate
 
 
 def torch_autograd(ratio, x):

@@ -14,7 +14,6 @@ from statistics import median
 from tables import Table
 from wire import HERE, ONE_THREAD
 
-ROUNDS = 3
 CASES = {  # file and number of observations
     "empty caches": ("network.nre", 10),
     "warm caches": ("network.nre", 10),
@@ -26,7 +25,7 @@ _PARTS = ("import pymc_nre", "load", "model", "compile", "first value")
 def run(context):
     """One table of totals and one of parts."""
     engines = context.engines()
-    rounds = [_round(engines, context) for _ in range(1 if context.quick else ROUNDS)]
+    rounds = [_round(engines, context) for _ in range(1 if context.quick else context.rounds)]
     context.record("cold_start", rounds=rounds)
     totals, parts = [], []
     for case in CASES:

@@ -77,7 +77,7 @@ def main(folder):
         samplers[f"{name} | slice"] = models.sampler(likelihood, "Slice")
         samplers[f"{name} | NUTS"] = models.sampler(likelihood, "NUTS")
         for other in ("nutpie", "numpyro"):
-            if "single" not in name and importlib.util.find_spec(other):
+            if name == "pymc_nre, compiled" and importlib.util.find_spec(other):
                 samplers[f"{name} | NUTS of {other}"] = models.sampler(likelihood, "NUTS", other)
     libraries = ("pymc_nre", "pymc", "pytensor", "torch", "numba", "numpy", "nutpie", "numpyro")
     Contest(evaluators, samplers, {"pymc_nre": train}, libraries).serve()

@@ -32,6 +32,7 @@ class Context:
     neighbours: Path | None
     folder: Path
     quick: bool
+    rounds: int
 
     def cast(self):
         """All contestants, to be used in a ``with``."""
@@ -63,7 +64,7 @@ def main():
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
     neighbours = None if options.without_neighbours else _neighbours(options)
-    context = Context(Path(sys.executable), neighbours, options.work, options.quick)
+    context = Context(Path(sys.executable), neighbours, options.work, options.quick, options.rounds)
     _networks(context)
     import machine
 
@@ -80,6 +81,7 @@ def _options():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=BENCHMARKS)
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run at all?")
+    parser.add_argument("--rounds", type=int, default=3, help="of what takes minutes")
     parser.add_argument("--neighbours-python", type=Path, help="of an environment that has them")
     parser.add_argument("--without-neighbours", action="store_true")
     scratch = Path(tempfile.gettempdir()) / "pymc_nre_benchmarks"

@@ -10,7 +10,6 @@ from tables import Table
 SETTINGS = {"chains": 4, "tune": 1_000, "draws": 1_000}
 QUICK = {"chains": 4, "tune": 100, "draws": 100}
 WARM_UP = {"chains": 1, "tune": 5, "draws": 5}
-ROUNDS = 3
 _LONG = 20.0  # seconds; who takes longer is run once
 _COLUMNS = ("contestant", "seconds", "ESS", "ESS / s", "mean", "sd", "in units of ours: seconds")
 _COLUMNS += ("ESS / s of ours over theirs",)
@@ -37,7 +36,8 @@ def _measure(cast, context):
     names = cast.names("samplers")
     ready = cast.try_each("samplers", names, "sample", context.say, path=path, seed=0, **WARM_UP)
     results = {name: [] for name in ready}
-    for seed in range(1, 2 if context.quick else ROUNDS + 1):
+    context.say("warm")
+    for seed in range(1, 2 if context.quick else context.rounds + 1):
         for name, done in results.items():
             if done and done[0][0] > _LONG:
                 continue

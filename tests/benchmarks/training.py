@@ -6,13 +6,12 @@ from tables import Table
 
 BATCHES = (256, 1_024)
 EPOCHS = (1, 5)  # the difference leaves out what is done once
-ROUNDS = 3
 
 
 def run(context):
     """A table of seconds per epoch."""
     batches = BATCHES[:1] if context.quick else BATCHES
-    rounds = 1 if context.quick else ROUNDS
+    rounds = 1 if context.quick else context.rounds
     with context.cast() as cast:
         names, libraries = cast.names("trainers"), cast.libraries()
         for name in names:  # what is done in the first call only
