@@ -72,7 +72,7 @@ class _CompiledOp(Op):
     def perform(
         self, node: Apply, inputs: Sequence[np.ndarray], output_storage: list[list[Any]]
     ) -> None:
-        theta, x, moments, weights, domain, *v = map(np.ascontiguousarray, inputs)
+        theta, x, moments, weights, domain, *v = map(_plain, inputs)
         x = x.reshape(len(x), self.columns)
         _check_rows(theta, x)
         finite, inside = finite_and_inside(theta, x, domain)
@@ -95,6 +95,12 @@ class _CompiledOp(Op):
         """Moments, weights and domain are given, not differentiated in."""
         constants = range(2, 2 + _CONSTANTS)
         return [[i not in constants] * len(node.outputs) for i in range(len(node.inputs))]
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Contiguous and writable: other kinds of arrays would be compiled for anew."""
+    flags = array.flags
+    return array if flags.c_contiguous and flags.writeable else np.array(array, order="C")
 
 
 def _check_rows(theta: np.ndarray, x: np.ndarray) -> None:
