@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 __all__ = ["Domain"]
 
@@ -108,7 +108,7 @@ class Domain:
     def beyond(self, theta: np.ndarray) -> np.ndarray:
         """Whether each parameter, taken alone, left its training range; ``(*, D)``."""
         scores = _scores(theta, self.knots, self.widths, self.steps, self.start)
-        edge = norm.isf(OUTSIDE_SHARE / 2)
+        edge = -ndtri(OUTSIDE_SHARE / 2)
         range_left = (theta < self.lower) | (theta > self.upper) | np.isnan(theta)
         return range_left | (np.abs(scores) > edge)
 
@@ -148,7 +148,7 @@ def _score_map(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     Integers and other repeated values give repeated quantiles: those become one knot at
     their mean score. Pieces that are left over have length one and no rise.
     """
-    quantiles = np.quantile(draws, norm.cdf(_SCORES))
+    quantiles = np.quantile(draws, ndtr(_SCORES))
     values, group = np.unique(quantiles, return_inverse=True)
     scores = np.bincount(group, weights=_SCORES) / np.bincount(group)
     knots, widths, steps = (np.full(len(_SCORES) - 1, fill) for fill in (values[-1], 1.0, 0.0))

@@ -207,7 +207,7 @@ class Rows(nn.Module):
     """All numbers of an observation in one row; a scalar is a row of one."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(len(x), -1)
+        return x.flatten(1) if x.ndim > 1 else x[:, None]
 
 
 class _Mean(nn.Module):

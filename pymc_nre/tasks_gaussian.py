@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import log_ndtr, logsumexp
-from scipy.stats import truncnorm
 from torch import Tensor
 
 from .exact import LOG_2PI, ExactNetwork, Posterior, Task, log_mass, span
@@ -74,6 +73,8 @@ class GaussianMean(Task):
 
     def posterior(self, x: np.ndarray) -> Posterior:
         """Under the training prior, given all of ``x`` ``(n,)``: a truncated normal."""
+        from scipy.stats import truncnorm  # imports much, which nobody else needs
+
         sd, center = len(x) ** -0.5, float(np.mean(x))
         ends = ((end - center) / sd for end in (-self.half_width, self.half_width))
         exact = truncnorm(*ends, loc=center, scale=sd)
