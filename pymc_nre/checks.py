@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from .kernels import OPTIONS
+from .compilation import inner
 
-__all__ = ["finite_and_inside"]
+__all__ = ["HOLES", "checked"]
+
+HOLES = (
+    "observed data of a RatioLikelihood must have no NaN or infinite values: a ratio is not a "
+    "density in x and cannot impute them. Leave out incomplete observations."
+)
 
 
-@numba.njit(**OPTIONS, cache=True)
-def finite_and_inside(theta, x, domain):
-    """Whether all of x is finite, and whether each theta is inside the training domain.
+@inner
+def checked(theta, x, domain):
+    """Which rows of theta ``(m, D)`` are inside the training domain; booleans ``(m,)``.
 
-    Parameters
-    ----------
-    theta : array, shape (m, D)
-    x : array, shape (n, E)
-    domain : array, shape (Q,)
-        As `Domain.to_vector` gives it; empty if every theta counts as inside.
-
-    Returns
-    -------
-    finite : bool
-    inside : array of bool, shape (m,)
-        The answers of `Domain.inside`.
+    The answers are those of `Domain.inside`, and ``domain`` is what `Domain.to_vector` gives,
+    or empty if every theta counts as inside. Raises ValueError if theta has neither one row nor
+    one for each observation, or if there are holes in the observations.
     """
+    if len(theta) != 1 and len(theta) != len(x):
+        raise ValueError("theta must have one row, or one for each observation.")
     total = 0.0
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
             total += x[i, j] * 0.0
+    if total != 0.0:
+        raise ValueError(HOLES)
     inside = np.empty(len(theta), np.bool_)
     scores = np.empty(theta.shape[1])
     for i in range(len(theta)):
         inside[i] = domain.size == 0 or _is_inside(theta, i, domain, scores)
-    return total == 0.0, inside
+    return inside
 
 
-@numba.njit(**OPTIONS)
+@inner
 def _is_inside(theta, i, domain, scores):
     size = theta.shape[1]
     pieces = (domain.size - size * (size + 3) - 1) // (3 * size)

@@ -15,16 +15,15 @@ only the program. So graphs of two networks of one architecture are compiled to 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytensor.tensor as pt
+from numba import types
 from pytensor.compile import optdb
-from pytensor.gradient import DisconnectedType, grad_not_implemented
+from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
@@ -32,17 +31,14 @@ from pytensor.link.jax.ops import JAXOp
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 from pytensor.tensor.rewriting.basic import register_specialize
 
-from . import activations, checks, curvature, kernels
-from .checks import finite_and_inside
+from . import curvature, kernels
+from .compilation import call_by_name, sources
+from .cotangents import for_theta, not_in_x, refuse_third_derivatives
 from .domain import Domain
 from .export import Exported
 
 __all__ = ["CompiledHessianProduct", "CompiledRatio", "CompiledRatioAndGradient"]
 
-_HOLES = (
-    "observed data of a RatioLikelihood must have no NaN or infinite values: a ratio is not a "
-    "density in x and cannot impute them. Leave out incomplete observations."
-)
 _CONSTANTS = 3  # inputs after theta and x: moments, weights, domain
 
 
@@ -51,6 +47,7 @@ class _CompiledOp(Op):
 
     __props__ = ("program",)
     kernel: Callable[..., Any]
+    outside: tuple[float, ...]  # the results where theta is outside the domain
 
     def __init__(self, program: tuple[tuple[int, ...], ...]) -> None:
         self.program = program
@@ -75,14 +72,8 @@ class _CompiledOp(Op):
         theta, x, moments, weights, domain, *v = map(_plain, inputs)
         x = x.reshape(len(x), self.columns)
         _check_rows(theta, x)
-        finite, inside = finite_and_inside(theta, x, domain)
-        if not finite:
-            raise ValueError(_HOLES)
-        results = self.kernel(theta, x, *v, self.steps, moments, weights, self.variant)
+        results = self.kernel(theta, x, *v, self.steps, moments, weights, domain, self.variant)
         results = results if isinstance(results, tuple) else (results,)
-        if not inside.all():
-            for result, outside in zip(results, self.outside, strict=True):
-                result[~inside if len(inside) > 1 else slice(None)] = outside
         for storage, result in zip(output_storage, results, strict=True):
             storage[0] = result
 
@@ -178,14 +169,7 @@ class CompiledHessianProduct(_CompiledOp):
         inputs = self._inputs(theta, x, moments, weights, domain, v)
         return Apply(self, inputs, [_gradient_type(inputs)])
 
-    def pullback(self, *arguments: Any) -> list[Variable]:
-        """Third derivatives are refused, not guessed."""
-        raise NotImplementedError(
-            "Third derivatives of a ratio in its parameters are not available; values, gradients "
-            "and Hessians are."
-        )
-
-    L_op = pullback
+    pullback = L_op = refuse_third_derivatives
 
 
 def _value_type(inputs: Sequence[Variable]) -> Variable:
@@ -199,13 +183,8 @@ def _gradient_type(inputs: Sequence[Variable]) -> Variable:
 
 def _cotangents(op: Op, inputs: Sequence[Variable], by_row: Variable) -> list[Variable]:
     theta, x = inputs[:2]
-    if theta.type.broadcastable[0] and not by_row.type.broadcastable[0]:
-        by_row = by_row.sum(axis=0, keepdims=True)
-    # Asking for the derivative in x is an error, not a zero.
-    of_x = grad_not_implemented(
-        op, 1, x, "A ratio is not differentiated in x: let its data not depend on parameters."
-    )
-    return [by_row, of_x, *(DisconnectedType()() for _ in range(_CONSTANTS))]
+    constants = (DisconnectedType()() for _ in range(_CONSTANTS))
+    return [for_theta(theta, by_row), not_in_x(op, x), *constants]
 
 
 @register_specialize
@@ -218,80 +197,50 @@ def drop_unused_compiled_gradient(fgraph: Any, node: Apply) -> dict[Variable, Va
 
 
 @register_funcify_default_op_cache_key(CompiledRatioAndGradient)
-def _numba_value_and_gradient(op: CompiledRatioAndGradient, node: Apply, **kwargs: Any) -> Any:
-    steps, variant, rows_of, kernel = op.steps, op.variant, _rows_of(node), op.kernel
-
-    @numba_njit
-    def value_and_gradient(theta, x, moments, weights, domain):
-        t, rows = np.ascontiguousarray(theta), rows_of(x)
-        inside = _checked(t, rows, domain)
-        values, gradients = kernel(t, rows, steps, moments, weights, variant)
-        for i in range(len(values)):
-            if not inside[min(i, len(inside) - 1)]:
-                values[i] = -np.inf
-                gradients[i] = 0.0
-        return values, gradients
-
-    return value_and_gradient, _version()
-
-
 @register_funcify_default_op_cache_key(CompiledRatio)
-def _numba_value(op: CompiledRatio, node: Apply, **kwargs: Any) -> Any:
-    steps, variant, rows_of, kernel = op.steps, op.variant, _rows_of(node), op.kernel
+def _numba_ratio(op: _CompiledOp, node: Apply, **kwargs: Any) -> Any:
+    kernel, steps, variant, rows_of = *_called_by_name(op, node), _rows_of(op)
 
     @numba_njit
-    def value(theta, x, moments, weights, domain):
-        t, rows = np.ascontiguousarray(theta), rows_of(x)
-        inside = _checked(t, rows, domain)
-        values = kernel(t, rows, steps, moments, weights, variant)
-        for i in range(len(values)):
-            if not inside[min(i, len(inside) - 1)]:
-                values[i] = -np.inf
-        return values
+    def ratio(theta, x, moments, weights, domain):
+        t = np.ascontiguousarray(theta)
+        return kernel((t, rows_of(x), steps, moments, weights, domain, variant))
 
-    return value, _version()
+    return ratio, _version()
 
 
 @register_funcify_default_op_cache_key(CompiledHessianProduct)
 def _numba_hessian_product(op: CompiledHessianProduct, node: Apply, **kwargs: Any) -> Any:
-    steps, variant, rows_of, kernel = op.steps, op.variant, _rows_of(node), op.kernel
+    kernel, steps, variant, rows_of = *_called_by_name(op, node), _rows_of(op)
 
     @numba_njit
     def hessian_product(theta, x, moments, weights, domain, v):
-        t, rows = np.ascontiguousarray(theta), rows_of(x)
-        inside = _checked(t, rows, domain)
-        products = kernel(t, rows, np.ascontiguousarray(v), steps, moments, weights, variant)
-        for i in range(len(products)):
-            if not inside[min(i, len(inside) - 1)]:
-                products[i] = 0.0
-        return products
+        t, along = np.ascontiguousarray(theta), np.ascontiguousarray(v)
+        return kernel((t, rows_of(x), along, steps, moments, weights, domain, variant))
 
     return hessian_product, _version()
 
 
-@cache
+def _called_by_name(op: _CompiledOp, node: Apply) -> tuple[Any, np.ndarray, tuple[Any, ...]]:
+    """The kernel for compiled code, and its constant arguments."""
+    double, weights = types.float64[:, ::1], types.float64[::1]
+    if node.inputs[3].type.dtype == "float32":
+        weights = types.float32[::1]
+    of_data = (double,) * (3 if isinstance(op, CompiledHessianProduct) else 2)
+    of_ratio = (types.int64[:, ::1], types.float64[::1], weights, types.float64[::1])
+    kernel = call_by_name(op.kernel, (*of_data, *of_ratio, numba.typeof(op.variant)))
+    return kernel, op.steps, op.variant
+
+
+def _rows_of(op: _CompiledOp) -> Callable[[np.ndarray], np.ndarray]:
+    """A compiled function that flattens observations to rows."""
+    columns = op.columns
+    return numba_njit(lambda x: np.ascontiguousarray(x).reshape(len(x), columns))
+
+
 def _version() -> int:
     """Of the compiled code: PyTensor keeps on disk what it compiled, beyond our updates."""
-    files = (module.__file__ for module in (activations, checks, curvature, kernels))
-    sources = b"".join(Path(file).read_bytes() for file in (*files, __file__))
-    return int(hashlib.sha256(sources).hexdigest()[:12], 16)
-
-
-@numba_njit
-def _checked(theta, x, domain):
-    """Which rows of theta are inside; an error if the rows do not match, or data have holes."""
-    if len(theta) != 1 and len(theta) != len(x):
-        raise ValueError("theta must have one row, or one for each observation")
-    finite, inside = finite_and_inside(theta, x, domain)
-    if not finite:
-        raise ValueError(_HOLES)
-    return inside
-
-
-def _rows_of(node: Apply) -> Callable[[np.ndarray], np.ndarray]:
-    """A compiled function that flattens observations to rows."""
-    columns = node.op.columns
-    return numba_njit(lambda x: np.ascontiguousarray(x).reshape(len(x), columns))
+    return int(sources(), 16)
 
 
 @node_rewriter([CompiledRatioAndGradient, CompiledRatio, CompiledHessianProduct])

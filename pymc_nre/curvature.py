@@ -15,19 +15,18 @@ no memory that grows with their number, and always in double precision.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from .activations import activate
-from .kernels import ACTIVATE, ADD, AFFINE, FEATURES, KEEP, LAYER_NORM, LINEAR, OPTIONS
+from .checks import checked
+from .compilation import inner, outer
+from .kernels import ACTIVATE, ADD, AFFINE, FEATURES, KEEP, LAYER_NORM, LINEAR
 
 __all__ = ["hessian_product"]
 
-_jit = numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
-
-@numba.njit(**OPTIONS, cache=True)
-def hessian_product(theta, x, v, program, moments, weights, variant):
+@outer
+def hessian_product(theta, x, v, program, moments, weights, domain, variant):
     """Row by row, the Hessian in theta of the log ratio times ``v``, ``(n, D)``.
 
     Parameters
@@ -38,16 +37,19 @@ def hessian_product(theta, x, v, program, moments, weights, variant):
         Observations; or features ``(n, H)``, if the program begins with `FEATURES`.
     v : array, shape (n, D)
         What to multiply with.
-    program, moments, weights, variant
+    program, moments, weights, domain, variant
         As for `pymc_nre.kernels.value`.
     """
-    products = np.empty(v.shape)
+    inside = checked(theta, x, domain)
+    products = np.zeros(v.shape)
     width = _widest(program)
     # Pairs: [0] are the numbers, [1] their derivatives along v.
     h = np.empty((2, width))
     other, kept = np.empty_like(h), np.empty_like(h)
     tape = np.empty((len(program), 2, width + 1))
     for i in range(len(x)):
+        if not inside[i if len(theta) > 1 else 0]:
+            continue
         _join(theta, x, v, i, program, moments, weights, h)
         h, other = _forward(program, weights, variant, h, other, kept, tape)
         h[0, 0], h[1, 0] = 1, 0
@@ -56,7 +58,7 @@ def hessian_product(theta, x, v, program, moments, weights, variant):
     return products
 
 
-@_jit
+@inner
 def _widest(program):
     width = 1
     for s in range(len(program)):
@@ -64,7 +66,7 @@ def _widest(program):
     return width
 
 
-@_jit
+@inner
 def _join(theta, x, v, i, program, moments, weights, h):
     """The first step for row ``i``."""
     size, width, begin = theta.shape[1], program[0, 2], program[0, 3]
@@ -87,7 +89,7 @@ def _join(theta, x, v, i, program, moments, weights, h):
             h[0, c] += z * weights[from_x + e * width + c]
 
 
-@_jit
+@inner
 def _to_theta(g, i, program, moments, weights, products):
     size, width, begin = products.shape[1], program[0, 2], program[0, 3]
     for d in range(size):
@@ -97,7 +99,7 @@ def _to_theta(g, i, program, moments, weights, products):
         products[i, d] = total / moments[size + d]
 
 
-@_jit
+@inner
 def _forward(program, weights, variant, h, other, kept, tape):
     """All steps but the first; the result, and the other buffer."""
     for s in range(1, len(program)):
@@ -124,7 +126,7 @@ def _forward(program, weights, variant, h, other, kept, tape):
     return h, other
 
 
-@_jit
+@inner
 def _backward(program, weights, g, other, kept, tape):
     """From the gradients in the result to those in the result of the first step."""
     for s in range(len(program) - 1, 0, -1):
@@ -149,21 +151,21 @@ def _backward(program, weights, g, other, kept, tape):
     return g, other
 
 
-@_jit
+@inner
 def _copy(width, pair, target):
     for c in range(width):
         target[0, c] = pair[0, c]
         target[1, c] = pair[1, c]
 
 
-@_jit
+@inner
 def _add(width, pair, total):
     for c in range(width):
         total[0, c] += pair[0, c]
         total[1, c] += pair[1, c]
 
 
-@_jit
+@inner
 def _linear(weights, before, after, h, out):
     for r in range(after):
         total = along = 0.0
@@ -173,7 +175,7 @@ def _linear(weights, before, after, h, out):
         out[0, r], out[1, r] = total + weights[before * after + r], along
 
 
-@_jit
+@inner
 def _linear_backward(weights, before, after, g, out):
     for c in range(before):
         out[0, c] = out[1, c] = 0
@@ -183,7 +185,7 @@ def _linear_backward(weights, before, after, g, out):
             out[1, c] += g[1, r] * weights[r * before + c]
 
 
-@_jit
+@inner
 def _layer_norm(weights, width, h, tape):
     """Leaves on the tape the normalized row, then the reciprocal of its spread, as pairs."""
     mean = along = square = product = 0.0
@@ -205,7 +207,7 @@ def _layer_norm(weights, width, h, tape):
     tape[0, width], tape[1, width] = shrink, -shrink * shrink * slope
 
 
-@_jit
+@inner
 def _layer_norm_backward(weights, width, g, tape):
     mean = mean_along = slope = slope_along = 0.0
     for c in range(width):

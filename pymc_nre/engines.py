@@ -15,13 +15,15 @@ from weakref import WeakValueDictionary
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-import torch
+from pytensor.compile.mode import Mode
 from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.utils import MissingInputError
 from pytensor.tensor import TensorConstant, TensorVariable
 
 from .compiled_ops import CompiledRatioAndGradient
 from .estimator import RatioEstimator
-from .export import Exported, export, takes_numbers
+from .export import Exported, export
+from .features import Features
 from .guard import check_held, only_finite
 from .ops import LogRatioAndGradient, make_torch_survive_forks
 
@@ -78,7 +80,7 @@ def log_ratios(
     precision: str,
 ) -> TensorVariable:
     """Log ratios ``(n,)`` of theta ``(1 or n, D)`` and observations ``(n, *event)``."""
-    if engine == "torch" or not _compiles(ratio, x):
+    if engine == "torch" or not _compiles(ratio):
         # Constants were looked at when the graph was built.
         values = LogRatioAndGradient(ratio)(theta, x if _is_private(x) else only_finite(x))
         return pt.switch(ratio.domain.inside(theta), values, -np.inf) if reject else values
@@ -102,28 +104,42 @@ def _why_not_compiled(ratio: RatioEstimator) -> str:
     return ""
 
 
-def _compiles(ratio: RatioEstimator, x: TensorVariable) -> bool:
-    """Whether the kernels serve; if not, the log tells why."""
+@lru_cache(maxsize=32)
+def _compiles(ratio: RatioEstimator) -> bool:
+    """Whether the kernels serve; if not, the log tells why, once."""
     why = _why_not_compiled(ratio)
-    if not why and not takes_numbers(ratio.network) and not _is_private(x):
-        why = "its embedding must be evaluated again if the data change"
     if why:
-        _log.info("A ratio is evaluated by torch, because %s.", why)
+        _log.warning(
+            "A ratio is evaluated by torch, which takes several times longer than compiled code, "
+            "because %s. If you mean it to be, say engine='torch'.",
+            why,
+        )
     return not why
 
 
 def _with_features(ratio: RatioEstimator, x: TensorVariable) -> tuple[Exported, TensorVariable]:
     """What the kernels run, and what they take for x: observations, or their features."""
-    direct = _exported(ratio, False)
-    if direct is not None and (np.prod(ratio.event_shape) <= _DIRECT or not _is_private(x)):
+    direct, private = _exported(ratio, False), _is_private(x)
+    if direct is not None and (np.prod(ratio.event_shape) <= _DIRECT or not private):
         return direct, x
-    data = x.get_value(borrow=True)
+    data = x.get_value(borrow=True) if private else _value_now(x, ratio.event_shape)
     width = ratio.network.x_in.out_features
     if direct is not None and len(data) * width * 8 > _KEPT_BYTES:
         return direct, x
-    with torch.no_grad():
-        features = ratio.network.embed(torch.tensor(data)).numpy()
-    return _exported(ratio, True), _share("features", features)
+    features = ratio.evaluator.features(data) if len(data) else np.empty((0, width))
+    known = _share("features", features)
+    if private:
+        return _exported(ratio, True), known
+    return _exported(ratio, True), Features(ratio)(x, _share("x", data), known)
+
+
+def _value_now(x: TensorVariable, event_shape: tuple[int, ...]) -> np.ndarray:
+    """What a graph of `pm.Data` holds; no rows if it depends on other things."""
+    try:
+        data = x.eval(mode=Mode(linker="py", optimizer=None))
+    except MissingInputError:
+        return np.empty((0, *event_shape))
+    return np.asarray(data, dtype=float)
 
 
 @lru_cache(maxsize=32)

@@ -81,6 +81,11 @@ class TorchEvaluator:
             start += len(f)
         return _join(products, (rows, theta.shape[1]))
 
+    def features(self, x: np.ndarray) -> np.ndarray:
+        """Features ``(n, F)``, at least one row: what of x the rest of the network is given."""
+        with one_thread_if(len(x) <= _ONE_THREAD_ROWS):
+            return self._features(x)(0, len(x)).cpu().numpy()
+
     def _differentiate(
         self, theta: Tensor, features: Tensor, again: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,7 +124,7 @@ class TorchEvaluator:
         first = self._embed(x[:_BLOCK])
         bytes_needed = first.nbytes / max(len(first), 1) * len(x)
         if bytes_needed > _REMEMBERED_BYTES:
-            return lambda start, stop: first if start == 0 else self._embed(x[start:stop])
+            return lambda start, stop: first if stop == _BLOCK else self._embed(x[start:stop])
         rest = [self._embed(x[i : i + _BLOCK]) for i in range(_BLOCK, len(x), _BLOCK)]
         features = torch.cat([first, *rest])
         self._remember(_Embedded(x.copy(), features))

@@ -21,6 +21,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 from pymc.distributions.dist_math import check_parameters
+from pytensor.compile.mode import Mode
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.utils import MissingInputError
@@ -73,8 +74,9 @@ def warn_if_prior_leaves(
     if outside == "ignore":
         return
     try:
-        # PyTensor's Python linker: this graph is compiled once and used a thousand times.
-        draws = pm.draw(list(parameters.values()), draws=_DRAWS, random_seed=0, mode="FAST_COMPILE")
+        # The linker without any compiler: this graph is used a thousand times, once.
+        mode = Mode(linker="py", optimizer="fast_compile")
+        draws = pm.draw(list(parameters.values()), draws=_DRAWS, random_seed=0, mode=mode)
     except MissingInputError:  # arguments of a pm.CustomDist's logp and the like: no prior here
         return
     except NotImplementedError:  # pm.Flat and others that have no random function

@@ -17,14 +17,15 @@ products are BLAS's; what is done once for each theta is not repeated for each o
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numba.extending import overload
 
 from .activations import activate
+from .checks import checked
+from .compilation import inner, outer
 
 __all__ = ["ACTIVATE", "ADD", "AFFINE", "FEATURES", "JOIN", "KEEP", "LAYER_NORM", "LINEAR"]
-__all__ += ["OPTIONS", "STEP_FIELDS", "row_blocks", "value", "value_and_gradient"]
+__all__ += ["STEP_FIELDS", "row_blocks", "value", "value_and_gradient"]
 
 # A row of a program: kind of step, width before, width after, where its weights begin, code.
 STEP_FIELDS = 5
@@ -42,19 +43,10 @@ ADD = 7
 _MOST_MULTIPLICATIONS = 64**3
 _FEWEST_ROWS, _MOST_ROWS = 16, 128
 
-OPTIONS = {
-    "nogil": True,
-    "error_model": "numpy",
-    # Sums may be reordered, which vectorizes them; NaN and infinity keep their meaning.
-    "fastmath": {"contract", "nsz", "arcp", "reassoc"},
-}
-_jit = numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-_kernel = numba.njit(**OPTIONS, cache=True)
 
-
-@_kernel
-def value(theta, x, program, moments, weights, variant):
-    """Log ratios ``(n,)``.
+@outer
+def value(theta, x, program, moments, weights, domain, variant):
+    """Log ratios ``(n,)``; minus infinity where theta is outside the domain.
 
     Parameters
     ----------
@@ -68,7 +60,17 @@ def value(theta, x, program, moments, weights, variant):
         Means and scales of theta and, for `JOIN`, of x.
     weights : array, shape (P,)
         Of all steps. Theirs is the precision of the computation; results are double.
+    domain : array, shape (Q,)
+        As `pymc_nre.checks.checked` takes it.
+    variant : tuple of tuple
+        What of the kernels must be compiled, `Exported.variant`.
+
+    Raises
+    ------
+    ValueError
+        If observations have holes, or theta the wrong number of rows.
     """
+    inside = checked(theta, x, domain)
     values = np.empty(len(x))
     rows, width, length = row_blocks(program, len(x))
     h = np.empty(rows * width, weights.dtype)
@@ -79,13 +81,14 @@ def value(theta, x, program, moments, weights, variant):
         _join(theta, x, start, m, program, moments, weights, h)
         h, other = _forward(program, weights, variant, m, h, other, kept, tape, ())
         for r in range(m):
-            values[start + r] = h[r]
+            values[start + r] = h[r] if inside[_row(inside, start + r)] else -np.inf
     return values
 
 
-@_kernel
-def value_and_gradient(theta, x, program, moments, weights, variant):
+@outer
+def value_and_gradient(theta, x, program, moments, weights, domain, variant):
     """Log ratios ``(n,)`` and, row by row, their gradients in theta, ``(n, D)``."""
+    inside = checked(theta, x, domain)
     values, gradients = np.empty(len(x)), np.empty((len(x), theta.shape[1]))
     rows, width, length = row_blocks(program, len(x))
     h = np.empty(rows * width, weights.dtype)
@@ -96,14 +99,14 @@ def value_and_gradient(theta, x, program, moments, weights, variant):
         _join(theta, x, start, m, program, moments, weights, h)
         h, other = _forward(program, weights, variant, m, h, other, kept, tape, (tape,))
         for r in range(m):
-            values[start + r] = h[r]
+            values[start + r] = h[r] if inside[_row(inside, start + r)] else -np.inf
             h[r] = 1
         h, other = _backward(program, weights, variant, m, h, other, kept, tape)
-        _to_theta(h, start, m, program, moments, weights, gradients)
+        _to_theta(h, inside, start, m, program, moments, weights, gradients)
     return values, gradients
 
 
-@_jit
+@inner
 def row_blocks(program, n):
     """How many rows go through at once, the largest width on their way, the tape's length."""
     widest, most, taped = 1, 1, 0
@@ -118,7 +121,7 @@ def row_blocks(program, n):
     return rows, widest, rows * taped
 
 
-@_jit
+@inner
 def _on_tape(kind, width, m):
     """How many numbers a step leaves on the tape."""
     if kind == ACTIVATE:
@@ -126,12 +129,12 @@ def _on_tape(kind, width, m):
     return m * (width + 1) if kind == LAYER_NORM else 0
 
 
-@_jit
+@inner
 def _join(theta, x, start, m, program, moments, weights, h):
     """The first step for ``m`` rows from row ``start``, into ``h``."""
     own = len(theta) > 1
     for r in range(m if own else 1):
-        _from_theta(theta, start + r if own else 0, program, moments, weights, h, r)
+        _from_theta(theta, _row(theta, start + r), program, moments, weights, h, r)
     width, size = program[0, 2], theta.shape[1]
     if not own:
         for r in range(1, m):
@@ -151,7 +154,7 @@ def _join(theta, x, start, m, program, moments, weights, h):
                 h[r * width + c] += v * weights[begin + e * width + c]
 
 
-@_jit
+@inner
 def _from_theta(theta, row, program, moments, weights, h, r):
     """What row ``r`` of ``h`` has from theta alone."""
     size, width, start = theta.shape[1], program[0, 2], program[0, 3]
@@ -164,19 +167,26 @@ def _from_theta(theta, row, program, moments, weights, h, r):
             h[r * width + c] += t * weights[start + d * width + c]
 
 
-@_jit
-def _to_theta(g, start, m, program, moments, weights, gradients):
+@inner
+def _to_theta(g, inside, start, m, program, moments, weights, gradients):
     """Gradients in theta of the gradients ``g`` in the result of the first step."""
     size, width, begin = gradients.shape[1], program[0, 2], program[0, 3]
     for r in range(m):
+        there = inside[_row(inside, start + r)]
         for d in range(size):
             total = weights.dtype.type(0)
             for c in range(width):
                 total += g[r * width + c] * weights[begin + d * width + c]
-            gradients[start + r, d] = total / moments[size + d]
+            gradients[start + r, d] = total / moments[size + d] if there else 0.0
 
 
-@_jit
+@inner
+def _row(of_theta, i):
+    """The row that belongs to observation ``i``: its own, or the one that all share."""
+    return i if len(of_theta) > 1 else 0
+
+
+@inner
 def _forward(program, weights, variant, m, h, other, kept, tape, slopes):
     """All steps but the first, on ``m`` rows in ``h``; the result, and the other buffer."""
     place = 0
@@ -194,7 +204,7 @@ def _forward(program, weights, variant, m, h, other, kept, tape, slopes):
     return h, other
 
 
-@_jit
+@inner
 def _backward(program, weights, variant, m, g, other, kept, tape):
     """From the gradients ``g`` in the result to those in the result of the first step."""
     place = 0
@@ -215,7 +225,7 @@ def _backward(program, weights, variant, m, g, other, kept, tape):
     return g, other
 
 
-@_jit
+@inner
 def _linear(weights, m, before, after, h, out):
     bias = before * after
     if after > 1:
@@ -231,7 +241,7 @@ def _linear(weights, m, before, after, h, out):
         out[r] = total
 
 
-@_jit
+@inner
 def _linear_backward(weights, m, before, after, g, out):
     if after > 1:
         _product(g, m, after, weights, before, False, out)
@@ -241,7 +251,7 @@ def _linear_backward(weights, m, before, after, g, out):
             out[r * before + c] = g[r] * weights[c]
 
 
-@_jit
+@inner
 def _product(left, m, k, right, n, transposed, out):
     """``(m, k)`` times ``(k, n)``, or times the transpose of ``(n, k)``."""
     a, product = left[: m * k].reshape(m, k), out[: m * n].reshape(m, n)
@@ -251,7 +261,7 @@ def _product(left, m, k, right, n, transposed, out):
         np.dot(a, right[: k * n].reshape(k, n), product)
 
 
-@_jit
+@inner
 def _affine(weights, m, width, h):
     for r in range(m):
         for c in range(width):
@@ -259,14 +269,14 @@ def _affine(weights, m, width, h):
             h[i] = (h[i] - weights[c]) * weights[width + c] + weights[2 * width + c]
 
 
-@_jit
+@inner
 def _scale(factor, m, width, g):
     for r in range(m):
         for c in range(width):
             g[r * width + c] *= factor[c]
 
 
-@_jit
+@inner
 def _layer_norm(weights, m, width, h, tape):
     """Leaves on the tape the normalized rows, then the reciprocals of their spreads."""
     one = weights.dtype.type(1)
@@ -287,7 +297,7 @@ def _layer_norm(weights, m, width, h, tape):
             h[first + c] = tape[first + c] * weights[c] + weights[width + c]
 
 
-@_jit
+@inner
 def _layer_norm_backward(weights, m, width, g, tape):
     for r in range(m):
         first = r * width

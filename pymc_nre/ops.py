@@ -29,7 +29,7 @@ import numpy as np
 import pytensor.tensor as pt
 import torch
 from pytensor.compile import optdb
-from pytensor.gradient import DisconnectedType, grad_not_implemented
+from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
@@ -40,6 +40,7 @@ from pytensor.link.numba.dispatch.basic import (
 )
 from pytensor.tensor.rewriting.basic import register_specialize
 
+from .cotangents import for_theta, not_in_x, refuse_third_derivatives
 from .estimator import RatioEstimator
 from .threads import one_thread_if
 
@@ -132,7 +133,7 @@ class LogRatioAndGradient(_RatioOp):
             terms.append(of_value[:, None] * outputs[1])
         if not isinstance(of_gradient.type, DisconnectedType):
             terms.append(HessianProduct(self.estimator)(theta, x, of_gradient))
-        return [_for_theta(theta, sum(terms)), _not_in_x(self, x)]
+        return [for_theta(theta, sum(terms)), not_in_x(self, x)]
 
     L_op = pullback  # its name in PyTensor 2
 
@@ -156,7 +157,7 @@ class LogRatio(_RatioOp):
         """Through `LogRatioAndGradient`."""
         theta, x = inputs
         gradient = LogRatioAndGradient(self.estimator).make_node(theta, x).outputs[1]
-        return [_for_theta(theta, cotangents[0][:, None] * gradient), _not_in_x(self, x)]
+        return [for_theta(theta, cotangents[0][:, None] * gradient), not_in_x(self, x)]
 
     L_op = pullback
 
@@ -171,28 +172,7 @@ class HessianProduct(_RatioOp):
         theta, x = self._checked(theta, x)
         return Apply(self, [theta, x, pt.as_tensor_variable(v)], [self._gradient_type(x)])
 
-    def pullback(self, *arguments: Any) -> list[Variable]:
-        """Third derivatives are refused, not guessed."""
-        raise NotImplementedError(
-            "Third derivatives of a ratio in its parameters are not available; values, gradients "
-            "and Hessians are."
-        )
-
-    L_op = pullback
-
-
-def _not_in_x(op: Op, x: Variable) -> Variable:
-    """Asking for the derivative in x is an error, not a zero."""
-    return grad_not_implemented(
-        op, 1, x, "A ratio is not differentiated in x: let its data not depend on parameters."
-    )
-
-
-def _for_theta(theta: Variable, by_row: Variable) -> Variable:
-    """Sum over rows where one theta serves them all."""
-    if theta.type.broadcastable[0] and not by_row.type.broadcastable[0]:
-        return by_row.sum(axis=0, keepdims=True)
-    return by_row
+    pullback = L_op = refuse_third_derivatives
 
 
 @register_specialize

@@ -12,6 +12,8 @@ from pymc_nre.evaluate import TorchEvaluator
 from pymc_nre.export import export
 from pymc_nre.layers import ACTIVATIONS, NORMS
 
+EVERYWHERE = np.empty(0)  # no domain
+
 SPECIFICATIONS = {
     "mlp": lambda **options: networks.MLP((13, 7), **options),
     "residual": lambda **options: networks.ResidualMLP(9, 2, **options),
@@ -47,7 +49,8 @@ def compiled(net, theta, x, v, *, features=False, precision=np.float64):
     weights = program.weights.astype(precision)
     # Rare steps are always compiled here; saying so once for all halves the compilations.
     variant = program.variant[0], ()
-    return hessian_product(theta, rows, v, program.steps, program.moments, weights, variant)
+    arrays = program.steps, program.moments, weights, EVERYWHERE
+    return hessian_product(theta, rows, v, *arrays, variant)
 
 
 def assert_close(actual, expected, relative=1e-10):
@@ -95,7 +98,7 @@ def test_takes_the_variant_of_the_export():
     theta, x = draws(5, 2, (3,))
     v = np.random.default_rng(2).normal(size=(5, 2))
     program = export(net, features=False)
-    arrays = program.steps, program.moments, program.weights
+    arrays = program.steps, program.moments, program.weights, EVERYWHERE
     product = hessian_product(theta, x, v, *arrays, program.variant)
     np.testing.assert_array_equal(product, compiled(net, theta, x, v))
 
@@ -122,7 +125,7 @@ def test_a_network_linear_in_theta_has_no_curvature():
 def test_keeps_nan_in_its_row():
     net = random_network(networks.MLP((16, 8)), 2, ())
     theta, x = draws(5, 2, ())
-    x[2] = np.nan
+    theta[2] = np.nan
     finite = np.isfinite(compiled(net, theta, x, np.ones((5, 2)))).all(axis=1)
     assert finite.tolist() == [True, True, False, True, True]
 
@@ -131,7 +134,7 @@ def test_keeps_nan_in_its_row():
 def test_no_rows(features):
     program = export(random_network(networks.MLP((16, 8)), 2, (3,)), features=features)
     x = np.empty((0, 16 if features else 3))
-    arrays = program.steps, program.moments, program.weights
+    arrays = program.steps, program.moments, program.weights, EVERYWHERE
     product = hessian_product(np.ones((1, 2)), x, np.empty((0, 2)), *arrays, program.variant)
     assert product.shape == (0, 2)
 

@@ -30,6 +30,7 @@ from pymc_nre.networks import MLP, DeepSet, Dense, ResidualMLP, build
 TOLERANCE = 1e-12
 SINGLE_TOLERANCE = 1e-4
 
+EVERYWHERE = np.empty(0)  # no domain
 RARE = ("silu", "relu")
 KINDS = [(name, False) for name in ACTIVATION_CODES] + [(name, True) for name in RARE]
 
@@ -81,7 +82,7 @@ def compiled(exported, network, theta, x, weights=None):
     takes_features = exported.program[0][0] == kernels.FEATURES
     x = network.embed(torch.tensor(x)).numpy() if takes_features else x.reshape(len(x), -1)
     weights = exported.weights if weights is None else weights
-    arguments = theta, x, exported.steps, exported.moments, weights, exported.variant
+    arguments = theta, x, exported.steps, exported.moments, weights, EVERYWHERE, exported.variant
     return kernels.value(*arguments), *kernels.value_and_gradient(*arguments)
 
 
@@ -217,7 +218,7 @@ def test_blocks_of_these_networks_differ():
 def test_no_rows_have_no_values(features, rows):
     exported = export(Case(MLP((5, 3))).network(), features=features)
     theta, x = np.zeros((rows, 2)), np.zeros((0, 5 if features else 3))
-    arguments = exported.steps, exported.moments, exported.weights, exported.variant
+    arguments = exported.steps, exported.moments, exported.weights, EVERYWHERE, exported.variant
     assert kernels.value(theta, x, *arguments).shape == (0,)
     value, gradient = kernels.value_and_gradient(theta, x, *arguments)
     assert value.shape == (0,)
@@ -230,8 +231,7 @@ def test_nan_stays_in_its_row(activation, rare):
     network = case.network()
     exported = export(network, features=False)
     theta, x = case.data(network, 150, shared=False)
-    theta[[0, 70], 1] = np.nan
-    x[149, 2] = np.nan
+    theta[[0, 70, 149], 1] = np.nan
     value, same_value, _ = compiled(exported, network, theta, x)
     for found in (value, same_value):
         np.testing.assert_array_equal(np.flatnonzero(np.isnan(found)), [0, 70, 149])

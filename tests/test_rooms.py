@@ -17,16 +17,16 @@ SOURCES = {path.stem: path.read_text() for path in Path(pymc_nre.__file__).paren
 
 FLOORS = {
     0: {"progress", "threads", "archive", "losses", "layers", "domain", "forward", "grids"}
-    | {"activations"},
-    1: {"embeddings", "convolutions", "checkpoint", "kernels"},
-    2: {"networks", "data", "checks", "curvature", "jax_kernels"},
-    3: {"prior", "evaluate", "execution", "export"},
+    | {"activations", "compilation"},
+    1: {"embeddings", "convolutions", "checkpoint", "checks"},
+    2: {"networks", "data", "kernels"},
+    3: {"prior", "evaluate", "execution", "export", "curvature", "jax_kernels"},
     4: {"simulate", "estimator"},
     5: {"online", "exact", "data_sets"},
     6: {"batches", "tasks_gaussian", "tasks_counts", "tasks_latent"},
     7: {"descent", "tasks"},
-    8: {"train", "jax_functions"},
-    9: {"ops", "compiled_ops", "guard"},
+    8: {"train", "jax_functions", "cotangents"},
+    9: {"ops", "compiled_ops", "features", "guard"},
     10: {"engines"},
     11: {"distribution", "tabulate", "weigh"},
     12: {"diagnostics"},
@@ -38,9 +38,18 @@ FLOOR = {module: floor for floor, modules in FLOORS.items() for module in module
 UPWARDS = {
     ("data", "prior"): "Simulations(..., prior=) takes the log density of ready-made draws",
 }
-KNOWS_PYTENSOR = {"ops", "compiled_ops", "guard", "engines", "distribution", "diagnostics"}
-KNOWS_PYTENSOR |= {"activations", "kernels", "checks", "curvature"}  # numba only
-PYTENSOR = {"pymc", "pytensor", "numba"}  # numba comes with PyTensor
+KNOWS_PYTENSOR = {
+    "cotangents",
+    "features",
+    "ops",
+    "compiled_ops",
+    "guard",
+    "engines",
+    "distribution",
+    "diagnostics",
+}
+KNOWS_PYTENSOR |= {"activations", "compilation", "kernels"}  # numba only
+PYTENSOR = {"pymc", "pytensor", "numba", "llvmlite"}  # numba comes with PyTensor, llvmlite with it
 BASE = {"numpy", "scipy", "torch", "xarray", "rich", "cloudpickle"}  # may be imported anywhere
 
 

@@ -24,7 +24,7 @@ def kernel(ratio, x):
     from pymc_nre import export, kernels
 
     given = export.export(ratio.network, features=False)
-    constants = (given.steps, given.moments, given.weights, given.variant)
+    constants = (given.steps, given.moments, given.weights, np.empty(0), given.variant)
     rows = x[:, None]
 
     def evaluate(mu):

@@ -1,0 +1,152 @@
+"""The Op that embeds observations which may change, for engines that cannot.
+
+The kernels take features. Where the observations of a network with an embedding are constant,
+their features are a constant too. Those of a `pm.Data` go through this Op. It is given data and
+features that belong together, so that data which nobody has replaced cost a comparison; for
+others it calls torch, whose evaluator keeps the features of the last few data sets.
+
+Compiled code calls it by name. So it needs no Python object of its own and can be kept on disk.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import llvmlite.binding
+import numpy as np
+import pytensor.tensor as pt
+from numba import types
+from pytensor.compile import optdb
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.op import Op
+from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
+from pytensor.link.jax.ops import JAXOp
+from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
+
+from .checks import HOLES
+from .cotangents import not_in_x
+from .estimator import RatioEstimator
+
+__all__ = ["Features"]
+
+_log = logging.getLogger("pymc_nre")
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int,
+    ctypes.POINTER(ctypes.c_double),
+    ctypes.c_int64,
+    ctypes.POINTER(ctypes.c_double),
+)
+
+
+class Features(Op):
+    """Features ``(n, H)`` of observations ``(n, *event)``; no derivatives."""
+
+    __props__ = ("estimator",)
+    view_map = {0: [2]}  # noqa: RUF012  # as PyTensor has it
+
+    def __init__(self, estimator: RatioEstimator) -> None:
+        self.estimator = estimator.for_evaluation()
+        self.width: int = estimator.network.x_in.out_features
+
+    def make_node(self, x: Any, known_x: Any, known_features: Any) -> Apply:
+        """Inputs in float64: x, and known observations ``(m, *event)`` with features ``(m, H)``."""
+        inputs = [pt.as_tensor_variable(value) for value in (x, known_x, known_features)]
+        out = pt.TensorType("float64", shape=(inputs[0].type.shape[0], self.width))()
+        return Apply(self, inputs, [out])
+
+    def evaluate(self, x: np.ndarray) -> np.ndarray:
+        """Features; ValueError where observations have holes."""
+        if not np.isfinite(x).all():
+            raise ValueError(HOLES)
+        return self.estimator.evaluator.features(x)
+
+    def perform(
+        self, node: Apply, inputs: Sequence[np.ndarray], output_storage: list[list[Any]]
+    ) -> None:
+        """Evaluate for the linkers that call Python."""
+        x, known_x, known_features = inputs
+        known = np.array_equal(x, known_x)
+        output_storage[0][0] = known_features if known else self.evaluate(x)
+
+    def infer_shape(self, *arguments: Any) -> list[tuple[Any, ...]]:
+        """Without an evaluation."""
+        # PyTensor 2 passes (fgraph, node, shapes), PyTensor 3 (node, shapes).
+        return [(arguments[-1][0][0], self.width)]
+
+    def pullback(self, inputs: Sequence[Variable], *others: Any) -> list[Variable]:
+        """Refused: a ratio is not differentiated in x."""
+        return [not_in_x(self, x, i) for i, x in enumerate(inputs)]
+
+    L_op = pullback  # its name in PyTensor 2
+
+
+@cache
+def _callback(op: Features) -> tuple[str, Any]:
+    """The name under which compiled code finds an Op, and what must outlive it."""
+
+    def call(x: Any, n: int, features: Any) -> int:
+        try:
+            rows = np.ctypeslib.as_array(x, (n, *op.estimator.event_shape))
+            np.ctypeslib.as_array(features, (n, op.width))[:] = op.evaluate(rows)
+        except Exception:  # none may pass through compiled code
+            _log.exception("The embedding of a ratio failed.")
+            return 1
+        return 0
+
+    callback = _Callback(call)
+    name = f"pymc_nre_features_{op.estimator.digest}"
+    llvmlite.binding.add_symbol(name, ctypes.cast(callback, ctypes.c_void_p).value)
+    return name, callback
+
+
+@register_funcify_default_op_cache_key(Features)
+def _numba_features(op: Features, node: Apply, **kwargs: Any) -> Callable[..., Any]:
+    width = op.width
+    number = types.CPointer(types.float64)
+    embed = types.ExternalFunction(_callback(op)[0], types.int32(number, types.int64, number))
+
+    @numba_njit
+    def features(x, known_x, known_features):
+        rows = np.ascontiguousarray(x)
+        if _equal(rows, known_x):
+            return known_features
+        found = np.empty((len(x), width))
+        if len(x) and embed(rows.ctypes, len(x), found.ctypes):
+            raise ValueError("The embedding of a ratio failed on these data; the log tells why.")
+        return found
+
+    return features
+
+
+@numba_njit
+def _equal(rows, known):
+    a, b = rows.reshape(-1), known.reshape(-1)
+    same = len(rows) == len(known) and len(a) == len(b)
+    for i in range(len(a)):
+        same = same and a[i] == b[i]
+    return same
+
+
+@node_rewriter([Features])
+def become_jax_callback(fgraph: Any, node: Apply) -> list[Variable]:
+    """Where PyTensor compiles for JAX, call back from there."""
+    import jax
+
+    def features(x: Any, *known: Any) -> tuple[Any, ...]:
+        dtype = jax.numpy.result_type(float)
+        result = jax.ShapeDtypeStruct((len(x), node.op.width), dtype)
+
+        def host(x: Any) -> np.ndarray:
+            return node.op.evaluate(np.asarray(x, dtype=np.float64)).astype(dtype, copy=False)
+
+        return (jax.pure_callback(host, result, x, vmap_method="sequential"),)
+
+    inputs, outputs = ([v.type for v in variables] for variables in (node.inputs, node.outputs))
+    return JAXOp(inputs, outputs, features).make_node(*node.inputs).outputs
+
+
+optdb.register("features_to_jax", dfs_rewriter(become_jax_callback), "jax", position=100)
