@@ -335,6 +335,37 @@ def test_single_precision(elsewhere):
     elsewhere(check_single_precision)
 
 
+def check_features():
+    import pytensor
+    import pytensor.tensor as pt
+
+    from pymc_nre.domain import Domain
+    from pymc_nre.engines import as_data, log_ratios
+    from pymc_nre.estimator import RatioEstimator
+    from pymc_nre.networks import DeepSet
+
+    net = network(MLP((8, 8), embedding=DeepSet((8, 4))), (5,))
+    theta, x, _ = points(1, (5,))
+    domain = Domain.from_draws(np.random.default_rng(2).normal(1, 9, (200, D)))
+    ratio = RatioEstimator(net, {"theta": (D,)}, domain=domain, probe_x=x)
+    data = pytensor.shared(x)
+    t = pt.tensor("theta", shape=(1, D), dtype="float64")
+    options = {"reject": True, "engine": "compiled", "precision": "double"}
+    values = log_ratios(ratio, t, as_data(data), **options)
+    outputs = [values, pytensor.grad(values.sum(), t)]
+    function = pytensor.function([t], outputs, mode="JAX")
+    for replaced in (x, x[:2] + 1):
+        data.set_value(replaced)
+        expected, by_row = ratio.evaluator.value_and_gradient(theta, replaced)
+        got = function(theta)
+        np.testing.assert_allclose(got[0], expected, rtol=1e-10)
+        np.testing.assert_allclose(got[1], by_row.sum(0, keepdims=True), rtol=1e-10)
+
+
+def test_replaced_data_of_an_embedding(elsewhere):
+    elsewhere(check_features)
+
+
 WITHOUT_JAX = """
 import sys
 import numpy as np, pymc as pm
