@@ -4,16 +4,19 @@ from importlib.metadata import version
 
 from . import diagnostics, losses, networks, tasks
 from .archive import EstimatorFileError
+from .budget import trial_budget
+from .center import center
 from .data import Simulations, Simulator
 from .data_sets import PosteriorWarning
 from .distribution import RatioLikelihood, log_ratio
 from .estimator import RatioEstimator, load
 from .execution import SimulationError, SimulationWarning
-from .guard import DomainWarning
+from .guard import DomainWarning, TrialsWarning
 from .online import Online
 from .simulate import simulate
 from .tabulate import posterior_grid
 from .train import TrainingWarning, train
+from .trials import TrialBudget
 from .weigh import resample, weighted_draws
 
 __version__ = version("pymc_nre")
@@ -30,6 +33,9 @@ __all__ = [
     "Simulations",
     "Simulator",
     "TrainingWarning",
+    "TrialBudget",
+    "TrialsWarning",
+    "center",
     "diagnostics",
     "load",
     "log_ratio",
@@ -40,5 +46,6 @@ __all__ = [
     "simulate",
     "tasks",
     "train",
+    "trial_budget",
     "weighted_draws",
 ]

@@ -26,7 +26,7 @@ from pytensor.tensor.random.op import RandomVariable
 from .data import Simulator, as_simulator, check_own_shape
 from .engines import as_data, as_rows, check_engine, log_ratios
 from .estimator import RatioEstimator, check_event_shape
-from .guard import check_observed, check_outside, refusal, warn_if_prior_leaves
+from .guard import check_observed, check_outside, refusal, warn_if_many_trials, warn_if_prior_leaves
 
 __all__ = ["RatioLikelihood", "log_ratio"]
 
@@ -304,6 +304,7 @@ class RatioLikelihood(pm.Distribution):
             **tensors,
         )
         warn_if_prior_leaves(name, ratio, tensors, outside)
+        warn_if_many_trials(name, ratio, tensors, observed)
         return variable
 
     @classmethod

@@ -23,6 +23,7 @@ from .archive import EstimatorFileError, read_archive, write_archive
 from .data import Layout, Simulator, as_simulator, describe_shape
 from .domain import Domain
 from .evaluate import TorchEvaluator
+from .trials import TrialBudget
 
 __all__ = ["RatioEstimator", "load", "resolve_device"]
 
@@ -95,6 +96,7 @@ class RatioEstimator:
         self.specification = specification
         self.history = xr.Dataset() if history is None else history
         self.simulator = as_simulator(simulator)
+        self.budget: TrialBudget | None = None
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -205,6 +207,7 @@ class RatioEstimator:
             "loss": self._describe_loss(),
             "training": self._describe_training(),
             "domain": self.describe_domain(),
+            "trials": "" if self.budget is None else self.budget.in_short(),
             "simulator": "attached" if self.simulator else "not attached: no predictive sampling",
         }
         head = f"RatioEstimator: log p(x | {', '.join(self.parameters)}) / {denominator}"
@@ -266,6 +269,7 @@ class RatioEstimator:
             "normalized": self.normalized,
             "loss": self.loss,
             "history": self.history.attrs,
+            "budget": None if self.budget is None else self.budget.to_dict(),
             "libraries": {name: version(name) for name in ("pymc_nre", "torch", "numpy")},
         }
 
@@ -333,6 +337,8 @@ def load(
         history=xr.Dataset(history, attrs=metadata["history"]),
         simulator=simulator,
     )
+    if metadata.get("budget"):
+        ratio.budget = TrialBudget.from_dict(metadata["budget"])
     if torch.device(resolve_device(device)) != ratio.device:
         ratio = ratio.to(device)
     _check_parity(ratio, arrays["probe/log_ratio"], path)

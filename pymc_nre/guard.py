@@ -13,6 +13,7 @@ outside are rejected unless the user says otherwise.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,12 +33,14 @@ from .estimator import RatioEstimator, check_event_shape
 __all__ = [
     "OUTSIDE",
     "DomainWarning",
+    "TrialsWarning",
     "check_held",
     "check_observed",
     "check_outside",
     "only_finite",
     "packed_rows",
     "refusal",
+    "warn_if_many_trials",
     "warn_if_prior_leaves",
 ]
 
@@ -54,6 +57,10 @@ _CONSEQUENCE = {
 
 class DomainWarning(UserWarning):
     """Parameters reach, or may reach, outside the region where the ratio was trained."""
+
+
+class TrialsWarning(UserWarning):
+    """There are more trials than a ratio was found to bear."""
 
 
 def check_outside(outside: str) -> None:
@@ -120,6 +127,37 @@ def _message(
         f"{name}: {share:.1%} of this model's prior lies outside the region where the ratio was "
         f"trained ({ratio.describe_domain()}): {'; '.join(reach)}. {_CONSEQUENCE[outside]} Train "
         "on a wider prior, or use a narrower one here."
+    )
+
+
+def warn_if_many_trials(
+    name: str, ratio: RatioEstimator, parameters: Mapping[str, TensorVariable], observed: Any
+) -> None:
+    """Warn if more observations share their parameters than the ratio's budget allows."""
+    data = _held_data(observed) if isinstance(observed, Variable) else observed
+    if ratio.budget is None or data is None:
+        return
+    trials = math.prod(data.shape[: data.ndim - len(ratio.event_shape)])
+    if trials <= ratio.budget.trials:
+        return
+    try:
+        mode = Mode(linker="py", optimizer="fast_compile")
+        draws = pm.draw(list(parameters.values()), draws=2, random_seed=0, mode=mode)
+    except (MissingInputError, NotImplementedError):  # no prior here to draw from
+        return
+    theta = packed_rows(ratio, _with_aligned_draws(ratio, draws))[0]
+    _, sharing = np.unique(theta.reshape(-1, theta.shape[-1]), axis=0, return_counts=True)
+    together = trials * int(sharing.max()) // int(sharing.sum())
+    if together <= ratio.budget.trials:
+        return
+    bias, _ = ratio.budget.bias(together)
+    warnings.warn(
+        f"{name}: {together:,} trials share their parameters, and this ratio was found to bear "
+        f"{ratio.budget.trials:,}: the posterior mean may be off by {bias.max():.2g} posterior "
+        "standard deviations. Fine-tune it, nre.center(ratio, nre.Online(prior, simulator, "
+        "batched=True)), or train it on more simulations; see ratio.budget.",
+        TrialsWarning,
+        stacklevel=3,
     )
 
 

@@ -170,6 +170,37 @@ class Study:
         outcomes = run(job, n, executor, progressbar, partial)
         return self._collect(job, outcomes)
 
+    def replicate(
+        self,
+        draws: int,
+        replicates: int,
+        *,
+        executor: Executor | None = None,
+        seed: Any = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Packed draws of the parameters ``(n, D)`` with observations ``(n, replicates, *event)``.
+
+        Nuisance is drawn anew for each observation. Draws of which a simulation fails are left
+        out.
+        """
+        prior_seed, simulator_seed = _seed_sequence(seed).spawn(2)
+        rng = np.random.default_rng(prior_seed)
+        drawn = self.prior.draw(draws, rng)
+        own = {name: drawn[name] for name in self.parameters}
+        each = {name: np.repeat(value, replicates, axis=0) for name, value in own.items()}
+        n, nuisance = draws * replicates, self.prior.given(self.parameters)
+        values = each if nuisance is None else each | nuisance.draw(rng, each, n)
+        outcomes = run(Job(self.simulator, values, simulator_seed), n, executor, False, False)
+        parts = [outcome.x for outcome in outcomes if outcome.x is not None]
+        if not parts:
+            raise all_failed(outcomes)
+        succeeded = np.concatenate([outcome.succeeded for outcome in outcomes])
+        x = np.empty((n, *parts[0].shape[1:]))
+        x[succeeded] = np.concatenate(parts)
+        whole = succeeded.reshape(draws, replicates).all(1)
+        layout = Layout({name: self.prior.shapes[name] for name in self.parameters})
+        return layout.pack(own)[whole], x.reshape(draws, replicates, *x.shape[1:])[whole]
+
     def _draw(
         self, n: int, rng: np.random.Generator, at: Mapping[str, Any] | None
     ) -> dict[str, np.ndarray]:

@@ -16,17 +16,27 @@ PACKAGE = "pymc_nre"
 SOURCES = {path.stem: path.read_text() for path in Path(pymc_nre.__file__).parent.glob("*.py")}
 
 FLOORS = {
-    0: {"progress", "threads", "archive", "losses", "layers", "domain", "forward", "grids"}
+    0: {
+        "trials",
+        "progress",
+        "threads",
+        "archive",
+        "losses",
+        "layers",
+        "domain",
+        "forward",
+        "grids",
+    }
     | {"activations", "compilation"},
     1: {"embeddings", "convolutions", "checkpoint", "checks"},
     2: {"networks", "data", "kernels"},
     3: {"prior", "evaluate", "execution", "export", "curvature", "jax_kernels"},
     4: {"simulate", "estimator"},
-    5: {"online", "exact", "data_sets"},
-    6: {"batches", "tasks_gaussian", "tasks_counts", "tasks_latent"},
+    5: {"online", "exact", "data_sets", "scores"},
+    6: {"batches", "budget", "tasks_gaussian", "tasks_counts", "tasks_latent"},
     7: {"descent", "tasks"},
     8: {"train", "jax_functions", "cotangents"},
-    9: {"ops", "compiled_ops", "features", "guard"},
+    9: {"center", "ops", "compiled_ops", "features", "guard"},
     10: {"engines"},
     11: {"distribution", "tabulate", "weigh"},
     12: {"diagnostics"},

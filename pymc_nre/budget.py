@@ -1,0 +1,171 @@
+r"""How many trials a ratio can bear before its bias shows.
+
+A small error in each trial's score is the same in all of them and grows with their number,
+while the posterior narrows (see `pymc_nre.scores`). Its size is measured on simulations that
+training has not seen: their scores should have mean zero in every part of the training domain.
+The squares of means over cells of the domain tell how much they miss it, without bias (all
+products of two different trials), at several sizes of cells; that size counts which shows the
+most bias beyond doubt. The second identity of Bartlett tells about the width:
+
+.. math:: E[-\nabla^2 s] = \mathrm{Var}[\nabla s],
+
+where a ratio that is too sharp has too large a variance.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .data import Simulations
+from .estimator import RatioEstimator
+from .scores import scores, standardized_scores
+from .trials import SEEN, SURE, TrialBudget
+
+__all__ = ["TrialBudget", "trial_budget"]
+
+_CURVE = 20  # points of a curve of the bias along one parameter
+_WIDTH_ROWS = 20_000  # trials whose second derivatives are taken
+_CELLS = 64  # at most: finer ones hide more bias in their noise than they show
+
+
+def trial_budget(
+    ratio: RatioEstimator, simulations: Simulations, *, share: float = 0.2
+) -> TrialBudget:
+    r"""Measure how many independent trials a ratio can bear.
+
+    An error that a ratio makes in every trial grows with their number as its square root, in
+    posterior standard deviations. This predicts its size from simulations, before any sampling,
+    and says at how many trials it reaches a share of the posterior's standard deviation.
+
+    Parameters
+    ----------
+    ratio : RatioEstimator
+    simulations : Simulations
+        From the training prior, and not those that it was trained on. The more, the smaller a
+        bias can be seen: to vouch for N trials takes some 1,000 N simulations.
+    share : float
+        The bias that is allowed, in posterior standard deviations.
+
+    Returns
+    -------
+    TrialBudget
+        Its ``trials`` is the number; print it, and ``plot()`` it.
+
+    Raises
+    ------
+    ValueError
+        If the simulations do not fit the ratio or are fewer than 1,000, or share is not
+        positive.
+
+    Notes
+    -----
+    It is the mean over the training prior that is predicted. First-order in the bias, so beyond
+    about one standard deviation it only tells that the bias is large. Errors that differ from
+    trial to trial are another matter: they do not grow with N.
+
+    References
+    ----------
+    The identities are those of Bartlett (1953), Approximate confidence intervals, Biometrika
+    40.
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> budget = nre.trial_budget(task.estimator(), task.simulate(20_000, random_seed=1))
+    >>> budget.is_seen  # the exact ratio has no bias
+    False
+    """
+    _check(ratio, simulations, share)
+    theta, x = simulations.theta, simulations.x
+    rows, shares, directions = standardized_scores(ratio, theta, x)
+    ratio.budget = TrialBudget(
+        tuple(ratio.layout.labels),
+        len(simulations),
+        share,
+        *_bias(shares),
+        *_width(ratio, theta, x, rows, directions),
+        *_curves(theta[rows], shares),
+    )
+    return ratio.budget
+
+
+def _check(ratio: RatioEstimator, simulations: Simulations, share: float) -> None:
+    mine, its = (
+        (ratio.parameters, ratio.event_shape),
+        (
+            dict(simulations.layout.shapes),
+            simulations.event_shape,
+        ),
+    )
+    if mine != its:
+        raise ValueError(f"The simulations do not fit the ratio: expected {mine}, got {its}.")
+    if len(simulations) < 1_000:
+        raise ValueError(
+            f"trial_budget needs at least 1,000 simulations, got {len(simulations)}; 100,000 are "
+            "usual."
+        )
+    if not share > 0:
+        raise ValueError(f"share must be positive, got {share}.")
+
+
+def _mean_squares(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean squares of cells' means, and standard errors; ``(R, D)``, from fine to coarse."""
+    sums, squares, m = shares.sum(1), (shares**2).sum(1), shares.shape[1]
+    found, errors = [], []
+    while True:
+        if len(sums) <= _CELLS:
+            mean = ((sums**2 - squares) / (m * (m - 1))).mean(0)
+            found.append(mean)
+            errors.append(np.sqrt((2 / m**2 + 4 * mean.clip(0) / m) / len(sums)))
+        if len(sums) == 1:
+            return np.array(found), np.array(errors)
+        sums, squares, m = sums[::2] + sums[1::2], squares[::2] + squares[1::2], 2 * m
+
+
+def _bias(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean square ``(D,)``, its standard error, and a limit that it surely does not exceed."""
+    means, errors = _mean_squares(shares)
+    best = (means - SEEN * errors).argmax(0)
+    columns = np.arange(means.shape[1])
+    return means[best, columns], errors[best, columns], (means.clip(0) + SURE * errors).max(0)
+
+
+def _width(
+    ratio: RatioEstimator,
+    theta: np.ndarray,
+    x: np.ndarray,
+    rows: np.ndarray,
+    directions: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Root of the curvature over the scores' variance, along each direction, and its error."""
+    each = max(1, min(rows.shape[1], _WIDTH_ROWS // len(rows)))
+    chosen = rows[:, :each]
+    gradients = scores(ratio, theta, x, chosen)
+    width, error = np.empty((2, theta.shape[1]))
+    for j in range(theta.shape[1]):
+        square = np.einsum("cmd,cd->cm", gradients, directions[:, j]).ravel() ** 2
+        along = np.repeat(directions[:, j], each, axis=0)
+        product = ratio.evaluator.hessian_product(theta[chosen.ravel()], x[chosen.ravel()], along)
+        curvature = -(product * along).sum(-1)
+        # The posterior's precision is the curvature; right would be the variance.
+        precision = curvature.mean() / square.mean() if curvature.any() else np.nan
+        noise = (curvature - precision * square).std() / square.mean() / math.sqrt(square.size)
+        width[j] = math.sqrt(max(precision, 0)) if precision == precision else np.nan
+        error[j] = noise / (2 * width[j]) if width[j] > 0 else np.nan
+    return width, error
+
+
+def _curves(theta: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions, means and standard errors along each parameter; each ``(D, P)``."""
+    parts = []
+    for j in range(theta.shape[-1]):
+        order = theta[..., j].ravel().argsort()
+        groups = np.array_split(order, _CURVE)
+        place, value = theta[..., j].ravel(), shares[..., j].ravel()
+        parts.append(
+            [(place[g].mean(), value[g].mean(), value[g].std() / math.sqrt(len(g))) for g in groups]
+        )
+    return tuple(np.moveaxis(np.array(parts), -1, 0))

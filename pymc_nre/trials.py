@@ -1,0 +1,160 @@
+"""What is known of how many trials a ratio bears: numbers, words and a figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+__all__ = ["SEEN", "SURE", "TrialBudget"]
+
+# Standard errors. Several sizes of cells are looked at, so what is seen by chance needs more.
+SEEN = 3.0
+SURE = 2.0
+
+
+@dataclass(frozen=True)
+class TrialBudget:
+    """What `trial_budget` found.
+
+    Attributes
+    ----------
+    parameters : tuple of str
+        A label for each number.
+    simulations : int
+        How many trials it was measured on.
+    share : float
+        The bias that is allowed, in posterior standard deviations.
+    bias_squared, bias_squared_error : array, shape (D,)
+        Mean square over the training prior of the bias of one trial, in posterior standard
+        deviations of one trial, and its standard error; below zero by chance.
+    bias_squared_limit : array, shape (D,)
+        What it surely does not exceed.
+    width, width_error : array, shape (D,)
+        Posterior standard deviation over what it should be; NaN for networks that are linear
+        piece by piece.
+    positions, curves : array, shape (D, P)
+        The bias of one trial along each parameter, averaged over the others.
+    curve_errors : array, shape (D, P)
+        Standard errors of the curves.
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> budget = nre.trial_budget(task.estimator(), task.simulate(20_000, random_seed=1))
+    >>> predicted, error = budget.bias(trials=1_000)
+    >>> predicted.shape
+    (1,)
+    """
+
+    parameters: tuple[str, ...]
+    simulations: int
+    share: float
+    bias_squared: np.ndarray
+    bias_squared_error: np.ndarray
+    bias_squared_limit: np.ndarray
+    width: np.ndarray
+    width_error: np.ndarray
+    positions: np.ndarray
+    curves: np.ndarray
+    curve_errors: np.ndarray
+
+    def bias(self, trials: int) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted error of the posterior mean, and the standard error of the prediction.
+
+        Root mean squares over the training prior, in posterior standard deviations, ``(D,)``
+        each.
+        """
+        square = np.maximum(self.bias_squared, 0)
+        low = np.sqrt(np.maximum(self.bias_squared - self.bias_squared_error, 0))
+        high = np.sqrt(square + self.bias_squared_error)
+        return math.sqrt(trials) * np.sqrt(square), math.sqrt(trials) * (high - low) / 2
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether any bias can be told from zero."""
+        return bool(self._seen.any())
+
+    @property
+    def _seen(self) -> np.ndarray:
+        return self.bias_squared > SEEN * self.bias_squared_error
+
+    @property
+    def trials(self) -> int:
+        """The number of trials that the ratio surely bears."""
+        return int(self.share**2 / self.bias_squared_limit.max())
+
+    @property
+    def likely_trials(self) -> float:
+        """The most likely number; infinite if no bias was seen."""
+        seen = self.bias_squared[self._seen]
+        return self.share**2 / seen.max() if len(seen) else math.inf
+
+    def in_short(self) -> str:
+        """How many trials, in words."""
+        surely = f"{_rounded(self.trials)} trials"
+        if self.is_seen:
+            return f"{surely}, most likely {_rounded(self.likely_trials)}"
+        return f"{surely} or more: no bias was seen, and more simulations would tell better"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, for a file."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrialBudget:
+        """The inverse of `to_dict`."""
+        parameters = tuple(values["parameters"])
+        rest = {name: value for name, value in values.items() if name != "parameters"}
+        arrays = {k: np.array(v, float) if isinstance(v, list) else v for k, v in rest.items()}
+        return cls(parameters, **arrays)
+
+    def __repr__(self) -> str:
+        lines = [
+            f"TrialBudget: the ratio bears {self.in_short()}",
+            f"  (a bias of at most {self.share:g} posterior standard deviations of any parameter; "
+            f"measured on {self.simulations:,} simulations)",
+        ]
+        return "\n".join([*lines, *map(self._line, range(len(self.parameters)))])
+
+    def _line(self, j: int) -> str:
+        bias, error = (part[j] for part in self.bias(1_000))
+        most = math.sqrt(1_000 * self.bias_squared_limit[j])
+        text = f"{bias:.2g} ± {error:.1g}" if self._seen[j] else f"not seen, below {most:.2g}"
+        text = f"  {self.parameters[j]}: bias at 1,000 trials {text}"
+        if np.isnan(self.width[j]):
+            return f"{text}; the width is not known: the network is linear piece by piece"
+        return f"{text}; width {self.width[j]:.3f} ± {self.width_error[j]:.1g} of what it should be"
+
+    def plot(self) -> Any:
+        """The bias at the budget's number of trials along each parameter: a figure."""
+        import matplotlib.pyplot as plt
+
+        count = len(self.parameters)
+        figure, axes = plt.subplots(
+            1, count, figsize=(4 * count, 3), squeeze=False, sharey=True, layout="constrained"
+        )
+        scale = math.sqrt(self.trials)
+        for j, axis in enumerate(axes[0]):
+            error = SURE * scale * self.curve_errors[j]
+            axis.axhspan(-self.share, self.share, color="0.9")
+            axis.axhline(0, color="0.6", linewidth=1)
+            axis.errorbar(
+                self.positions[j], scale * self.curves[j], error, fmt="o", markersize=3, capsize=0
+            )
+            axis.set_xlabel(self.parameters[j])
+        axes[0, 0].set_ylabel(f"bias at {_rounded(self.trials)} trials\n(posterior sd)")
+        return figure
+
+
+def _rounded(number: float) -> str:
+    """Two digits are what it is known to."""
+    if number < 100:
+        return f"{number:.0f}"
+    digits = 1 - math.floor(math.log10(number))
+    return f"{round(number, digits):,.0f}"

@@ -1,0 +1,172 @@
+"""The trial budget: exact ratios have no bias, planted ones are found, predictions come true."""
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+import pymc_nre as nre
+from pymc_nre.estimator import RatioEstimator
+from pymc_nre.networks import MLP, RatioNetwork
+from pymc_nre.scores import nested_cells, standardized_scores
+from pymc_nre.trials import TrialBudget
+
+TASKS = {
+    "mean": nre.tasks.GaussianMean(),
+    "location and scale": nre.tasks.LocationScale(),
+    "linear": nre.tasks.LinearGaussian(),
+    "rate": nre.tasks.PoissonRate(),
+}
+M = 100_000
+SIMULATIONS = {name: task.simulate(M, random_seed=1) for name, task in TASKS.items()}
+
+
+class Planted(RatioNetwork):
+    """An exact ratio, multiplied, and with a known function of theta added."""
+
+    def __init__(self, exact, added=lambda theta: 0.0, sharpness=1.0):
+        size = exact.standardize_theta.mean.numel()
+        super().__init__(size, exact.event_shape)
+        self.exact, self.added, self.sharpness = exact, added, sharpness
+
+    def embed(self, x):
+        return self.exact.embed(x)
+
+    def head(self, theta, features):
+        return self.sharpness * self.exact.head(theta, features) + self.added(theta)
+
+
+def planted(task, **options):
+    ratio = task.estimator()
+    network = Planted(ratio.network, **options)
+    return RatioEstimator(network, ratio.parameters, domain=ratio.domain, probe_x=ratio.probe_x)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_exact_ratios_have_no_bias(name):
+    budget = nre.trial_budget(TASKS[name].estimator(), SIMULATIONS[name])
+    # 5 standard errors: 6e-7, for at most 4 numbers at 9 resolutions.
+    assert (np.abs(budget.bias_squared) < 5 * budget.bias_squared_error).all()
+    assert (np.abs(budget.width - 1) < 5 * budget.width_error).all()
+    assert budget.trials > 100
+
+
+@pytest.mark.parametrize("bias", [0.05, -0.2])
+def test_a_planted_bias_is_found(bias):
+    # The information of a trial about mu is 1, but for the edges.
+    task = TASKS["mean"]
+    ratio = planted(task, added=lambda theta: bias * theta[..., 0])
+    budget = nre.trial_budget(ratio, SIMULATIONS["mean"])
+    assert budget.is_seen
+    error = budget.bias_squared_error[0]
+    assert abs(budget.bias_squared[0] - bias**2) < 5 * error + 0.05 * bias**2
+    assert budget.trials <= (0.2 / bias) ** 2 < 2 * budget.likely_trials
+    sign = np.sign(budget.curves[0, 3:-3])
+    assert (sign == np.sign(bias)).all()
+
+
+def test_a_bias_that_changes_its_sign_is_found():
+    ratio = planted(TASKS["mean"], added=lambda theta: -0.1 * torch.cos(2 * theta[..., 0]))
+    budget = nre.trial_budget(ratio, SIMULATIONS["mean"])
+    # b = 0.2 sin(2 mu), of mean square 0.02; its mean over the domain is zero.
+    assert abs(budget.bias_squared[0] - 0.02) < 5 * budget.bias_squared_error[0] + 0.002
+
+
+def test_only_the_parameter_that_is_biased():
+    ratio = planted(TASKS["location and scale"], added=lambda theta: 0.2 * theta[..., 1])
+    budget = nre.trial_budget(ratio, SIMULATIONS["location and scale"])
+    mu, log_sigma = budget.bias_squared > 5 * budget.bias_squared_error
+    assert log_sigma
+    assert not mu
+    # A trial's information about log sigma is 2.
+    assert budget.bias_squared[1] == pytest.approx(0.02, rel=0.15)
+
+
+@pytest.mark.parametrize(("sharpness", "width"), [(1.5, 1.5**-0.5), (0.67, 0.67**-0.5)])
+def test_a_wrong_width_is_found(sharpness, width):
+    budget = nre.trial_budget(planted(TASKS["mean"], sharpness=sharpness), SIMULATIONS["mean"])
+    assert abs(budget.width[0] - width) < 5 * budget.width_error[0]
+    assert abs(budget.width[0] - 1) > 5 * budget.width_error[0]
+
+
+def test_the_prediction_comes_true():
+    """The posterior mean of N trials is off by what was predicted; exact: by b = 0.1 at I = 1."""
+    task, n = TASKS["mean"], 100
+    budget = nre.trial_budget(
+        planted(task, added=lambda theta: 0.1 * theta[..., 0]), SIMULATIONS["mean"]
+    )
+    # The log likelihood of N trials gains N b mu: the posterior moves by N b / N, in units of
+    # its standard deviation by b sqrt(N).
+    predicted, error = (part[0] for part in budget.bias(n))
+    assert abs(predicted - 0.1 * math.sqrt(n)) < 5 * error + 0.02
+
+
+def test_more_simulations_see_more():
+    few = nre.trial_budget(TASKS["mean"].estimator(), TASKS["mean"].simulate(2_000, random_seed=2))
+    many = nre.trial_budget(TASKS["mean"].estimator(), SIMULATIONS["mean"])
+    assert many.trials > 5 * few.trials
+
+
+def test_piecewise_linear_networks_have_no_curvature():
+    net = MLP((16,), activation="relu").build(1, ())
+    simulations = TASKS["mean"].simulate(2_000, random_seed=3)
+    net.fit_standardization(torch.tensor(simulations.theta), torch.tensor(simulations.x))
+    exact = TASKS["mean"].estimator()
+    ratio = RatioEstimator(net, {"mu": ()}, domain=exact.domain, probe_x=exact.probe_x)
+    budget = nre.trial_budget(ratio, simulations)
+    assert np.isnan(budget.width).all()
+    assert "piece by piece" in repr(budget)
+
+
+def test_words_and_figure():
+    budget = nre.trial_budget(
+        TASKS["location and scale"].estimator(), SIMULATIONS["location and scale"]
+    )
+    assert "or more: no bias was seen" in repr(budget)
+    figure = budget.plot()
+    assert [axis.get_xlabel() for axis in figure.axes] == ["mu", "log_sigma"]
+    plt.close(figure)
+    again = TrialBudget.from_dict(budget.to_dict())
+    assert repr(again) == repr(budget)
+    np.testing.assert_array_equal(again.curves, budget.curves)
+
+
+def test_wrong_arguments():
+    ratio = TASKS["mean"].estimator()
+    with pytest.raises(ValueError, match="do not fit the ratio: expected"):
+        nre.trial_budget(ratio, SIMULATIONS["location and scale"])
+    with pytest.raises(ValueError, match=r"at least 1,000 simulations, got 999"):
+        nre.trial_budget(ratio, TASKS["mean"].simulate(999, random_seed=1))
+    with pytest.raises(ValueError, match="share must be positive, got 0"):
+        nre.trial_budget(ratio, SIMULATIONS["mean"], share=0)
+
+
+def test_cells_are_neighbors():
+    theta = np.random.default_rng(1).normal(size=(1_000, 2)) * [1, 100]
+    cells = nested_cells(theta, 50)
+    assert cells.shape == (16, 62)
+    assert len(np.unique(cells)) == cells.size
+    # Two rows of the result are one larger cell: a box that holds none of the others.
+    for start in range(0, 16, 2):
+        box = theta[cells[start : start + 2].ravel()]
+        inside = ((theta >= box.min(0)) & (theta <= box.max(0))).all(1)
+        assert inside[cells.ravel()].sum() == box.shape[0]
+
+
+def test_scores_have_variance_one():
+    simulations = SIMULATIONS["location and scale"]
+    ratio = TASKS["location and scale"].estimator()
+    rows, shares, directions = standardized_scores(ratio, simulations.theta, simulations.x)
+    np.testing.assert_allclose((shares**2).mean((0, 1)), 1, rtol=1e-6)
+    assert rows.shape == shares.shape[:2]
+    assert directions.shape == (len(rows), 2, 2)
+
+
+def test_skewed_scores_are_not_biased_ones():
+    """Scores of log sigma are z^2 - 1: their mean and their spread vary together."""
+    task = TASKS["location and scale"]
+    budget = nre.trial_budget(task.estimator(), task.simulate(1_000_000, random_seed=4))
+    assert (np.abs(budget.bias_squared) < 4 * budget.bias_squared_error).all()
+    assert budget.trials > 500

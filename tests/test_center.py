@@ -1,0 +1,184 @@
+"""Centering takes the bias away that grows with the number of trials."""
+
+import numpy as np
+import pymc as pm
+import pytest
+import torch
+
+import pymc_nre as nre
+from pymc_nre.center import squared_bias
+
+TASK = nre.tasks.GaussianMean()
+HELD_OUT = TASK.simulate(100_000, random_seed=9)
+
+
+def supply(seed=2):
+    return nre.Online(TASK.prior(), TASK.simulator, batched=True, random_seed=seed)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    simulations = TASK.simulate(5_000, random_seed=1)
+    return nre.train(simulations, epochs=20, random_seed=1, progressbar=False)
+
+
+@pytest.fixture(scope="module")
+def centered(trained):
+    return nre.center(trained, supply(), steps=400, random_seed=3, progressbar=False)
+
+
+def squares(ratio):
+    budget = nre.trial_budget(ratio, HELD_OUT)
+    return budget.bias_squared[0], budget.bias_squared_error[0]
+
+
+def test_the_bias_is_smaller(trained, centered):
+    before, error = squares(trained)
+    assert before > 5 * error  # there is something to take away
+    after, error = squares(centered)
+    assert after < before / 5
+
+
+def test_the_twin_without_a_penalty_keeps_its_bias(trained):
+    twin = nre.center(trained, supply(), strength=1e-9, steps=400, random_seed=3, progressbar=False)
+    assert (
+        squares(twin)[0]
+        > 3 * squares(nre.center(trained, supply(), steps=400, random_seed=3, progressbar=False))[0]
+    )
+
+
+def test_posteriors_of_many_trials(trained, centered):
+    n, errors = 1_000, {}
+    rng = np.random.default_rng(4)
+    for name, ratio in (("trained", trained), ("centered", centered)):
+        errors[name] = []
+        for mu in np.linspace(-8, 8, 9):
+            x = rng.normal(mu, 1, n)
+            grid = x.mean() + np.linspace(-8, 8, 801) / np.sqrt(n)
+            log_ratios = np.array([ratio.log_ratio(x, mu=value).sum() for value in grid])
+            weights = np.exp(log_ratios - log_ratios.max())
+            errors[name].append((weights @ grid / weights.sum() - x.mean()) * np.sqrt(n))
+    size = {name: np.sqrt(np.mean(np.square(e))) for name, e in errors.items()}
+    assert size["centered"] < size["trained"] / 2
+    # What the budget promises is what comes.
+    predicted, _ = nre.trial_budget(trained, HELD_OUT).bias(n)
+    assert size["trained"] == pytest.approx(predicted[0], rel=0.6)
+
+
+def test_the_ratio_itself_stays_as_it_is(trained, centered):
+    assert centered != trained
+    assert centered.specification == trained.specification
+    assert centered.network is not trained.network
+
+
+def test_the_same_seed_gives_the_same_weights(trained):
+    once, again = (
+        nre.center(trained, supply(), steps=100, random_seed=5, progressbar=False) for _ in range(2)
+    )
+    assert once == again
+    other = nre.center(trained, supply(), steps=100, random_seed=6, progressbar=False)
+    assert other != once
+
+
+def test_a_fixed_set(trained):
+    simulations = TASK.simulate(100_000, random_seed=7)
+    fixed = nre.center(trained, simulations, steps=400, random_seed=3, progressbar=False)
+    assert squares(fixed)[0] < squares(trained)[0] / 3
+
+
+def test_budgets_are_kept_and_saved(trained, centered, tmp_path):
+    assert centered.budget.trials > trained.budget.trials
+    centered.save(tmp_path / "ratio.nre")
+    assert repr(nre.load(tmp_path / "ratio.nre").budget) == repr(centered.budget)
+    assert "trials" in repr(centered)
+
+
+def test_too_many_trials_are_told(trained, centered):
+    many = 10 * trained.budget.trials
+    x = np.random.default_rng(1).normal(size=many)
+
+    def model(ratio, n, groups=None):
+        with pm.Model():
+            mu = pm.Uniform("mu", -10, 10, shape=groups)
+            mu = mu if groups is None else mu[np.arange(n) % groups]
+            nre.RatioLikelihood("x", ratio, mu=mu, observed=x[:n])
+
+    with pytest.warns(nre.TrialsWarning, match=r"nre\.center"):
+        model(trained, many)
+    with pytest.warns(nre.TrialsWarning, match=rf"{many // 2:,} trials"):
+        model(trained, many, groups=2)
+    model(trained, trained.budget.trials)
+    model(trained, many, groups=20)
+
+
+def test_the_penalty_is_zero_on_average_for_an_exact_ratio():
+    rng = np.random.default_rng(1)
+    network = TASK.estimator().network
+    mu = np.repeat(rng.uniform(-10, 10, (2_000, 1)), 32, axis=1)
+    x = rng.normal(mu, 1.0)
+    cells, seen = torch.tensor(mu[..., None]), torch.tensor(x)
+    found = squared_bias(network, cells, seen).item()
+    # Products of 32 standard normals: variance 2 / (32 * 31) in each of 2,000 cells.
+    error = (2 / (32 * 31) / 2_000) ** 0.5
+    assert abs(found) < 5 * error
+    shifted = squared_bias(network, cells + 0.5, seen).item()
+    assert abs(shifted - 0.25) < 5 * error + 0.05
+
+
+def test_replicates_share_their_parameters():
+    study = supply().study
+    theta, x = study.replicate(50, 200, seed=1)
+    assert theta.shape == (50, 1)
+    assert x.shape == (50, 200)
+    assert (np.abs(x.mean(1) - theta[:, 0]) < 5 / 200**0.5).all()
+
+
+def test_replicates_of_nuisance_parameters_have_their_own():
+    prior = {"mu": pm.Uniform.dist(-1, 1), "shift": pm.Normal.dist(0, 3)}
+    online = nre.Online(prior, lambda rng, mu, shift: mu + shift, parameters=["mu"], batched=True)
+    theta, x = online.study.replicate(20, 500, seed=1)
+    assert theta.shape == (20, 1)
+    np.testing.assert_allclose(x.std(1), 3, rtol=0.2)
+
+
+def test_draws_that_fail_are_left_out():
+    def simulator(rng, mu):
+        return np.where(mu > 0, np.nan, rng.normal(mu))
+
+    online = nre.Online({"mu": pm.Uniform.dist(-1, 1)}, simulator, batched=True)
+    theta, x = online.study.replicate(40, 8, seed=1)
+    assert 5 < len(theta) < 35
+    assert (theta < 0).all()
+    assert x.shape == (len(theta), 8)
+
+
+def test_interrupted(trained, monkeypatch):
+    online, calls = supply(), []
+    original = type(online.study).replicate
+
+    def interrupt(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) > 150:
+            raise KeyboardInterrupt
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(type(online.study), "replicate", interrupt)
+    with pytest.warns(nre.TrainingWarning, match="as far as it came"):
+        ratio = nre.center(trained, online, steps=400, random_seed=3, progressbar=False)
+    assert ratio != trained
+
+
+def test_wrong_arguments(trained):
+    with pytest.raises(TypeError, match="center takes Online or Simulations, got ndarray"):
+        nre.center(trained, np.zeros(3))
+    with pytest.raises(ValueError, match="replicates must be at least 8, got 4"):
+        nre.center(trained, supply(), replicates=4)
+    with pytest.raises(ValueError, match="strength must be positive"):
+        nre.center(trained, supply(), strength=0)
+    with pytest.raises(ValueError, match=r"at least 20,000 simulations, got 100"):
+        nre.center(trained, TASK.simulate(100, random_seed=1))
+    reference = nre.simulate(
+        TASK.prior(), TASK.simulator, 500, at={"mu": 0.0}, batched=True, progressbar=False
+    )
+    with pytest.raises(ValueError, match="fixed reference"):
+        nre.center(trained, supply(), loss=nre.losses.CARL(reference))
