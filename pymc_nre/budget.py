@@ -15,6 +15,7 @@ where a ratio that is too sharp has too large a variance.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from .estimator import RatioEstimator
 from .scores import scores, standardized_scores
 from .trials import SEEN, SURE, TrialBudget
 
-__all__ = ["TrialBudget", "trial_budget"]
+__all__ = ["check_same_parameters", "trial_budget"]
 
 _CURVE = 20  # points of a curve of the bias along one parameter
 _WIDTH_ROWS = 20_000  # trials whose second derivatives are taken
@@ -56,14 +57,16 @@ def trial_budget(
     Raises
     ------
     ValueError
-        If the simulations do not fit the ratio or are fewer than 1,000, or share is not
-        positive.
+        If the simulations do not fit the ratio or are fewer than 1,000, a parameter is an
+        integer, or share is not positive.
 
     Notes
     -----
     It is the mean over the training prior that is predicted. First-order in the bias, so beyond
     about one standard deviation it only tells that the bias is large. Errors that differ from
-    trial to trial are another matter: they do not grow with N.
+    trial to trial are another matter: they do not grow with N. Where the support of the
+    observations moves with a parameter, as the largest possible value of a uniform distribution,
+    the exact likelihood has no score of mean zero either, and the number means nothing.
 
     References
     ----------
@@ -79,7 +82,7 @@ def trial_budget(
     False
     """
     _check(ratio, simulations, share)
-    theta, x = simulations.theta, simulations.x
+    theta, x = ratio.layout.pack(simulations.parameters), simulations.x
     rows, shares, directions = standardized_scores(ratio, theta, x)
     ratio.budget = TrialBudget(
         tuple(ratio.layout.labels),
@@ -92,16 +95,27 @@ def trial_budget(
     return ratio.budget
 
 
+def check_same_parameters(ratio: RatioEstimator, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError unless simulations are of these parameters, all of them continuous."""
+    if ratio.parameters != dict(shapes):
+        raise ValueError(
+            f"The simulations do not fit the ratio: expected the parameters {ratio.parameters}, "
+            f"got {dict(shapes)}."
+        )
+    if ratio.layout.integer:
+        raise ValueError(
+            f"{', '.join(sorted(ratio.layout.integer))} is an integer: a likelihood has no score "
+            "in it, and what is measured or mended here is the mean of scores."
+        )
+
+
 def _check(ratio: RatioEstimator, simulations: Simulations, share: float) -> None:
-    mine, its = (
-        (ratio.parameters, ratio.event_shape),
-        (
-            dict(simulations.layout.shapes),
-            simulations.event_shape,
-        ),
-    )
-    if mine != its:
-        raise ValueError(f"The simulations do not fit the ratio: expected {mine}, got {its}.")
+    check_same_parameters(ratio, simulations.layout.shapes)
+    if ratio.event_shape != simulations.event_shape:
+        raise ValueError(
+            "The simulations do not fit the ratio: expected observations of shape "
+            f"{ratio.event_shape}, got {simulations.event_shape}."
+        )
     if len(simulations) < 1_000:
         raise ValueError(
             f"trial_budget needs at least 1,000 simulations, got {len(simulations)}; 100,000 are "

@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .budget import trial_budget
+from .budget import check_same_parameters, trial_budget
 from .data import Simulations
 from .descent import Descent, Plan
 from .estimator import RatioEstimator, resolve_device
+from .execution import SimulationError
 from .losses import NREB, NREC, Loss
 from .online import Online
 from .progress import progress
@@ -64,7 +65,7 @@ def center(
         A trained one; it stays as it is.
     simulations : Online or Simulations
         A supply of fresh simulations, which is best: ``steps`` times 8,000 are made. Or a fixed
-        set, that of the training or a larger one; its neighbors then stand for replicates, and a
+        set, better not that of the training; its neighbors then stand for replicates, and a
         fifth is held out to measure what was gained.
     loss : Loss, optional
         The training loss to go on with: by default ``NREC()``, or ``NREB()`` if the ratio is not
@@ -72,9 +73,10 @@ def center(
     strength : float
         lambda, the weight of the penalty.
     steps : int
-        Gradient steps.
+        Gradient steps, rounded up to hundreds.
     replicates : int
-        Observations at each of the 64 parameter values of a step.
+        Observations at each of the 64 parameter values of a step; at least four for each
+        number in the parameters.
     device : {"auto", "cpu", "cuda"}
         Where to compute. The estimator that comes back lives on the CPU.
     random_seed : int, optional
@@ -91,7 +93,10 @@ def center(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit, or the ratio's denominator is a fixed reference (CARL).
+        If an argument does not fit, the ratio's denominator is a fixed reference (CARL), or a
+        parameter is an integer.
+    SimulationError
+        If more than half of the fresh simulations fail.
 
     Warns
     -----
@@ -118,12 +123,14 @@ def center(
     _check(ratio, simulations, strength, steps, replicates)
     seeds = np.random.SeedSequence(random_seed).spawn(3)
     supply = _Fresh if isinstance(simulations, Online) else _Fixed
-    batches = supply(simulations, replicates, seeds[0])
+    device = resolve_device(device)
+    batches = supply(ratio, simulations, replicates, device, seeds[0])
     run = _descent(ratio, batches, _Centered(loss, strength), steps, device, seeds[1])
     with torch.random.fork_rng(devices=[]):
         _descend(run, progressbar)
     centered = _with_network(ratio, run.averaged)
-    _measure(ratio, centered, batches)
+    centered.normalized = ratio.normalized and loss.normalized
+    _measure(ratio, centered, batches.held_out)
     return centered
 
 
@@ -146,7 +153,8 @@ def _check(
             f"center takes Online or Simulations, got {type(simulations).__name__}. Wrap your "
             "prior and simulator: nre.Online(prior, simulator, batched=True)."
         )
-    for name, value, least in (("steps", steps, 1), ("replicates", replicates, 8)):
+    fewest = max(8, 4 * ratio.layout.size)
+    for name, value, least in (("steps", steps, 1), ("replicates", replicates, fewest)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}.")
     if not strength > 0:
@@ -156,6 +164,14 @@ def _check(
             f"center needs at least {_FEWEST:,} simulations, got {len(simulations):,}; better is a "
             "supply of fresh ones, nre.Online(prior, simulator, batched=True)."
         )
+    check_same_parameters(ratio, _shapes_of(simulations))
+
+
+def _shapes_of(simulations: Simulations | Online) -> dict[str, tuple[int, ...]]:
+    if isinstance(simulations, Simulations):
+        return dict(simulations.layout.shapes)
+    study = simulations.study
+    return {name: study.prior.shapes[name] for name in study.parameters}
 
 
 class _Centered:
@@ -206,8 +222,16 @@ class _Fresh:
 
     size = _PAIRS * _STEPS_OF_AN_EPOCH
 
-    def __init__(self, online: Online, replicates: int, seed: np.random.SeedSequence) -> None:
-        self.online, self.replicates, self.entropy = online, replicates, seed
+    def __init__(
+        self,
+        ratio: RatioEstimator,
+        online: Online,
+        replicates: int,
+        device: str,
+        seed: np.random.SeedSequence,
+    ) -> None:
+        self.layout, self.online, self.replicates = ratio.layout, online, replicates
+        self.device, self.entropy = device, seed
         self.held_out = self._study.run(_REPORT, seed=self._seed(0, 0), **self._options)
 
     @property
@@ -226,28 +250,39 @@ class _Fresh:
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Any]:
         """Batches of pairs and of cells."""
         pairs = self._study.run(self.size, seed=self._seed(1, index), **self._options)
+        _check_enough("simulations", len(pairs), self.size)
+        theta_of_pairs = self.layout.pack(pairs.parameters)
         for step in range(len(pairs) // batch_size):
             rows = slice(step * batch_size, (step + 1) * batch_size)
-            theta, x = self._study.replicate(
+            parameters, x = self._study.replicate(
                 _CELLS,
                 self.replicates,
                 seed=self._seed(2, index, step),
                 executor=self.online.executor,
             )
+            _check_enough("sets of simulations at the same parameters", len(x), _CELLS)
+            theta = self.layout.pack(parameters)
             cells = np.broadcast_to(theta[:, None], (*x.shape[:2], theta.shape[1]))
-            yield _tensors(pairs.theta[rows], pairs.x[rows], cells, x)
+            yield _tensors(self.device, theta_of_pairs[rows], pairs.x[rows], cells, x)
 
 
 class _Fixed:
     """Pairs and neighbors of a fixed set; other neighbors in every epoch."""
 
     def __init__(
-        self, simulations: Simulations, replicates: int, seed: np.random.SeedSequence
+        self,
+        ratio: RatioEstimator,
+        simulations: Simulations,
+        replicates: int,
+        device: str,
+        seed: np.random.SeedSequence,
     ) -> None:
-        self.replicates, self.rng = replicates, np.random.default_rng(seed)
+        self.device, self.rng = device, np.random.default_rng(seed)
+        self.replicates = min(replicates, len(simulations) // (4 * _CELLS))
         order = self.rng.permutation(len(simulations))
         cut = round(_HELD_OUT * len(order))
-        self.theta, self.x = simulations.theta[order[cut:]], simulations.x[order[cut:]]
+        theta = ratio.layout.pack(simulations.parameters)
+        self.theta, self.x = theta[order[cut:]], simulations.x[order[cut:]]
         self.size = _PAIRS * _STEPS_OF_AN_EPOCH
         kept = {name: value[order[:cut]] for name, value in simulations.parameters.items()}
         self.held_out = Simulations(kept, simulations.x[order[:cut]])
@@ -261,11 +296,21 @@ class _Fixed:
                 cells = cells[self.rng.permutation(len(cells))]
             chosen, cells = cells[:_CELLS], cells[_CELLS:]
             pairs = self.rng.integers(len(self.theta), size=batch_size)
-            yield _tensors(self.theta[pairs], self.x[pairs], self.theta[chosen], self.x[chosen])
+            parts = self.theta[pairs], self.x[pairs], self.theta[chosen], self.x[chosen]
+            yield _tensors(self.device, *parts)
 
 
-def _tensors(*arrays: np.ndarray) -> tuple[Tensor, ...]:
-    return tuple(torch.tensor(np.ascontiguousarray(a), dtype=torch.float32) for a in arrays)
+def _check_enough(what: str, succeeded: int, wanted: int) -> None:
+    if succeeded < wanted / 2:
+        raise SimulationError(
+            f"Only {succeeded:,} of {wanted:,} {what} were without a failure. What is centered "
+            "would be the part of the prior that does not fail: mend the simulator."
+        )
+
+
+def _tensors(device: str, *arrays: np.ndarray) -> tuple[Tensor, ...]:
+    plain = map(np.ascontiguousarray, arrays)
+    return tuple(torch.tensor(array, dtype=torch.float32, device=device) for array in plain)
 
 
 def _descent(
@@ -273,7 +318,7 @@ def _descent(
 ) -> Descent:
     epochs = -(-steps // _STEPS_OF_AN_EPOCH)
     plan = Plan(_PAIRS, epochs, epochs, _LEARNING_RATE, weight_decay=0.0)
-    net = copy.deepcopy(ratio.network).float().requires_grad_(True).to(resolve_device(device))
+    net = copy.deepcopy(ratio.network).float().requires_grad_(True).to(device)
     return Descent(net, loss, batches, plan, int(seed.generate_state(1)[0]))
 
 
@@ -301,11 +346,10 @@ def _with_network(ratio: RatioEstimator, network: Any) -> RatioEstimator:
     return changed
 
 
-def _measure(ratio: RatioEstimator, centered: RatioEstimator, batches: Any) -> None:
-    """Leave the budgets of both with them; warn if nothing was gained."""
-    before, after = (
-        trial_budget(one, batches.held_out).bias_squared.max() for one in (ratio, centered)
-    )
+def _measure(ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations) -> None:
+    """Leave the budget with the new ratio; warn if nothing was gained."""
+    before = trial_budget(copy.copy(ratio), held_out).bias_squared.max()
+    after = trial_budget(centered, held_out).bias_squared.max()
     if after > before:
         warnings.warn(
             f"The bias is not smaller than before (at 1,000 trials {np.sqrt(1_000 * after):.2g} "

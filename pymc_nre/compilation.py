@@ -21,7 +21,7 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-__all__ = ["call_by_name", "inner", "outer", "sources"]
+__all__ = ["call_by_name", "inner", "outer", "sources", "version"]
 
 _OPTIONS = {
     "nogil": True,
@@ -39,6 +39,11 @@ def sources() -> str:
     """A digest of the package: compiled code that others keep on disk is good for this one."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def version() -> int:
+    """The same as a number, which PyTensor takes for an Op's compiled code."""
+    return int(sources(), 16)
 
 
 @cache

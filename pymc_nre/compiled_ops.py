@@ -32,9 +32,10 @@ from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_defa
 from pytensor.tensor.rewriting.basic import register_specialize
 
 from . import curvature, kernels
-from .compilation import call_by_name, sources
+from .compilation import call_by_name, version
 from .cotangents import for_theta, not_in_x, refuse_third_derivatives
 from .domain import Domain
+from .evaluate import check_rows
 from .export import Exported
 
 __all__ = ["CompiledHessianProduct", "CompiledRatio", "CompiledRatioAndGradient"]
@@ -71,7 +72,7 @@ class _CompiledOp(Op):
     ) -> None:
         theta, x, moments, weights, domain, *v = map(_plain, inputs)
         x = x.reshape(len(x), self.columns)
-        _check_rows(theta, x)
+        check_rows(theta, x)
         results = self.kernel(theta, x, *v, self.steps, moments, weights, domain, self.variant)
         results = results if isinstance(results, tuple) else (results,)
         for storage, result in zip(output_storage, results, strict=True):
@@ -92,14 +93,6 @@ def _plain(array: np.ndarray) -> np.ndarray:
     """Contiguous and writable: other kinds of arrays would be compiled for anew."""
     flags = array.flags
     return array if flags.c_contiguous and flags.writeable else np.array(array, order="C")
-
-
-def _check_rows(theta: np.ndarray, x: np.ndarray) -> None:
-    if len(theta) not in (1, len(x)):
-        raise ValueError(
-            f"theta has {len(theta)} rows and x has {len(x)}; expected one row of theta for all "
-            "observations, or one for each."
-        )
 
 
 class CompiledRatioAndGradient(_CompiledOp):
@@ -206,7 +199,7 @@ def _numba_ratio(op: _CompiledOp, node: Apply, **kwargs: Any) -> Any:
         t = np.ascontiguousarray(theta)
         return kernel((t, rows_of(x), steps, moments, weights, domain, variant))
 
-    return ratio, _version()
+    return ratio, version()
 
 
 @register_funcify_default_op_cache_key(CompiledHessianProduct)
@@ -218,7 +211,7 @@ def _numba_hessian_product(op: CompiledHessianProduct, node: Apply, **kwargs: An
         t, along = np.ascontiguousarray(theta), np.ascontiguousarray(v)
         return kernel((t, rows_of(x), along, steps, moments, weights, domain, variant))
 
-    return hessian_product, _version()
+    return hessian_product, version()
 
 
 def _called_by_name(op: _CompiledOp, node: Apply) -> tuple[Any, np.ndarray, tuple[Any, ...]]:
@@ -236,11 +229,6 @@ def _rows_of(op: _CompiledOp) -> Callable[[np.ndarray], np.ndarray]:
     """A compiled function that flattens observations to rows."""
     columns = op.columns
     return numba_njit(lambda x: np.ascontiguousarray(x).reshape(len(x), columns))
-
-
-def _version() -> int:
-    """Of the compiled code: PyTensor keeps on disk what it compiled, beyond our updates."""
-    return int(sources(), 16)
 
 
 @node_rewriter([CompiledRatioAndGradient, CompiledRatio, CompiledHessianProduct])

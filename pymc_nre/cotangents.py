@@ -19,6 +19,8 @@ from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
+from .compilation import version
+
 __all__ = ["RowSum", "for_theta", "not_in_x", "refuse_third_derivatives"]
 
 
@@ -91,7 +93,7 @@ def _numba_row_sum(op: RowSum, node: Apply, **kwargs: Any) -> Any:
                 total[0, j] += rows[i, j]
         return total
 
-    return row_sum
+    return row_sum, version()
 
 
 @node_rewriter([RowSum])

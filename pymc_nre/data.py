@@ -25,8 +25,18 @@ __all__ = ["Layout", "Simulations", "Simulator"]
 # Keywords of RatioLikelihood, of pm.Distribution and of simulators: as parameter names they
 # could not be told apart from these.
 RESERVED = frozenset(
-    {"name", "ratio", "observed", "dims", "total_size", "simulator", "outside", "engine"}
-    | {"shape", "size", "rng", "return_next_rng", "dtype", "random_seed"}
+    {
+        "name",
+        "ratio",
+        "observed",
+        "dims",
+        "total_size",
+        "simulator",
+        "outside",
+        "engine",
+        "precision",
+    }
+    | {"engine", "precision", "shape", "size", "rng", "return_next_rng", "dtype", "random_seed"}
     | {"initval", "transform", "default_transform"}
 )
 

@@ -257,6 +257,8 @@ class RatioLikelihood(pm.Distribution):
     -----
     DomainWarning
         If the prior of the parameters reaches outside the training domain.
+    TrialsWarning
+        If more observations share their parameters than ``ratio.budget`` allows.
 
     Examples
     --------

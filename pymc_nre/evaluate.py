@@ -17,7 +17,7 @@ from torch import Tensor
 from .networks import RatioNetwork
 from .threads import one_thread_if
 
-__all__ = ["TorchEvaluator"]
+__all__ = ["TorchEvaluator", "check_rows"]
 
 _BLOCK = 16_384  # rows at once: 8 MB for each layer of 64 in float64
 _REMEMBERED_BYTES = 256 * 2**20  # embeddings kept for all data sets together
@@ -53,14 +53,14 @@ class TorchEvaluator:
 
     def value(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Log ratios ``(n,)``."""
-        rows = _check_rows(theta, x)
+        rows = check_rows(theta, x)
         with torch.no_grad(), one_thread_if(rows <= _ONE_THREAD_ROWS):
             parts = [self.network.head(t, f) for t, f in self._blocks(theta, x)]
         return _join(parts, (rows,))
 
     def value_and_gradient(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log ratios ``(n,)`` and their gradients in theta, ``(n, D)``, row by row."""
-        rows = _check_rows(theta, x)
+        rows = check_rows(theta, x)
         values, gradients = [], []
         with one_thread_if(rows <= _ONE_THREAD_ROWS):
             for t, f in self._blocks(theta, x):
@@ -71,7 +71,7 @@ class TorchEvaluator:
 
     def hessian_product(self, theta: np.ndarray, x: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Row by row, the Hessian in theta times ``v``; both ``(n, D)``."""
-        rows = _check_rows(theta, x)
+        rows = check_rows(theta, x)
         products, start = [], 0
         for t, f in self._blocks(theta, x):
             _, gradient, t_rows = self._differentiate(t, f, again=True)
@@ -151,7 +151,8 @@ def _join(parts: list[Tensor], shape: tuple[int, ...]) -> np.ndarray:
     return torch.cat(parts).cpu().numpy().astype(np.float64, copy=False).reshape(shape)
 
 
-def _check_rows(theta: np.ndarray, x: np.ndarray) -> int:
+def check_rows(theta: np.ndarray, x: np.ndarray) -> int:
+    """The number of observations; ValueError unless theta has one row or as many."""
     if len(theta) not in (1, len(x)):
         raise ValueError(
             f"theta has {len(theta)} rows and x has {len(x)}; expected one row of theta for all "

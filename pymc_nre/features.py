@@ -25,9 +25,10 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.link.jax.ops import JAXOp
-from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
+from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_and_cache_key
 
 from .checks import HOLES
+from .compilation import sources
 from .cotangents import not_in_x
 from .estimator import RatioEstimator
 
@@ -86,13 +87,16 @@ class Features(Op):
 
 @cache
 def _callback(op: Features) -> tuple[str, Any]:
-    """The name under which compiled code finds an Op, and what must outlive it."""
+    """The name under which compiled code finds an Op, and what must outlive it.
+
+    Nobody can tell when compiled code is gone, so an Op that was compiled stays for good.
+    """
 
     def call(x: Any, n: int, features: Any) -> int:
         try:
             rows = np.ctypeslib.as_array(x, (n, *op.estimator.event_shape))
             np.ctypeslib.as_array(features, (n, op.width))[:] = op.evaluate(rows)
-        except Exception:  # none may pass through compiled code
+        except BaseException:  # none may pass through compiled code, Ctrl-C neither
             _log.exception("The embedding of a ratio failed.")
             return 1
         return 0
@@ -103,11 +107,12 @@ def _callback(op: Features) -> tuple[str, Any]:
     return name, callback
 
 
-@register_funcify_default_op_cache_key(Features)
-def _numba_features(op: Features, node: Apply, **kwargs: Any) -> Callable[..., Any]:
+@register_funcify_and_cache_key(Features)
+def _numba_features(op: Features, node: Apply, **kwargs: Any) -> tuple[Callable[..., Any], str]:
     width = op.width
     number = types.CPointer(types.float64)
-    embed = types.ExternalFunction(_callback(op)[0], types.int32(number, types.int64, number))
+    name, _ = _callback(op)
+    embed = types.ExternalFunction(name, types.int32(number, types.int64, number))
 
     @numba_njit
     def features(x, known_x, known_features):
@@ -119,7 +124,7 @@ def _numba_features(op: Features, node: Apply, **kwargs: Any) -> Callable[..., A
             raise ValueError("The embedding of a ratio failed on these data; the log tells why.")
         return found
 
-    return features
+    return features, f"{name} {width} {sources()}"
 
 
 @numba_njit

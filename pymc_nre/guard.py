@@ -150,12 +150,14 @@ def warn_if_many_trials(
     together = trials * int(sharing.max()) // int(sharing.sum())
     if together <= ratio.budget.trials:
         return
-    bias, _ = ratio.budget.bias(together)
+    bias = math.sqrt(together * ratio.budget.bias_squared_limit.max())
+    remedy = "Fine-tune it, nre.center(ratio, nre.Online(prior, simulator, batched=True))"
+    if not ratio.budget.is_seen:
+        remedy = "No bias was seen: measure it on more simulations, nre.trial_budget(ratio, ...)"
     warnings.warn(
         f"{name}: {together:,} trials share their parameters, and this ratio was found to bear "
-        f"{ratio.budget.trials:,}: the posterior mean may be off by {bias.max():.2g} posterior "
-        "standard deviations. Fine-tune it, nre.center(ratio, nre.Online(prior, simulator, "
-        "batched=True)), or train it on more simulations; see ratio.budget.",
+        f"{ratio.budget.trials:,}: the posterior mean may be off by up to {bias:.2g} posterior "
+        f"standard deviations. {remedy}; see ratio.budget.",
         TrialsWarning,
         stacklevel=3,
     )

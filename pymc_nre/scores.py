@@ -24,7 +24,7 @@ __all__ = ["directions_of", "nested_cells", "scores", "standardized_scores"]
 _PER_PARAMETER = 100  # trials of a cell for each parameter, at least: a third tells information
 _FEWEST = 400
 _BLOCK = 65_536  # rows at once
-_SINGULAR = 1e-9  # of the mean information: directions below it count as not identified
+_SINGULAR = 1e-9  # of the largest information: directions below it are not identified
 
 
 def nested_cells(
@@ -68,7 +68,9 @@ def directions_of(gradients: np.ndarray) -> np.ndarray:
     one posterior standard deviation of one trial.
     """
     information = np.einsum("cmd,cme->cde", gradients, gradients) / gradients.shape[1]
-    inverse = np.linalg.pinv(information, rcond=_SINGULAR, hermitian=True)
+    unit = np.sqrt(np.einsum("cdd->cd", information))  # whatever a parameter is measured in
+    units = np.where(unit > 0, unit, 1)[:, :, None] * np.where(unit > 0, unit, 1)[:, None]
+    inverse = np.linalg.pinv(information / units, rcond=_SINGULAR, hermitian=True) / units
     spread = np.sqrt(np.maximum(np.einsum("cdd->cd", inverse), np.finfo(float).tiny))
     return inverse / spread[:, :, None]
 
@@ -103,4 +105,5 @@ def standardized_scores(
     own, rest = np.split(rows, [rows.shape[1] // 3], axis=1)
     directions = directions_of(scores(ratio, theta, x, own))
     shares = np.einsum("cmd,cjd->cmj", scores(ratio, theta, x, rest), directions)
-    return rest, shares / np.sqrt((shares**2).mean((0, 1))), directions
+    size = np.sqrt((shares**2).mean((0, 1)))
+    return rest, shares / np.where(size > 0, size, 1), directions

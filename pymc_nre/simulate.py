@@ -177,8 +177,8 @@ class Study:
         *,
         executor: Executor | None = None,
         seed: Any = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Packed draws of the parameters ``(n, D)`` with observations ``(n, replicates, *event)``.
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Draws of the parameters ``(n, *own)`` with observations ``(n, replicates, *event)``.
 
         Nuisance is drawn anew for each observation. Draws of which a simulation fails are left
         out.
@@ -198,8 +198,8 @@ class Study:
         x = np.empty((n, *parts[0].shape[1:]))
         x[succeeded] = np.concatenate(parts)
         whole = succeeded.reshape(draws, replicates).all(1)
-        layout = Layout({name: self.prior.shapes[name] for name in self.parameters})
-        return layout.pack(own)[whole], x.reshape(draws, replicates, *x.shape[1:])[whole]
+        kept = {name: value[whole] for name, value in own.items()}
+        return kept, x.reshape(draws, replicates, *x.shape[1:])[whole]
 
     def _draw(
         self, n: int, rng: np.random.Generator, at: Mapping[str, Any] | None

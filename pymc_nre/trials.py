@@ -16,7 +16,7 @@ SEEN = 3.0
 SURE = 2.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrialBudget:
     """What `trial_budget` found.
 

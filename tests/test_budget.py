@@ -143,6 +143,51 @@ def test_wrong_arguments():
         nre.trial_budget(ratio, SIMULATIONS["mean"], share=0)
 
 
+def test_units_do_not_matter():
+    """One parameter in units that are a million times larger, which its score feels."""
+    task, scale = TASKS["location and scale"], 1e6
+    exact, simulations = task.estimator(), SIMULATIONS["location and scale"]
+
+    class Rescaled(Planted):
+        def head(self, theta, features):
+            return super().head(theta * torch.tensor([scale, 1.0]), features)
+
+    parameters = simulations.parameters | {"mu": simulations.parameters["mu"] / scale}
+    ratio = RatioEstimator(
+        Rescaled(exact.network, added=lambda theta: 0.2 * theta[..., 1]),
+        exact.parameters, domain=exact.domain, probe_x=exact.probe_x,
+    )  # fmt: skip
+    budget = nre.trial_budget(ratio, nre.Simulations(parameters, simulations.x))
+    mu, log_sigma = budget.bias_squared > 5 * budget.bias_squared_error
+    assert log_sigma
+    assert not mu
+
+
+def test_a_parameter_that_the_ratio_does_not_feel():
+    exact = TASKS["location and scale"].estimator()
+
+    class Blind(Planted):
+        def head(self, theta, features):
+            return super().head(theta * torch.tensor([1.0, 0.0]), features)
+
+    ratio = RatioEstimator(
+        Blind(exact.network), exact.parameters, domain=exact.domain, probe_x=exact.probe_x
+    )
+    budget = nre.trial_budget(ratio, SIMULATIONS["location and scale"])
+    assert budget.bias_squared[1] == 0
+    assert "log_sigma" in repr(budget)
+    assert isinstance(budget.trials, int)
+
+
+def test_integers_have_no_score():
+    rng = np.random.default_rng(1)
+    n = rng.integers(1, 30, 2_000)
+    simulations = nre.Simulations({"n": n}, rng.binomial(n, 0.5).astype(float))
+    ratio = nre.train(simulations, epochs=1, random_seed=1, progressbar=False)
+    with pytest.raises(ValueError, match="n is an integer"):
+        nre.trial_budget(ratio, simulations)
+
+
 def test_cells_are_neighbors():
     theta = np.random.default_rng(1).normal(size=(1_000, 2)) * [1, 100]
     cells = nested_cells(theta, 50)

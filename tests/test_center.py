@@ -87,13 +87,15 @@ def test_a_fixed_set(trained):
 
 
 def test_budgets_are_kept_and_saved(trained, centered, tmp_path):
+    nre.trial_budget(trained, HELD_OUT)
     assert centered.budget.trials > trained.budget.trials
     centered.save(tmp_path / "ratio.nre")
     assert repr(nre.load(tmp_path / "ratio.nre").budget) == repr(centered.budget)
     assert "trials" in repr(centered)
 
 
-def test_too_many_trials_are_told(trained, centered):
+def test_too_many_trials_are_told(trained):
+    nre.trial_budget(trained, HELD_OUT)
     many = 10 * trained.budget.trials
     x = np.random.default_rng(1).normal(size=many)
 
@@ -127,17 +129,17 @@ def test_the_penalty_is_zero_on_average_for_an_exact_ratio():
 
 def test_replicates_share_their_parameters():
     study = supply().study
-    theta, x = study.replicate(50, 200, seed=1)
-    assert theta.shape == (50, 1)
+    parameters, x = study.replicate(50, 200, seed=1)
+    assert parameters["mu"].shape == (50,)
     assert x.shape == (50, 200)
-    assert (np.abs(x.mean(1) - theta[:, 0]) < 5 / 200**0.5).all()
+    assert (np.abs(x.mean(1) - parameters["mu"]) < 5 / 200**0.5).all()
 
 
 def test_replicates_of_nuisance_parameters_have_their_own():
     prior = {"mu": pm.Uniform.dist(-1, 1), "shift": pm.Normal.dist(0, 3)}
     online = nre.Online(prior, lambda rng, mu, shift: mu + shift, parameters=["mu"], batched=True)
-    theta, x = online.study.replicate(20, 500, seed=1)
-    assert theta.shape == (20, 1)
+    parameters, x = online.study.replicate(20, 500, seed=1)
+    assert list(parameters) == ["mu"]
     np.testing.assert_allclose(x.std(1), 3, rtol=0.2)
 
 
@@ -146,10 +148,36 @@ def test_draws_that_fail_are_left_out():
         return np.where(mu > 0, np.nan, rng.normal(mu))
 
     online = nre.Online({"mu": pm.Uniform.dist(-1, 1)}, simulator, batched=True)
-    theta, x = online.study.replicate(40, 8, seed=1)
-    assert 5 < len(theta) < 35
-    assert (theta < 0).all()
-    assert x.shape == (len(theta), 8)
+    parameters, x = online.study.replicate(40, 8, seed=1)
+    assert 5 < len(x) < 35
+    assert (parameters["mu"] < 0).all()
+    assert x.shape == (len(parameters["mu"]), 8)
+
+
+@pytest.mark.filterwarnings("ignore::pymc_nre.SimulationWarning")
+def test_a_simulator_that_fails_too_often(trained):
+    def simulator(rng, mu):
+        return np.where(rng.uniform(size=len(mu)) < 0.02, np.nan, rng.normal(mu))
+
+    online = nre.Online({"mu": pm.Uniform.dist(-10, 10)}, simulator, batched=True)
+    with pytest.raises(nre.SimulationError, match="of 64 sets of simulations at the same"):
+        nre.center(trained, online, steps=100, random_seed=1, progressbar=False)
+
+
+def test_the_order_of_the_parameters_does_not_matter():
+    task = nre.tasks.LocationScale()
+    simulations = task.simulate(5_000, random_seed=1)
+    ratio = nre.train(simulations, epochs=3, random_seed=1, progressbar=False)
+    tuned = []
+    for names in (["mu", "log_sigma"], ["log_sigma", "mu"]):
+        same = {name: simulations.parameters[name] for name in names}
+        again = nre.Simulations(
+            {name: np.tile(value, 4) for name, value in same.items()}, np.tile(simulations.x, 4)
+        )
+        tuned.append(nre.center(ratio, again, steps=1, random_seed=1, progressbar=False))
+    assert tuned[0] == tuned[1]
+    np.testing.assert_array_equal(tuned[0].budget.bias_squared, tuned[1].budget.bias_squared)
+    assert ratio.budget is None
 
 
 def test_interrupted(trained, monkeypatch):
