@@ -116,7 +116,8 @@ def center(
     ... )
     >>> supply = nre.Online(task.prior(), task.simulator, batched=True, random_seed=2)
     >>> centered = nre.center(ratio, supply, steps=100, random_seed=3, progressbar=False)
-    >>> centered.budget.trials > ratio.budget.trials
+    >>> before = nre.trial_budget(ratio, task.simulate(50_000, random_seed=4))
+    >>> centered.budget.trials > before.trials
     True
     """
     loss = _loss_for(ratio, loss)
