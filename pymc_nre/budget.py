@@ -21,7 +21,7 @@ import numpy as np
 
 from .data import Simulations
 from .estimator import RatioEstimator
-from .scores import scores, standardized_scores
+from .scores import standardized_scores
 from .trials import SEEN, SURE, TrialBudget
 
 __all__ = ["check_same_parameters", "trial_budget"]
@@ -89,7 +89,7 @@ def trial_budget(
         len(simulations),
         share,
         *_bias(shares),
-        *_width(ratio, theta, x, rows, directions),
+        *_width(ratio, theta, x, rows, shares, directions),
         *_curves(theta[rows], shares),
     )
     return ratio.budget
@@ -152,17 +152,17 @@ def _width(
     theta: np.ndarray,
     x: np.ndarray,
     rows: np.ndarray,
+    shares: np.ndarray,
     directions: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Root of the curvature over the scores' variance, along each direction, and its error."""
     each = max(1, min(rows.shape[1], _WIDTH_ROWS // len(rows)))
-    chosen = rows[:, :each]
-    gradients = scores(ratio, theta, x, chosen)
+    chosen = rows[:, :each].ravel()
     width, error = np.empty((2, theta.shape[1]))
     for j in range(theta.shape[1]):
-        square = np.einsum("cmd,cd->cm", gradients, directions[:, j]).ravel() ** 2
+        square = shares[:, :each, j].ravel() ** 2
         along = np.repeat(directions[:, j], each, axis=0)
-        product = ratio.evaluator.hessian_product(theta[chosen.ravel()], x[chosen.ravel()], along)
+        product = ratio.evaluator.hessian_product(theta[chosen], x[chosen], along)
         curvature = -(product * along).sum(-1)
         # The posterior's precision is the curvature; right would be the variance.
         precision = curvature.mean() / square.mean() if curvature.any() else np.nan
@@ -176,9 +176,8 @@ def _curves(theta: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """Positions, means and standard errors along each parameter; each ``(D, P)``."""
     parts = []
     for j in range(theta.shape[-1]):
-        order = theta[..., j].ravel().argsort()
-        groups = np.array_split(order, _CURVE)
         place, value = theta[..., j].ravel(), shares[..., j].ravel()
+        groups = np.array_split(place.argsort(), _CURVE)
         parts.append(
             [(place[g].mean(), value[g].mean(), value[g].std() / math.sqrt(len(g))) for g in groups]
         )

@@ -129,7 +129,8 @@ def center(
     run = _descent(ratio, batches, _Centered(loss, strength), steps, device, seeds[1])
     with torch.random.fork_rng(devices=[]):
         _descend(run, progressbar)
-    centered = _with_network(ratio, run.averaged)
+    network = run.averaged.cpu().double().eval().requires_grad_(False)
+    centered = ratio.with_network(network)
     centered.normalized = ratio.normalized and loss.normalized
     _measure(ratio, centered, batches.held_out)
     return centered
@@ -270,6 +271,8 @@ class _Fresh:
 class _Fixed:
     """Pairs and neighbors of a fixed set; other neighbors in every epoch."""
 
+    size = _PAIRS * _STEPS_OF_AN_EPOCH
+
     def __init__(
         self,
         ratio: RatioEstimator,
@@ -284,7 +287,6 @@ class _Fixed:
         cut = round(_HELD_OUT * len(order))
         theta = ratio.layout.pack(simulations.parameters)
         self.theta, self.x = theta[order[cut:]], simulations.x[order[cut:]]
-        self.size = _PAIRS * _STEPS_OF_AN_EPOCH
         kept = {name: value[order[:cut]] for name, value in simulations.parameters.items()}
         self.held_out = Simulations(kept, simulations.x[order[:cut]])
 
@@ -292,7 +294,7 @@ class _Fixed:
         """Batches of pairs and of cells."""
         cells = np.empty((0, self.replicates), int)
         for _ in range(_STEPS_OF_AN_EPOCH):
-            if len(cells) < min(_CELLS, len(self.theta) // self.replicates // 2):
+            if len(cells) < _CELLS:
                 cells = nested_cells(self.theta, self.replicates, self.rng)
                 cells = cells[self.rng.permutation(len(cells))]
             chosen, cells = cells[:_CELLS], cells[_CELLS:]
@@ -336,15 +338,6 @@ def _descend(run: Descent, progressbar: bool) -> None:
                 TrainingWarning,
                 stacklevel=4,
             )
-
-
-def _with_network(ratio: RatioEstimator, network: Any) -> RatioEstimator:
-    """The estimator with another network of the same kind."""
-    changed = copy.copy(ratio)
-    for name in ("evaluator", "digest"):
-        changed.__dict__.pop(name, None)
-    changed.network = copy.deepcopy(network).cpu().double().eval().requires_grad_(False)
-    return changed
 
 
 def _measure(ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations) -> None:

@@ -25,17 +25,7 @@ __all__ = ["Layout", "Simulations", "Simulator"]
 # Keywords of RatioLikelihood, of pm.Distribution and of simulators: as parameter names they
 # could not be told apart from these.
 RESERVED = frozenset(
-    {
-        "name",
-        "ratio",
-        "observed",
-        "dims",
-        "total_size",
-        "simulator",
-        "outside",
-        "engine",
-        "precision",
-    }
+    {"name", "ratio", "observed", "dims", "total_size", "simulator", "outside"}
     | {"engine", "precision", "shape", "size", "rng", "return_next_rng", "dtype", "random_seed"}
     | {"initval", "transform", "default_transform"}
 )

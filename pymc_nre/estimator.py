@@ -149,11 +149,15 @@ class RatioEstimator:
 
     def to(self, device: str) -> RatioEstimator:
         """The same estimator on ``"cpu"`` or ``"cuda"``."""
-        moved = copy.copy(self)
-        moved.__dict__.pop("evaluator", None)
-        moved.__dict__.pop("digest", None)
-        moved.network = copy.deepcopy(self.network).to(resolve_device(device))
-        return moved
+        return self.with_network(copy.deepcopy(self.network).to(resolve_device(device)))
+
+    def with_network(self, network: networks.RatioNetwork) -> RatioEstimator:
+        """The same estimator around another network, frozen and in double precision."""
+        changed = copy.copy(self)
+        for of_the_network in ("evaluator", "digest"):
+            changed.__dict__.pop(of_the_network, None)
+        changed.network = network
+        return changed
 
     def for_evaluation(self) -> RatioEstimator:
         """The same function without its history and simulator: what a compiled graph keeps."""

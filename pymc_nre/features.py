@@ -14,7 +14,7 @@ import ctypes
 import logging
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import llvmlite.binding
 import numpy as np
@@ -47,7 +47,7 @@ class Features(Op):
     """Features ``(n, H)`` of observations ``(n, *event)``; no derivatives."""
 
     __props__ = ("estimator",)
-    view_map = {0: [2]}  # noqa: RUF012  # as PyTensor has it
+    view_map: ClassVar[dict[int, list[int]]] = {0: [2]}
 
     def __init__(self, estimator: RatioEstimator) -> None:
         self.estimator = estimator.for_evaluation()

@@ -28,6 +28,7 @@ from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.utils import MissingInputError
 from pytensor.tensor import TensorVariable
 
+from .checks import HOLES
 from .estimator import RatioEstimator, check_event_shape
 
 __all__ = [
@@ -81,9 +82,7 @@ def warn_if_prior_leaves(
     if outside == "ignore":
         return
     try:
-        # The linker without any compiler: this graph is used a thousand times, once.
-        mode = Mode(linker="py", optimizer="fast_compile")
-        draws = pm.draw(list(parameters.values()), draws=_DRAWS, random_seed=0, mode=mode)
+        theta = _prior_draws(ratio, parameters, _DRAWS)
     except MissingInputError:  # arguments of a pm.CustomDist's logp and the like: no prior here
         return
     except NotImplementedError:  # pm.Flat and others that have no random function
@@ -95,10 +94,19 @@ def warn_if_prior_leaves(
             stacklevel=3,
         )
         return
-    theta = packed_rows(ratio, _with_aligned_draws(ratio, draws))
     share = 1 - ratio.domain.inside(theta).mean()
     if share > _TOLD_FROM:
         warnings.warn(_message(name, ratio, theta, share, outside), DomainWarning, stacklevel=3)
+
+
+def _prior_draws(
+    ratio: RatioEstimator, parameters: Mapping[str, TensorVariable], n: int
+) -> np.ndarray:
+    """Packed draws ``(n, *batch, D)`` of the parameters from their prior in the model."""
+    # The linker without any compiler: this graph is used a thousand times, once.
+    mode = Mode(linker="py", optimizer="fast_compile")
+    draws = pm.draw(list(parameters.values()), draws=n, random_seed=0, mode=mode)
+    return packed_rows(ratio, _with_aligned_draws(ratio, draws))
 
 
 def _with_aligned_draws(ratio: RatioEstimator, draws: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -141,11 +149,9 @@ def warn_if_many_trials(
     if trials <= ratio.budget.trials:
         return
     try:
-        mode = Mode(linker="py", optimizer="fast_compile")
-        draws = pm.draw(list(parameters.values()), draws=2, random_seed=0, mode=mode)
+        theta = _prior_draws(ratio, parameters, 2)[0]
     except (MissingInputError, NotImplementedError):  # no prior here to draw from
         return
-    theta = packed_rows(ratio, _with_aligned_draws(ratio, draws))[0]
     _, sharing = np.unique(theta.reshape(-1, theta.shape[-1]), axis=0, return_counts=True)
     together = trials * int(sharing.max()) // int(sharing.sum())
     if together <= ratio.budget.trials:
@@ -206,8 +212,7 @@ def only_finite(x: TensorVariable) -> TensorVariable:
     return check_parameters(
         x,
         pt.abs(x.sum(dtype="float64")) < np.inf,
-        msg="observed data of a RatioLikelihood must have no NaN or infinite values: a ratio is "
-        "not a density in x and cannot impute them. Leave out incomplete observations.",
+        msg=HOLES,
         can_be_replaced_by_ninf=False,
     )
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from .estimator import RatioEstimator
 
-__all__ = ["directions_of", "nested_cells", "scores", "standardized_scores"]
+__all__ = ["nested_cells", "standardized_scores"]
 
 _PER_PARAMETER = 100  # trials of a cell for each parameter, at least: a third tells information
 _FEWEST = 400
@@ -53,7 +53,9 @@ def nested_cells(
     return order
 
 
-def scores(ratio: RatioEstimator, theta: np.ndarray, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _scores(
+    ratio: RatioEstimator, theta: np.ndarray, x: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
     """Gradients ``(*rows, D)`` of chosen rows of theta ``(n, D)`` and x ``(n, *event)``."""
     flat = rows.ravel()
     blocks = (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
@@ -61,7 +63,7 @@ def scores(ratio: RatioEstimator, theta: np.ndarray, x: np.ndarray, rows: np.nda
     return np.concatenate(parts).reshape(*rows.shape, theta.shape[1])
 
 
-def directions_of(gradients: np.ndarray) -> np.ndarray:
+def _directions_of(gradients: np.ndarray) -> np.ndarray:
     """Directions ``(C, D, D)`` of gradients ``(C, m, D)``, cell by cell.
 
     Row j is the direction along which a score of one moves the posterior mean of parameter j by
@@ -97,13 +99,15 @@ def standardized_scores(
     shares : array, shape (C, m, D)
         In posterior standard deviations of one trial; variance one on average.
     directions : array, shape (C, D, D)
-        As `directions_of` gives them, from rows that are not among these.
+        What the scores of these rows were multiplied with to give the shares; it comes from
+        other rows of the same cells.
     """
     rows = nested_cells(theta, max(_FEWEST, _PER_PARAMETER * theta.shape[1]))
     # Neighbors within a cell come in no order, but for what the tree did last.
     rows = np.random.default_rng(0).permuted(rows, axis=1)
     own, rest = np.split(rows, [rows.shape[1] // 3], axis=1)
-    directions = directions_of(scores(ratio, theta, x, own))
-    shares = np.einsum("cmd,cjd->cmj", scores(ratio, theta, x, rest), directions)
+    directions = _directions_of(_scores(ratio, theta, x, own))
+    shares = np.einsum("cmd,cjd->cmj", _scores(ratio, theta, x, rest), directions)
     size = np.sqrt((shares**2).mean((0, 1)))
-    return rest, shares / np.where(size > 0, size, 1), directions
+    size = np.where(size > 0, size, 1)
+    return rest, shares / size, directions / size[:, None]

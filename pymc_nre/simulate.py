@@ -191,12 +191,9 @@ class Study:
         n, nuisance = draws * replicates, self.prior.given(self.parameters)
         values = each if nuisance is None else each | nuisance.draw(rng, each, n)
         outcomes = run(Job(self.simulator, values, simulator_seed), n, executor, False, False)
-        parts = [outcome.x for outcome in outcomes if outcome.x is not None]
-        if not parts:
-            raise all_failed(outcomes)
-        succeeded = np.concatenate([outcome.succeeded for outcome in outcomes])
-        x = np.empty((n, *parts[0].shape[1:]))
-        x[succeeded] = np.concatenate(parts)
+        succeeded, observations = _observations(outcomes)
+        x = np.empty((n, *observations.shape[1:]))
+        x[succeeded] = observations
         whole = succeeded.reshape(draws, replicates).all(1)
         kept = {name: value[whole] for name, value in own.items()}
         return kept, x.reshape(draws, replicates, *x.shape[1:])[whole]
@@ -225,17 +222,11 @@ class Study:
         return values if nuisance is None else values | nuisance.draw(rng, values, n)
 
     def _collect(self, job: Job, outcomes: list[Outcome]) -> Simulations:
-        parts = [outcome.x for outcome in outcomes if outcome.x is not None]
-        if not parts:
-            raise all_failed(outcomes)
-        for part in parts:
-            if part.shape[1:] != parts[0].shape[1:]:
-                raise varying_shape(part.shape[1:], parts[0].shape[1:])
-        succeeded = np.concatenate([outcome.succeeded for outcome in outcomes])
+        succeeded, x = _observations(outcomes)
         kept = {name: job.parameters[name][: len(succeeded)][succeeded] for name in self.parameters}
         simulations = Simulations(
             kept,
-            np.concatenate(parts),
+            x,
             prior=self.prior.marginal(self.parameters),
             simulator=self.predictor,
         )
@@ -243,6 +234,17 @@ class Study:
         if simulations.n_failed:
             _warn_failed(simulations.n_failed, outcomes)
         return simulations
+
+
+def _observations(outcomes: list[Outcome]) -> tuple[np.ndarray, np.ndarray]:
+    """Which simulations succeeded, and the observations of those that did."""
+    parts = [outcome.x for outcome in outcomes if outcome.x is not None]
+    if not parts:
+        raise all_failed(outcomes)
+    for part in parts:
+        if part.shape[1:] != parts[0].shape[1:]:
+            raise varying_shape(part.shape[1:], parts[0].shape[1:])
+    return np.concatenate([outcome.succeeded for outcome in outcomes]), np.concatenate(parts)
 
 
 def _variable(prior: Any, name: str) -> Any:
