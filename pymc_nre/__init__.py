@@ -6,6 +6,7 @@ from . import diagnostics, losses, networks, tasks
 from .archive import EstimatorFileError
 from .budget import trial_budget
 from .center import center
+from .combine import ensemble
 from .data import Simulations, Simulator
 from .data_sets import PosteriorWarning
 from .distribution import RatioLikelihood, log_ratio
@@ -37,6 +38,7 @@ __all__ = [
     "TrialsWarning",
     "center",
     "diagnostics",
+    "ensemble",
     "load",
     "log_ratio",
     "losses",

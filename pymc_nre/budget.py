@@ -24,7 +24,7 @@ from .estimator import RatioEstimator
 from .scores import standardized_scores
 from .trials import SEEN, SURE, TrialBudget
 
-__all__ = ["check_same_parameters", "trial_budget"]
+__all__ = ["check_continuous", "check_same_parameters", "trial_budget"]
 
 _CURVE = 20  # points of a curve of the bias along one parameter
 _WIDTH_ROWS = 20_000  # trials whose second derivatives are taken
@@ -102,6 +102,11 @@ def check_same_parameters(ratio: RatioEstimator, shapes: Mapping[str, tuple[int,
             f"The simulations do not fit the ratio: expected the parameters {ratio.parameters}, "
             f"got {dict(shapes)}."
         )
+    check_continuous(ratio)
+
+
+def check_continuous(ratio: RatioEstimator) -> None:
+    """Raise ValueError if a parameter is an integer."""
     if ratio.layout.integer:
         raise ValueError(
             f"{', '.join(sorted(ratio.layout.integer))} is an integer: a likelihood has no score "

@@ -54,8 +54,7 @@ class _CompiledOp(Op):
         self.program = program
         arrays = Exported(program, np.empty(0), np.empty(0))
         self.steps, self.variant = arrays.steps, arrays.variant
-        kind, before, after, *_ = program[0]
-        self.columns = before if kind == kernels.JOIN else after  # of x, its axes flattened
+        self.columns = arrays.columns  # of x, its axes flattened
 
     def _inputs(self, theta: Any, x: Any, *others: Any) -> list[Variable]:
         inputs = [pt.as_tensor_variable(value) for value in (theta, x, *others)]

@@ -20,7 +20,19 @@ import numpy as np
 from .activations import activate
 from .checks import checked
 from .compilation import inner, outer
-from .kernels import ACTIVATE, ADD, AFFINE, FEATURES, KEEP, LAYER_NORM, LINEAR
+from .kernels import (
+    ACTIVATE,
+    ADD,
+    AFFINE,
+    FEATURES,
+    KEEP,
+    LAYER_NORM,
+    LINEAR,
+    part_of,
+    parts_of,
+    pool,
+)
+from .tilts import add_curvature
 
 __all__ = ["hessian_product"]
 
@@ -34,7 +46,8 @@ def hessian_product(theta, x, v, program, moments, weights, domain, variant):
     theta : array, shape (1 or n, D)
         Parameters.
     x : array, shape (n, E)
-        Observations; or features ``(n, H)``, if the program begins with `FEATURES`.
+        Observations; or features ``(n, K H)`` of the K members, if the program begins with
+        `FEATURES`.
     v : array, shape (n, D)
         What to multiply with.
     program, moments, weights, domain, variant
@@ -47,15 +60,41 @@ def hessian_product(theta, x, v, program, moments, weights, domain, variant):
     h = np.empty((2, width))
     other, kept = np.empty_like(h), np.empty_like(h)
     tape = np.empty((len(program), 2, width + 1))
+    members, size = abs(program[0, 4]), theta.shape[1]
+    moments, tilt = parts_of(moments, members, theta, program)
+    # Of each member: its logit and the logit's slope along v; its gradient and H v.
+    logits, results = np.empty((2, members)), np.empty((members, 2, size))
     for i in range(len(x)):
         if not inside[i if len(theta) > 1 else 0]:
             continue
-        _join(theta, x, v, i, program, moments, weights, h)
-        h, other = _forward(program, weights, variant, h, other, kept, tape)
-        h[0, 0], h[1, 0] = 1, 0
-        h, other = _backward(program, weights, h, other, kept, tape)
-        _to_theta(h, i, program, moments, weights, products)
+        for k in range(members):
+            its, scales = part_of(k, members, weights), part_of(k, members, moments)
+            _join(theta, x, v, i, k, program, scales, its, h)
+            h, other = _forward(program, its, variant, h, other, kept, tape)
+            logits[0, k], logits[1, k] = h[0, 0], h[1, 0]
+            h[0, 0], h[1, 0] = 1, 0
+            h, other = _backward(program, its, h, other, kept, tape)
+            _to_theta(h, program, scales, its, results[k])
+        _pool(logits, results, program, products[i])
+    add_curvature(theta, tilt, v, products, inside)
     return products
+
+
+@inner
+def _pool(logits, results, program, product):
+    """The Hessian of the log ratio times v, of those of the members.
+
+    The share p of a member in a mean of ratios varies too: along v by p (a - A), where a is
+    the slope of its logit and A the mean of all slopes.
+    """
+    pool(logits[0], program)
+    mean = 0.0
+    for k in range(len(results)):
+        mean += logits[0, k] * logits[1, k]
+    for k in range(len(results)):
+        change = logits[1, k] - mean if program[0, 4] > 0 else 0.0
+        for d in range(len(product)):
+            product[d] += logits[0, k] * (results[k, 1, d] + change * results[k, 0, d])
 
 
 @inner
@@ -67,13 +106,13 @@ def _widest(program):
 
 
 @inner
-def _join(theta, x, v, i, program, moments, weights, h):
-    """The first step for row ``i``."""
+def _join(theta, x, v, i, k, program, moments, weights, h):
+    """The first step of member ``k`` for row ``i``."""
     size, width, begin = theta.shape[1], program[0, 2], program[0, 3]
     bias, from_x = begin + size * width, begin + (size + 1) * width
     features = program[0, 0] == FEATURES
     for c in range(width):
-        h[0, c] = x[i, c] if features else weights[bias + c]
+        h[0, c] = x[i, k * width + c] if features else weights[bias + c]
         h[1, c] = 0
     row = i if len(theta) > 1 else 0
     for d in range(size):
@@ -90,13 +129,16 @@ def _join(theta, x, v, i, program, moments, weights, h):
 
 
 @inner
-def _to_theta(g, i, program, moments, weights, products):
-    size, width, begin = products.shape[1], program[0, 2], program[0, 3]
+def _to_theta(g, program, moments, weights, results):
+    """A pair ``(2, D)`` of the pair ``g`` in the result of the first step."""
+    size, width, begin = results.shape[1], program[0, 2], program[0, 3]
     for d in range(size):
-        total = 0.0
+        results[0, d] = results[1, d] = 0
         for c in range(width):
-            total += g[1, c] * weights[begin + d * width + c]
-        products[i, d] = total / moments[size + d]
+            results[0, d] += g[0, c] * weights[begin + d * width + c]
+            results[1, d] += g[1, c] * weights[begin + d * width + c]
+        results[0, d] /= moments[size + d]
+        results[1, d] /= moments[size + d]
 
 
 @inner

@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
-import pytensor
 import xarray as xr
 
-from .distribution import RatioLikelihoodRV
 from .estimator import RatioEstimator
-from .guard import packed_rows
+from .mapping import model_in_use, parameters_of_draws, posterior_of
 
 __all__ = ["domain_check"]
 
@@ -54,8 +52,8 @@ def domain_check(idata: Any, ratio: RatioEstimator, *, model: pm.Model | None = 
     >>> nre.diagnostics.domain_check(idata, ratio).attrs["share"]
     0.25
     """
-    posterior = _dataset(idata["posterior"])
-    theta = _theta_of_draws(posterior, ratio, pm.modelcontext(model) if _context(model) else None)
+    posterior = posterior_of(idata)
+    theta = parameters_of_draws(posterior, ratio, model_in_use(model))
     shape = (posterior.sizes["chain"], posterior.sizes["draw"])
     outside = ~ratio.domain.inside(theta)
     by_draw = outside.reshape(*shape, -1).mean(-1)
@@ -70,63 +68,6 @@ def domain_check(idata: Any, ratio: RatioEstimator, *, model: pm.Model | None = 
         },
         attrs={"share": share, "summary": _summary(share, beyond, ratio)},
     )
-
-
-def _dataset(group: Any) -> xr.Dataset:
-    return group.to_dataset() if isinstance(group, xr.DataTree) else group
-
-
-def _context(model: pm.Model | None) -> bool:
-    return model is not None or pm.Model.get_context(error_if_none=False) is not None
-
-
-def _theta_of_draws(
-    posterior: xr.Dataset, ratio: RatioEstimator, model: pm.Model | None
-) -> np.ndarray:
-    """Packed parameters ``(chains * draws, rows, D)``."""
-    found = [] if model is None else _likelihoods(model, ratio)
-    if found:
-        parts = [_evaluate(posterior, model, ratio, variable) for variable in found]
-        return np.concatenate(parts, axis=1)
-    missing = [name for name in ratio.parameters if name not in posterior]
-    if missing:
-        raise ValueError(
-            f"The posterior has no variables called {', '.join(missing)}, and there is no model "
-            "with a RatioLikelihood of this ratio to compute them from. Pass model=model."
-        )
-    stacked = posterior[list(ratio.parameters)].stack(sample=("chain", "draw"))
-    values = [stacked[name].transpose("sample", ...).to_numpy() for name in ratio.parameters]
-    theta = packed_rows(ratio, values)
-    return theta.reshape(len(theta), -1, theta.shape[-1])
-
-
-def _likelihoods(model: pm.Model, ratio: RatioEstimator) -> list[Any]:
-    return [
-        variable
-        for variable in model.observed_RVs
-        if isinstance(variable.owner.op, RatioLikelihoodRV) and variable.owner.op.ratio == ratio
-    ]
-
-
-def _evaluate(
-    posterior: xr.Dataset, model: pm.Model, ratio: RatioEstimator, variable: Any
-) -> np.ndarray:
-    """The likelihood's own parameter expressions at every draw, ``(draws, rows, D)``."""
-    expressions = variable.owner.op.dist_params(variable.owner)
-    absent = [free.name for free in model.free_RVs if free.name not in posterior]
-    if absent:
-        raise ValueError(
-            f"The posterior lacks {', '.join(absent)}, free variables of the model. Pass the model "
-            "that was sampled."
-        )
-    stacked = posterior.stack(sample=("chain", "draw"))
-    draws = [stacked[free.name].transpose("sample", ...).to_numpy() for free in model.free_RVs]
-    function = pytensor.function(
-        model.free_RVs, expressions, on_unused_input="ignore", mode="FAST_COMPILE"
-    )
-    rows = [packed_rows(ratio, function(*values)) for values in zip(*draws, strict=True)]
-    theta = np.stack(rows)
-    return theta.reshape(len(theta), -1, theta.shape[-1])
 
 
 def _summary(share: float, beyond: np.ndarray, ratio: RatioEstimator) -> str:

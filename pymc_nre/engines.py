@@ -100,7 +100,7 @@ def _why_not_compiled(ratio: RatioEstimator) -> str:
     if ratio.device.type != "cpu":
         return f"it lives on {ratio.device}"
     if _exported(ratio, True) is None:
-        return f"its network, {type(ratio.network).__name__}, is not built of MLP or ResidualMLP"
+        return f"its network, {ratio.architecture}, is not built of MLP or ResidualMLP"
     return ""
 
 
@@ -123,14 +123,12 @@ def _with_features(ratio: RatioEstimator, x: TensorVariable) -> tuple[Exported, 
     if direct is not None and (np.prod(ratio.event_shape) <= _DIRECT or not private):
         return direct, x
     data = x.get_value(borrow=True) if private else _value_now(x, ratio.event_shape)
-    width = ratio.network.x_in.out_features
-    if direct is not None and len(data) * width * 8 > _KEPT_BYTES:
+    joined = _exported(ratio, True)
+    if direct is not None and len(data) * joined.columns * 8 > _KEPT_BYTES:
         return direct, x
-    features = ratio.evaluator.features(data) if len(data) else np.empty((0, width))
+    features = ratio.evaluator.features(data) if len(data) else np.empty((0, joined.columns))
     known = _share("features", features)
-    if private:
-        return _exported(ratio, True), known
-    return _exported(ratio, True), Features(ratio)(x, _share("x", data), known)
+    return joined, known if private else Features(ratio)(x, _share("x", data), known)
 
 
 def _value_now(x: TensorVariable, event_shape: tuple[int, ...]) -> np.ndarray:

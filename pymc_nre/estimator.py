@@ -22,7 +22,9 @@ from . import networks
 from .archive import EstimatorFileError, read_archive, write_archive
 from .data import Layout, Simulator, as_simulator, describe_shape
 from .domain import Domain
+from .ensembles import Ensemble
 from .evaluate import TorchEvaluator
+from .tilted import Tilted
 from .trials import TrialBudget
 
 __all__ = ["RatioEstimator", "load", "resolve_device"]
@@ -102,6 +104,16 @@ class RatioEstimator:
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """Own shape of each parameter, by name, in packing order."""
         return dict(self.layout.shapes)
+
+    @property
+    def untilted(self) -> networks.RatioNetwork:
+        """The network as it was trained, without what local centering takes off."""
+        return self.network.inner if isinstance(self.network, Tilted) else self.network
+
+    @property
+    def members(self) -> int:
+        """How many networks there are: one, but in an ensemble."""
+        return len(getattr(self.untilted, "members", (1,)))
 
     @property
     def device(self) -> torch.device:
@@ -217,10 +229,16 @@ class RatioEstimator:
         head = f"RatioEstimator: log p(x | {', '.join(self.parameters)}) / {denominator}"
         return "\n".join([head, *(f"  {name:<12}{text}" for name, text in rows.items() if text)])
 
+    @property
+    def architecture(self) -> str:
+        """What kind of network it is, in words."""
+        one = self.untilted.members[0] if self.members > 1 else self.untilted
+        kind = self.specification or type(getattr(one, "module", one)).__name__
+        return f"{self.members} x {kind}" if self.members > 1 else f"{kind}"
+
     def _describe_network(self) -> str:
-        kind = self.specification or type(getattr(self.network, "module", self.network)).__name__
         weights = sum(weight.numel() for weight in self.network.parameters())
-        return f"{kind}, {weights:,} weights, float64 on {self.device}"
+        return f"{self.architecture}, {weights:,} weights, float64 on {self.device}"
 
     def _describe_loss(self) -> str:
         meaning = "normalized" if self.normalized else "not normalized: no evidences"
@@ -230,9 +248,11 @@ class RatioEstimator:
         facts = self.history.attrs
         if not facts:
             return ""
+        ends = " and ".join(sorted({*np.atleast_1d(facts["stopped"])}))
+        losses = sorted({f"{loss:.4f}" for loss in np.atleast_1d(facts["best_loss"])}, key=float)
         return (
-            f"{facts['n_train']:,} simulations, {self.history.sizes['epoch']} epochs "
-            f"({facts['stopped']}), validation loss {facts['best_loss']:.4f} "
+            f"{np.max(facts['n_train']):,} simulations, {self.history.sizes['epoch']} epochs "
+            f"({ends}), validation loss {' to '.join(dict.fromkeys((losses[0], losses[-1])))} "
             f"(chance {facts['chance']:.4f})"
         )
 
@@ -269,6 +289,9 @@ class RatioEstimator:
             "integer": sorted(self.layout.integer),
             "event_shape": list(self.event_shape),
             "network": networks.specification_to_dict(self.specification),
+            "members": self.members,
+            "mean_of": getattr(self.untilted, "mean_of", None),
+            "tilted": self.network is not self.untilted,
             "reference": self.reference,
             "normalized": self.normalized,
             "loss": self.loss,
@@ -327,7 +350,10 @@ def load(
     event_shape = tuple(metadata["event_shape"])
     specification, module = _rebuild(metadata, layout.size, event_shape, network)
     _set_weights(module, _section(arrays, "weights/"), path)
-    history = {name: ("epoch", array) for name, array in _section(arrays, "history/").items()}
+    axes = ("member", "epoch")
+    history = {
+        name: (axes[-array.ndim :], array) for name, array in _section(arrays, "history/").items()
+    }
     ratio = RatioEstimator(
         module,
         layout.shapes,
@@ -386,16 +412,20 @@ def _rebuild(
     event_shape: tuple[int, ...],
     factory: networks.Factory | None,
 ) -> tuple[Any, networks.RatioNetwork]:
+    specification = None
     if metadata["network"]["type"] != "custom":
-        specification = networks.specification_from_dict(metadata["network"])
-        return specification, specification.build(theta_size, event_shape)
+        specification = factory = networks.specification_from_dict(metadata["network"])
     if factory is None:
         raise TypeError(
             "This estimator holds a network of your own, of which only the weights are saved. Pass "
             "the function (theta_size, event_shape) -> nn.Module that built it: load(path, "
             "network=function)."
         )
-    return None, networks.build(factory, theta_size, event_shape)
+    members = [
+        networks.build(factory, theta_size, event_shape) for _ in range(metadata.get("members", 1))
+    ]
+    net = members[0] if len(members) == 1 else Ensemble(members, metadata["mean_of"])
+    return specification, Tilted(net, theta_size) if metadata.get("tilted") else net
 
 
 def _set_weights(module: Any, weights: dict[str, np.ndarray], path: Any) -> None:

@@ -8,7 +8,7 @@ no program, and is left to torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from . import kernels
 from .activations import ACTIVATION_CODES
 from .embeddings import Rows
+from .ensembles import Ensemble
 from .layers import ACTIVATIONS, BatchNorm, Standardize
 from .networks import RatioNetwork, ResidualBlock, SplitNetwork
+from .tilted import Tilted
 
 __all__ = ["Exported", "export"]
 
@@ -35,8 +37,9 @@ class Exported:
     ----------
     program : tuple of tuple of int
         Steps, as `pymc_nre.kernels` describes them.
-    moments : ndarray, shape (2 D or 2 D + 2 E,)
-    weights : ndarray, shape (P,)
+    moments : ndarray, shape (K 2 D or K (2 D + 2 E), and T,)
+        Of all K members of an ensemble; then the numbers of a tilt, if there is one.
+    weights : ndarray, shape (K P,)
         In double precision.
     """
 
@@ -48,6 +51,12 @@ class Exported:
     def steps(self) -> np.ndarray:
         """The program as the kernels take it, ``(S, STEP_FIELDS)``."""
         return np.array(self.program, dtype=np.int64)
+
+    @property
+    def columns(self) -> int:
+        """Numbers of x in a row: of an observation, or of its features for all members."""
+        kind, before, after, _, members = self.program[0]
+        return before if kind == kernels.JOIN else after * abs(members)
 
     @cached_property
     def variant(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -68,6 +77,12 @@ def export(network: RatioNetwork, *, features: bool) -> Exported | None:
         Whether the kernels take ``network.embed(x)`` for x, and not observations. That is the
         only way for networks with an embedding.
     """
+    if isinstance(network, Tilted):
+        inner = export(network.inner, features=features)
+        tilt = _array(network.to_vector())
+        return inner and replace(inner, moments=np.concatenate([inner.moments, tilt]))
+    if isinstance(network, Ensemble):
+        return _export_ensemble(network, features)
     if not isinstance(network, SplitNetwork):
         return None
     modules = list(_flat(network.body))
@@ -84,6 +99,20 @@ def export(network: RatioNetwork, *, features: bool) -> Exported | None:
         np.concatenate([_array(part) for m in moments for part in (m.mean, m.scale)]),
         np.concatenate(writer.weights),
     )
+
+
+def _export_ensemble(network: Ensemble, features: bool) -> Exported | None:
+    """One program for all members; None if they have none, or not the same."""
+    members = [export(member, features=features) for member in network.members]
+    if any(member is None or member.program != members[0].program for member in members):
+        return None
+    (kind, before, after, start, _), *others = members[0].program
+    code = len(members) if network.mean_of == "ratios" else -len(members)
+    moments, weights = (
+        np.concatenate([getattr(member, name) for member in members])
+        for name in ("moments", "weights")
+    )
+    return Exported(((kind, before, after, start, code), *others), moments, weights)
 
 
 def takes_numbers(network: RatioNetwork) -> bool:
@@ -135,9 +164,9 @@ class _Writer:
         of_theta, of_x = network.theta_in.weight, network.x_in.weight
         self.width = 0 if features else network.x_in.in_features
         if features:
-            self._write(kernels.FEATURES, len(of_x), of_theta.T)
+            self._write(kernels.FEATURES, len(of_x), of_theta.T, code=1)
         else:
-            self._write(kernels.JOIN, len(of_x), of_theta.T, network.x_in.bias, of_x.T)
+            self._write(kernels.JOIN, len(of_x), of_theta.T, network.x_in.bias, of_x.T, code=1)
 
     def linear(self, module: nn.Linear) -> None:
         self._write(kernels.LINEAR, module.out_features, module.weight, module.bias)

@@ -31,6 +31,7 @@ from .checks import HOLES
 from .compilation import sources
 from .cotangents import not_in_x
 from .estimator import RatioEstimator
+from .export import export
 
 __all__ = ["Features"]
 
@@ -51,7 +52,7 @@ class Features(Op):
 
     def __init__(self, estimator: RatioEstimator) -> None:
         self.estimator = estimator.for_evaluation()
-        self.width: int = estimator.network.x_in.out_features
+        self.width = export(estimator.network, features=True).columns
 
     def make_node(self, x: Any, known_x: Any, known_features: Any) -> Apply:
         """Inputs in float64: x, and known observations ``(m, *event)`` with features ``(m, H)``."""

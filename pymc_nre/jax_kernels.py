@@ -10,9 +10,9 @@ because no row sees another's parameters; the Hessian's product with v is the de
 that gradient along v.
 
 Arguments are those of the kernels: ``theta`` is ``(1 or n, D)``, ``x`` ``(n, *event)`` or
-features ``(n, H)``, ``moments`` and ``weights`` are vectors. All are taken to JAX's own
-precision. Each function returns a tuple, as PyTensor's `JAXOp` wants. JAX is optional, so it
-is imported inside.
+features ``(n, K H)`` of K members, ``moments`` and ``weights`` are vectors. All are taken to
+JAX's own precision. Each function returns a tuple, as PyTensor's `JAXOp` wants. JAX is optional,
+so it is imported inside.
 """
 
 from __future__ import annotations
@@ -89,7 +89,37 @@ def _sum(program: Program, *arguments: Any) -> tuple[Any, Any]:
 
 
 def _log_ratios(program: Program, theta: Any, x: Any, moments: Any, weights: Any) -> Any:
-    """Log ratios ``(n,)``: the steps of the program, one after another."""
+    """Log ratios ``(n,)``: of all members."""
+    import jax
+
+    kind, columns, *_, code = program[0]
+    members = abs(code)
+    size = 2 * members * (theta.shape[1] + (columns if kind == kernels.JOIN else 0))
+    moments, tilt = moments[:size], moments[size:]
+    x = x.reshape(len(x), math.prod(x.shape[1:]))
+    # Observations are for all members; features are their own.
+    xs = [x] * members if kind == kernels.JOIN else jax.numpy.split(x, members, axis=1)
+    parts = zip(xs, *(jax.numpy.split(v, members) for v in (moments, weights)), strict=True)
+    logits = jax.numpy.stack([_logits(program, theta, *part) for part in parts])
+    height = _lean(theta, tilt) if len(tilt) else 0.0
+    if code < 0:
+        return logits.mean(0) - height
+    return jax.nn.logsumexp(logits, axis=0) - math.log(members) - height
+
+
+def _lean(theta: Any, tilt: Any) -> Any:
+    """What a tilt takes off, ``(1 or n,)``."""
+    import jax.numpy as jnp
+
+    size = theta.shape[1]
+    vector, matrix = (size,), (size, size)
+    center, turn, bounds, linear, quadratic = _parts(tilt, vector, matrix, vector, vector, matrix)
+    u = jnp.clip(_product(theta - center, turn.T), -bounds, bounds)
+    return (u * (linear + _product(u, quadratic) / 2)).sum(-1)
+
+
+def _logits(program: Program, theta: Any, x: Any, moments: Any, weights: Any) -> Any:
+    """Logits ``(n,)`` of a member: the steps of the program, one after another."""
     h = kept = _first(program[0], theta, x, moments, weights)
     for kind, before, after, start, code in program[1:]:
         if kind == kernels.ACTIVATE:
@@ -106,8 +136,7 @@ def _log_ratios(program: Program, theta: Any, x: Any, moments: Any, weights: Any
 def _first(step: tuple[int, ...], theta: Any, x: Any, moments: Any, weights: Any) -> Any:
     """Parameters joined with observations or features, ``(n, H)``."""
     kind, _, width, start, _ = step
-    size, columns = theta.shape[1], math.prod(x.shape[1:])
-    x, weights = x.reshape(len(x), columns), weights[start:]
+    size, columns, weights = theta.shape[1], x.shape[1], weights[start:]
     if kind == kernels.FEATURES:
         (of_theta,) = _parts(weights, (size, width))
     else:

@@ -11,6 +11,10 @@ or takes features in the place of the terms in x. The other steps change h, and 
 *tape* what their derivatives need; the gradient goes through them backwards. The last step
 leaves the logit.
 
+An ensemble is one program that runs with the weights of each member in turn; its log ratio is
+the logarithm of the mean of the members' ratios, or the mean of their logits. What is taken off
+it in the end depends on the parameters alone (`pymc_nre.tilts`).
+
 Rows go through in blocks that fit the processor's cache, so memory stays bounded. Matrix
 products are BLAS's; what is done once for each theta is not repeated for each observation.
 """
@@ -23,14 +27,16 @@ from numba.extending import overload
 from .activations import activate
 from .checks import checked
 from .compilation import inner, outer
+from .tilts import lean
 
 __all__ = ["ACTIVATE", "ADD", "AFFINE", "FEATURES", "JOIN", "KEEP", "LAYER_NORM", "LINEAR"]
 __all__ += ["STEP_FIELDS", "row_blocks", "value", "value_and_gradient"]
 
 # A row of a program: kind of step, width before, width after, where its weights begin, code.
+# The code of the first step is the number of members, negative if their logits are averaged.
 STEP_FIELDS = 5
 JOIN = 0  # W_theta (D, H), b (H), W_x (E, H)
-FEATURES = 1  # W_theta (D, H); x is (n, H), the rest of the sum
+FEATURES = 1  # W_theta (D, H); x is (n, members H), the rest of the sum
 ACTIVATE = 2  # code: of the activation
 LINEAR = 3  # W (after, before), b (after)
 AFFINE = 4  # mean, factor, shift: batch normalization after training
@@ -53,12 +59,13 @@ def value(theta, x, program, moments, weights, domain, variant):
     theta : array, shape (1 or n, D)
         Parameters, in double precision.
     x : array, shape (n, E)
-        Observations; or features ``(n, H)``, if the program begins with `FEATURES`.
+        Observations; or features ``(n, K H)`` of the K members, if the program begins with
+        `FEATURES`.
     program : array of int64, shape (S, STEP_FIELDS)
         The steps.
-    moments : array, shape (2 D + 2 E,)
-        Means and scales of theta and, for `JOIN`, of x.
-    weights : array, shape (P,)
+    moments : array, shape (K (2 D + 2 E) + T,)
+        Means and scales of theta and, for `JOIN`, of x; then a tilt, if there is one.
+    weights : array, shape (K P,)
         Of all steps. Theirs is the precision of the computation; results are double.
     domain : array, shape (Q,)
         As `pymc_nre.checks.checked` takes it.
@@ -76,12 +83,21 @@ def value(theta, x, program, moments, weights, domain, variant):
     h = np.empty(rows * width, weights.dtype)
     other, kept = np.empty_like(h), np.empty_like(h)
     tape = np.empty(length, weights.dtype)
+    members = abs(program[0, 4])
+    logits = np.empty((rows, members))
+    moments, tilt = parts_of(moments, members, theta, program)
+    heights = lean(theta, tilt, np.empty(theta.shape))
     for start in range(0, len(x), rows):
         m = min(rows, len(x) - start)
-        _join(theta, x, start, m, program, moments, weights, h)
-        h, other = _forward(program, weights, variant, m, h, other, kept, tape, ())
+        for k in range(members):
+            its, scales = part_of(k, members, weights), part_of(k, members, moments)
+            _join(theta, x, start, m, k, program, scales, its, h)
+            h, other = _forward(program, its, variant, m, h, other, kept, tape, ())
+            for r in range(m):
+                logits[r, k] = h[r]
         for r in range(m):
-            values[start + r] = h[r] if inside[_row(inside, start + r)] else -np.inf
+            t = _row(theta, start + r)
+            values[start + r] = pool(logits[r], program) - heights[t] if inside[t] else -np.inf
     return values
 
 
@@ -89,21 +105,69 @@ def value(theta, x, program, moments, weights, domain, variant):
 def value_and_gradient(theta, x, program, moments, weights, domain, variant):
     """Log ratios ``(n,)`` and, row by row, their gradients in theta, ``(n, D)``."""
     inside = checked(theta, x, domain)
-    values, gradients = np.empty(len(x)), np.empty((len(x), theta.shape[1]))
+    values, gradients = np.empty(len(x)), np.zeros((len(x), theta.shape[1]))
     rows, width, length = row_blocks(program, len(x))
     h = np.empty(rows * width, weights.dtype)
     other, kept = np.empty_like(h), np.empty_like(h)
     tape = np.empty(length, weights.dtype)
+    members = abs(program[0, 4])
+    logits, slopes = np.empty((rows, members)), np.empty((members, rows, theta.shape[1]))
+    moments, tilt = parts_of(moments, members, theta, program)
+    leans = np.empty(theta.shape)
+    heights = lean(theta, tilt, leans)
     for start in range(0, len(x), rows):
         m = min(rows, len(x) - start)
-        _join(theta, x, start, m, program, moments, weights, h)
-        h, other = _forward(program, weights, variant, m, h, other, kept, tape, (tape,))
+        for k in range(members):
+            its, scales = part_of(k, members, weights), part_of(k, members, moments)
+            _join(theta, x, start, m, k, program, scales, its, h)
+            h, other = _forward(program, its, variant, m, h, other, kept, tape, (tape,))
+            for r in range(m):
+                logits[r, k] = h[r]
+                h[r] = 1
+            h, other = _backward(program, its, variant, m, h, other, kept, tape)
+            _to_theta(h, m, program, scales, its, slopes[k])
         for r in range(m):
-            values[start + r] = h[r] if inside[_row(inside, start + r)] else -np.inf
-            h[r] = 1
-        h, other = _backward(program, weights, variant, m, h, other, kept, tape)
-        _to_theta(h, inside, start, m, program, moments, weights, gradients)
+            t = _row(theta, start + r)
+            values[start + r] = pool(logits[r], program) - heights[t] if inside[t] else -np.inf
+            for d in range(theta.shape[1] if inside[t] else 0):
+                gradients[start + r, d] = -leans[t, d]
+                for k in range(members):  # by now each logit is the member's share
+                    gradients[start + r, d] += logits[r, k] * slopes[k, r, d]
     return values, gradients
+
+
+@inner
+def parts_of(moments, members, theta, program):
+    """The moments of all members, and the tilt."""
+    columns = program[0, 1] if program[0, 0] == JOIN else 0
+    size = 2 * members * (theta.shape[1] + columns)
+    return moments[:size], moments[size:]
+
+
+@inner
+def part_of(k, members, vector):
+    """What of a vector belongs to member ``k``."""
+    size = len(vector) // members
+    return vector[k * size : (k + 1) * size]
+
+
+@inner
+def pool(logits, program):
+    """The log ratio of the members' ``logits``, which become their shares of its gradient."""
+    members, total, largest = len(logits), 0.0, -np.inf
+    if program[0, 4] < 0:
+        for k in range(members):
+            total += logits[k] / members
+            logits[k] = 1 / members
+        return total
+    for k in range(members):
+        largest = max(largest, logits[k])
+    for k in range(members):
+        logits[k] = np.exp(logits[k] - largest)
+        total += logits[k]
+    for k in range(members):
+        logits[k] /= total
+    return largest + np.log(total / members)
 
 
 @inner
@@ -130,8 +194,8 @@ def _on_tape(kind, width, m):
 
 
 @inner
-def _join(theta, x, start, m, program, moments, weights, h):
-    """The first step for ``m`` rows from row ``start``, into ``h``."""
+def _join(theta, x, start, m, k, program, moments, weights, h):
+    """The first step of member ``k`` for ``m`` rows from row ``start``, into ``h``."""
     own = len(theta) > 1
     for r in range(m if own else 1):
         _from_theta(theta, _row(theta, start + r), program, moments, weights, h, r)
@@ -143,7 +207,7 @@ def _join(theta, x, start, m, program, moments, weights, h):
     if program[0, 0] == FEATURES:
         for r in range(m):
             for c in range(width):
-                h[r * width + c] += x[start + r, c]
+                h[r * width + c] += x[start + r, k * width + c]
         return
     columns, begin = x.shape[1], program[0, 3] + (size + 1) * width
     for r in range(m):
@@ -168,16 +232,15 @@ def _from_theta(theta, row, program, moments, weights, h, r):
 
 
 @inner
-def _to_theta(g, inside, start, m, program, moments, weights, gradients):
+def _to_theta(g, m, program, moments, weights, slopes):
     """Gradients in theta of the gradients ``g`` in the result of the first step."""
-    size, width, begin = gradients.shape[1], program[0, 2], program[0, 3]
+    size, width, begin = slopes.shape[1], program[0, 2], program[0, 3]
     for r in range(m):
-        there = inside[_row(inside, start + r)]
         for d in range(size):
             total = weights.dtype.type(0)
             for c in range(width):
                 total += g[r * width + c] * weights[begin + d * width + c]
-            gradients[start + r, d] = total / moments[size + d] if there else 0.0
+            slopes[r, d] = total / moments[size + d]
 
 
 @inner

@@ -1,7 +1,8 @@
-"""One look for all progress displays: what is done, how fast, how long still."""
+"""One look for all progress displays: what is done, how fast, how long still; and remarks."""
 
 from __future__ import annotations
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -10,7 +11,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["progress"]
+__all__ = ["progress", "say"]
 
 
 def progress(*, enabled: bool) -> Progress:
@@ -23,3 +24,9 @@ def progress(*, enabled: bool) -> Progress:
         TextColumn("{task.fields[status]}"),
         disable=not enabled,
     )
+
+
+def say(text: str, *, enabled: bool) -> None:
+    """Print a remark where progress is shown."""
+    if enabled:
+        Console().print(text, highlight=False)

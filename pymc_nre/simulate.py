@@ -15,7 +15,7 @@ from .execution import Job, Outcome, SimulationWarning, all_failed, run, varying
 from .forward import ForwardDraw, as_dtype
 from .prior import Prior
 
-__all__ = ["Study", "simulate"]
+__all__ = ["Study", "observations_of", "simulate"]
 
 
 def simulate(
@@ -191,7 +191,7 @@ class Study:
         n, nuisance = draws * replicates, self.prior.given(self.parameters)
         values = each if nuisance is None else each | nuisance.draw(rng, each, n)
         outcomes = run(Job(self.simulator, values, simulator_seed), n, executor, False, False)
-        succeeded, observations = _observations(outcomes)
+        succeeded, observations = observations_of(outcomes)
         x = np.empty((n, *observations.shape[1:]))
         x[succeeded] = observations
         whole = succeeded.reshape(draws, replicates).all(1)
@@ -222,7 +222,7 @@ class Study:
         return values if nuisance is None else values | nuisance.draw(rng, values, n)
 
     def _collect(self, job: Job, outcomes: list[Outcome]) -> Simulations:
-        succeeded, x = _observations(outcomes)
+        succeeded, x = observations_of(outcomes)
         kept = {name: job.parameters[name][: len(succeeded)][succeeded] for name in self.parameters}
         simulations = Simulations(
             kept,
@@ -236,7 +236,7 @@ class Study:
         return simulations
 
 
-def _observations(outcomes: list[Outcome]) -> tuple[np.ndarray, np.ndarray]:
+def observations_of(outcomes: list[Outcome]) -> tuple[np.ndarray, np.ndarray]:
     """Which simulations succeeded, and the observations of those that did."""
     parts = [outcome.x for outcome in outcomes if outcome.x is not None]
     if not parts:

@@ -14,7 +14,7 @@ import operator
 import os
 import time
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from .batches import Batch, Batches, batches_of
 from .checkpoint import Checkpoint, fingerprint
+from .combine import ensemble
 from .data import Simulations
 from .descent import Descent, Plan, Progress, part
 from .domain import Domain
@@ -55,6 +56,7 @@ def train(
     *,
     loss: Loss | None = None,
     network: Any = None,
+    members: int = 1,
     validation: float = 0.1,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -79,6 +81,10 @@ def train(
     network : MLP, ResidualMLP or callable, optional
         ``MLP((64, 64))`` by default; a specification from `pymc_nre.networks`, or a function
         ``(theta_size, event_shape) -> nn.Module``.
+    members : int
+        Networks to train, each from other weights and with other held-out simulations. What
+        comes back is the mean of their ratios (see `ensemble`): more accurate where simulations
+        are few, and it takes that many times as long to train and to evaluate.
     validation : float
         Share of the simulations that is held out to choose the best weights.
     epochs : int, optional
@@ -102,7 +108,8 @@ def train(
         A file that follows the training. Call `train` again with the same arguments and the
         same file after a crash, a kill or Ctrl-C, and it resumes after the last epoch that
         was written, to the same weights as if it had not been interrupted (on the CPU, with
-        the same versions of everything).
+        the same versions of everything). Other members of an ensemble have files of their own
+        beside it, ``<file>.1`` and so on.
     random_seed : int, optional
         The same seed on the same machine gives the same weights.
     progressbar : bool
@@ -111,7 +118,8 @@ def train(
     Returns
     -------
     RatioEstimator
-        With the best validated weights, also after Ctrl-C.
+        With the best validated weights, also after Ctrl-C; then an ensemble has the members
+        that were trained by that time.
 
     Raises
     ------
@@ -141,28 +149,71 @@ def train(
             f"train takes Simulations, got {type(simulations).__name__}. Wrap arrays: "
             "nre.Simulations({'mu': mu}, x)."
         )
+    if members < 1:
+        raise ValueError(f"members must be at least 1, got {members}.")
     loss = NREC() if loss is None else loss
-    specification = MLP() if network is None else network
-    device = resolve_device(device)
-    follow = Checkpoint(checkpoint)
-    random_seed = _chosen_seed(random_seed, follow)
-    batches = batches_of(simulations, loss, validation, device, random_seed)
-    _warn_if_rounded(batches.simulations)
+    network = MLP() if network is None else network
     settings = (epochs, batch_size, learning_rate, weight_decay, patience)
-    plan = _plan(batches.size, loss, isinstance(simulations, Online), *settings)
+    recipe = _Recipe(loss, network, validation, settings, resolve_device(device))
+    random_seed = _chosen_seed(random_seed, Checkpoint(checkpoint))
+    ratios: list[RatioEstimator] = []
+    for k in range(members):
+        title = f"training {k + 1}/{members}" if members > 1 else "training"
+        follow = Checkpoint(f"{os.fspath(checkpoint)}.{k}" if checkpoint and k else checkpoint)
+        try:
+            seed = _seed((random_seed, k)) if k else random_seed
+            ratios.append(_train(simulations, recipe, follow, seed, title if progressbar else ""))
+        except KeyboardInterrupt:
+            if not ratios:
+                raise
+        if len(ratios) == k or ratios[-1].history.attrs["stopped"] == "interrupted":
+            break
+    if len(ratios) < members:
+        warnings.warn(
+            f"The ensemble has {len(ratios)} of {members} members: training was interrupted.",
+            TrainingWarning,
+            stacklevel=2,
+        )
+    return ensemble(ratios)
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What all members of an ensemble are trained with."""
+
+    loss: Loss
+    network: Any
+    validation: float
+    settings: tuple[Any, ...]  # what `_plan` fills in
+    device: str
+
+
+def _train(
+    simulations: Simulations | Online,
+    recipe: _Recipe,
+    follow: Checkpoint,
+    random_seed: int,
+    title: str,
+) -> RatioEstimator:
+    """Train one network; no progress is shown without a title."""
+    loss, device = recipe.loss, recipe.device
+    batches = batches_of(simulations, loss, recipe.validation, device, random_seed)
+    _warn_if_rounded(batches.simulations)
+    plan = _plan(batches.size, loss, isinstance(simulations, Online), *recipe.settings)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_seed(random_seed))
-        net = build(specification, batches.simulations.layout.size, batches.simulations.event_shape)
+        sample = batches.simulations
+        net = build(recipe.network, sample.layout.size, sample.event_shape)
         net.float().fit_standardization(*batches.training)
         run = Descent(net.to(device), loss, batches, plan, _seed(random_seed))
         identity = {}
-        if checkpoint is not None:
-            identity = _identity(specification, batches, loss, (plan, validation), random_seed)
+        if follow.path is not None:
+            identity = _identity(recipe, batches, plan, random_seed)
         diary = _Diary(follow, run, identity, random_seed)
         with one_thread_if(_work_of_a_step(run) <= _ONE_THREAD_WORK):
-            state = _fit(run, diary, progressbar)
+            state = _fit(run, diary, title)
     _report(state, loss, len(batches.held_out[0]))
-    return _estimator(run, state, specification, diary)
+    return _estimator(run, state, recipe.network, diary)
 
 
 def _estimator(run: Descent, state: Progress, specification: Any, diary: _Diary) -> RatioEstimator:
@@ -192,23 +243,21 @@ def _chosen_seed(random_seed: int | None, follow: Checkpoint) -> int:
     return operator.index(random_seed)
 
 
-def _seed(random_seed: int) -> int:
+def _seed(random_seed: int | tuple[int, int]) -> int:
     return int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _identity(
-    specification: Any, batches: Batches, loss: Loss, settings: Any, random_seed: int
-) -> dict[str, str]:
+def _identity(recipe: _Recipe, batches: Batches, plan: Plan, random_seed: int) -> dict[str, str]:
     """What must be the same for a run to be resumed."""
-    own = getattr(specification, "__qualname__", None)  # of a factory, in whatever module it is
+    own = getattr(recipe.network, "__qualname__", None)  # of a factory, in whatever module it is
     reference = batches.held_out[2:]
     return {
         "simulations": fingerprint(
             batches.simulations.theta, batches.simulations.x, batches.size, *map(_numpy, reference)
         ),
-        "loss": fingerprint(loss),
-        "network": fingerprint(own or specification),
-        "settings": fingerprint(settings),
+        "loss": fingerprint(recipe.loss),
+        "network": fingerprint(own or recipe.network),
+        "settings": fingerprint((plan, recipe.validation)),
         "random_seed": fingerprint(random_seed),
     }
 
@@ -265,7 +314,7 @@ def _warn_if_rounded(simulations: Simulations) -> None:
                 "which rounds much of that away. Subtract a constant, in the simulator and from "
                 "the data, or use another unit.",
                 TrainingWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
 
@@ -279,13 +328,13 @@ def _work_of_a_step(run: Descent) -> float:
     return counted.get_total_flops() / 2 / rows * run.plan.batch_size
 
 
-def _fit(run: Descent, diary: _Diary, progressbar: bool) -> Progress:
+def _fit(run: Descent, diary: _Diary, title: str) -> Progress:
     """Run the epochs; on Ctrl-C or divergence end with what there is."""
     state = diary.resume()
     plan, loss = run.plan, run.loss
     try:
-        with progress(enabled=progressbar) as display:
-            bar = display.add_task("training", total=plan.epochs, completed=state.epochs, status="")
+        with progress(enabled=bool(title)) as display:
+            bar = display.add_task(title, total=plan.epochs, completed=state.epochs, status="")
             while not state.stopped:
                 train_loss = run.epoch(state.epochs)
                 validation_loss = _validate(run.averaged, loss, run.batches.held_out)
@@ -366,7 +415,7 @@ def _report(state: Progress, loss: Loss, n_held_out: int) -> None:
             f"epochs; returning the best weights so far (epoch {state.best_epoch + 1}, validation "
             f"loss {state.best_loss:.4f}, chance {loss.chance:.4f}).",
             TrainingWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     elif state.best_loss > loss.chance - luck:
         warnings.warn(
@@ -374,7 +423,7 @@ def _report(state: Progress, loss: Loss, n_held_out: int) -> None:
             f"cannot be told from chance ({loss.chance:.4f}): the network has found nothing in x "
             "that depends on the parameters. Check the simulator, or use more simulations.",
             TrainingWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

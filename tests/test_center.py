@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pymc_nre as nre
-from pymc_nre.center import squared_bias
+from pymc_nre.penalty import change, scores_of, squared_bias
 
 TASK = nre.tasks.GaussianMean()
 HELD_OUT = TASK.simulate(100_000, random_seed=9)
@@ -119,12 +119,22 @@ def test_the_penalty_is_zero_on_average_for_an_exact_ratio():
     mu = np.repeat(rng.uniform(-10, 10, (2_000, 1)), 32, axis=1)
     x = rng.normal(mu, 1.0)
     cells, seen = torch.tensor(mu[..., None]), torch.tensor(x)
-    found = squared_bias(network, cells, seen).item()
+    found = squared_bias(scores_of(network, cells, seen)).item()
     # Products of 32 standard normals: variance 2 / (32 * 31) in each of 2,000 cells.
     error = (2 / (32 * 31) / 2_000) ** 0.5
     assert abs(found) < 5 * error
-    shifted = squared_bias(network, cells + 0.5, seen).item()
+    shifted = squared_bias(scores_of(network, cells + 0.5, seen)).item()
     assert abs(shifted - 0.25) < 5 * error + 0.05
+
+
+def test_what_is_held_fast_is_all_but_the_mean():
+    rng = np.random.default_rng(5)
+    before = torch.tensor(rng.normal(size=(2_000, 32, 2)) * [3.0, 0.1])  # whatever the units
+    shift = torch.tensor(rng.normal(size=(2_000, 1, 2)) * [3.0, 0.1])
+    assert change(before, before).item() == 0
+    assert change(before + shift, before).item() < 1e-20
+    # Twice the scores differ by the scores: one for each parameter, times 31 / 32 about a mean.
+    assert abs(change(2 * before, before).item() - 2 * 31 / 32) < 0.05
 
 
 def test_replicates_share_their_parameters():

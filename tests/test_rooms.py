@@ -28,19 +28,21 @@ FLOORS = {
         "grids",
     }
     | {"activations", "compilation"},
-    1: {"embeddings", "convolutions", "checkpoint", "checks"},
+    1: {"embeddings", "convolutions", "checkpoint", "checks", "tilts"},
     2: {"networks", "data", "kernels"},
-    3: {"prior", "evaluate", "execution", "export", "curvature", "jax_kernels"},
-    4: {"simulate", "estimator"},
-    5: {"online", "exact", "data_sets", "scores"},
+    3: {"prior", "evaluate", "execution", "ensembles", "tilted", "curvature", "jax_kernels"},
+    4: {"simulate", "estimator", "export"},
+    5: {"online", "exact", "data_sets", "scores", "combine"},
     6: {"batches", "budget", "tasks_gaussian", "tasks_counts", "tasks_latent"},
     7: {"descent", "tasks"},
     8: {"train", "jax_functions", "cotangents"},
-    9: {"center", "ops", "compiled_ops", "features", "guard"},
+    9: {"penalty", "ops", "compiled_ops", "features", "guard"},
     10: {"engines"},
     11: {"distribution", "tabulate", "weigh"},
-    12: {"diagnostics"},
-    13: {"__init__"},
+    12: {"mapping"},
+    13: {"diagnostics", "local"},
+    14: {"center"},
+    15: {"__init__"},
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules}
 
@@ -56,6 +58,7 @@ KNOWS_PYTENSOR = {
     "guard",
     "engines",
     "distribution",
+    "mapping",
     "diagnostics",
 }
 KNOWS_PYTENSOR |= {"activations", "compilation", "kernels"}  # numba only

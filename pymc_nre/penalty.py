@@ -1,0 +1,318 @@
+r"""Fine-tune a ratio for many trials: training goes on, with a penalty on what adds up.
+
+The square of the mean :math:`b(\theta) = E_{x \mid \theta}[\nabla_\theta s]` of the ratio's score,
+in units of the information of a trial, is added to the training loss,
+
+.. math:: L + \lambda\, E_\theta\, b^\top I^{-1} b,
+
+and estimated without bias from replicates, observations at the same parameters: the mean of
+all products of two different ones. The exact ratio has no bias, so the optimum stays where it
+is. What a trial tells beyond that mean is tied to the trained network (`change`).
+What comes back is a network like the one before: no engine needs to know.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .budget import check_same_parameters, trial_budget
+from .data import Simulations
+from .descent import Descent, Plan
+from .estimator import RatioEstimator, resolve_device
+from .execution import SimulationError
+from .losses import NREB, NREC, Loss
+from .online import Online
+from .progress import progress
+from .scores import nested_cells
+from .train import TrainingWarning
+
+__all__ = ["change", "fine_tune", "scores_of", "squared_bias"]
+
+_CELLS = 64  # values of the parameters in a step
+_PAIRS = 256  # pairs in a step, for the training loss
+_STEPS_OF_AN_EPOCH = 100
+_LEARNING_RATE = 2e-3
+_HELD_OUT = 0.2  # of a fixed set
+_REPORT = 200_000  # fresh simulations on which the bias is measured
+_FEWEST = 20_000
+_TIE = 1.0  # weight of what scores change otherwise, in units of a trial's information
+_RIDGE = 1e-6  # of each parameter's information
+
+
+def fine_tune(
+    ratio: RatioEstimator,
+    simulations: Simulations | Online,
+    *,
+    loss: Loss | None,
+    strength: float,
+    steps: int,
+    replicates: int,
+    device: str,
+    random_seed: int | None,
+    progressbar: bool,
+) -> RatioEstimator:
+    """What `pymc_nre.center` does with simulations."""
+    loss = _loss_for(ratio, loss)
+    _check(ratio, simulations, strength, steps, replicates)
+    seeds = np.random.SeedSequence(random_seed).spawn(3)
+    supply = _Fresh if isinstance(simulations, Online) else _Fixed
+    device = resolve_device(device)
+    batches = supply(ratio, simulations, replicates, device, seeds[0])
+    trained = copy.deepcopy(ratio.network).float().to(device)
+    run = _descent(ratio, batches, _Centered(loss, strength, trained), steps, device, seeds[1])
+    with torch.random.fork_rng(devices=[]):
+        _descend(run, progressbar)
+    network = run.averaged.cpu().double().eval().requires_grad_(False)
+    centered = ratio.with_network(network)
+    centered.normalized = ratio.normalized and loss.normalized
+    _measure(ratio, centered, batches.held_out)
+    return centered
+
+
+def _loss_for(ratio: RatioEstimator, loss: Loss | None) -> Loss:
+    if loss is None:
+        loss = NREC() if ratio.normalized else NREB()
+    if ratio.reference != "evidence" or loss.reference != "evidence":
+        raise ValueError(
+            "center goes on with the training loss, which for a fixed reference (CARL) also needs "
+            "its reference simulations: that is not supported. Train with NREC()."
+        )
+    return loss
+
+
+def _check(
+    ratio: RatioEstimator, simulations: Any, strength: float, steps: int, replicates: int
+) -> None:
+    if not isinstance(simulations, Online | Simulations):
+        raise TypeError(
+            f"center takes Online or Simulations, got {type(simulations).__name__}. Wrap your "
+            "prior and simulator: nre.Online(prior, simulator, batched=True)."
+        )
+    fewest = max(8, 4 * ratio.layout.size)
+    for name, value, least in (("steps", steps, 1), ("replicates", replicates, fewest)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}.")
+    if not strength > 0:
+        raise ValueError(f"strength must be positive, got {strength}.")
+    if isinstance(simulations, Simulations) and len(simulations) < _FEWEST:
+        raise ValueError(
+            f"center needs at least {_FEWEST:,} simulations, got {len(simulations):,}; better is a "
+            "supply of fresh ones, nre.Online(prior, simulator, batched=True)."
+        )
+    check_same_parameters(ratio, _shapes_of(simulations))
+
+
+def _shapes_of(simulations: Simulations | Online) -> dict[str, tuple[int, ...]]:
+    if isinstance(simulations, Simulations):
+        return dict(simulations.layout.shapes)
+    study = simulations.study
+    return {name: study.prior.shapes[name] for name in study.parameters}
+
+
+class _Centered:
+    """A training loss with the penalty, and with what ties all else to the trained network."""
+
+    def __init__(self, loss: Loss, strength: float, trained: Any) -> None:
+        self.loss, self.strength, self.trained = loss, strength, trained
+
+    def __call__(self, net: Any, theta: Tensor, x: Tensor, cells: Tensor, seen: Tensor) -> Tensor:
+        """Of pairs, and of cells ``(C, m, D)`` with observations ``(C, m, *event)``."""
+        net.eval()  # moments of batch normalization, and dropout, are those of the trained ratio
+        scores, before = scores_of(net, cells, seen), scores_of(self.trained, cells, seen).detach()
+        penalty = self.strength * squared_bias(scores) + _TIE * change(scores, before)
+        return self.loss(net, theta, x) + penalty
+
+
+def scores_of(net: Any, cells: Tensor, seen: Tensor) -> Tensor:
+    """Scores ``(C, m, D)`` that can be differentiated in the weights."""
+    leaf = cells.clone().requires_grad_()
+    features = net.embed(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
+    (scores,) = torch.autograd.grad(net.head(leaf, features).sum(), leaf, create_graph=True)
+    return scores
+
+
+def squared_bias(scores: Tensor) -> Tensor:
+    """The penalty: mean square of the scores' mean, summed over parameters; a scalar.
+
+    One half of a cell is measured in units of the other: the information of the same trials
+    would depend on the very scores whose mean is taken, and where these are skewed a ratio
+    without bias would look as if it had one. The information is differentiated too. So nothing
+    is gained by making all scores smaller, which would widen posteriors.
+    """
+    one, other = scores.tensor_split(2, dim=1)
+    return (_square_of_mean(one, _root(other)) + _square_of_mean(other, _root(one))) / 2
+
+
+def change(scores: Tensor, before: Tensor) -> Tensor:
+    """Mean square of what scores have changed about the mean of a cell; a scalar.
+
+    The mean is noisy, and so is its square's slope in the weights. Descending it would shake
+    what a trial tells, at every number of trials. This holds it fast, and is without noise where
+    nothing has changed.
+    """
+    moved = scores - before
+    moved = moved - moved.mean(1, keepdim=True)
+    return (_whitened(moved, _root(before)) ** 2).sum(1).mean()
+
+
+def _whitened(scores: Tensor, root: Tensor) -> Tensor:
+    """Scores in units of an information, ``(C, D, m)``."""
+    return torch.linalg.solve_triangular(root, scores.transpose(1, 2), upper=False)
+
+
+def _root(scores: Tensor) -> Tensor:
+    """Cholesky factors ``(C, D, D)`` of the information of scores ``(C, m, D)``."""
+    information = scores.transpose(1, 2) @ scores / scores.shape[1]
+    size = information.diagonal(dim1=1, dim2=2).detach()
+    ridge = _RIDGE * size + torch.finfo(scores.dtype).tiny
+    return torch.linalg.cholesky(information + torch.diag_embed(ridge))
+
+
+def _square_of_mean(scores: Tensor, root: Tensor) -> Tensor:
+    """Mean of all products of two different scores, in units of the information."""
+    m = scores.shape[1]
+    white = _whitened(scores, root)
+    products = white.sum(-1) ** 2 - (white**2).sum(-1)
+    return products.sum(-1).mean() / (m * (m - 1))
+
+
+class _Fresh:
+    """Pairs and replicates of a simulator, new ones for every epoch."""
+
+    size = _PAIRS * _STEPS_OF_AN_EPOCH
+
+    def __init__(
+        self,
+        ratio: RatioEstimator,
+        online: Online,
+        replicates: int,
+        device: str,
+        seed: np.random.SeedSequence,
+    ) -> None:
+        self.layout, self.online, self.replicates = ratio.layout, online, replicates
+        self.device, self.entropy = device, seed
+        self.held_out = self._study.run(_REPORT, seed=self._seed(0, 0), **self._options)
+
+    @property
+    def _study(self) -> Any:
+        return self.online.study
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"executor": self.online.executor, "progressbar": False, "partial": False}
+
+    def _seed(self, *key: int) -> np.random.SeedSequence:
+        return np.random.SeedSequence(
+            self.entropy.entropy, spawn_key=(*self.entropy.spawn_key, *key)
+        )
+
+    def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Any]:
+        """Batches of pairs and of cells."""
+        pairs = self._study.run(self.size, seed=self._seed(1, index), **self._options)
+        _check_enough("simulations", len(pairs), self.size)
+        theta_of_pairs = self.layout.pack(pairs.parameters)
+        for step in range(len(pairs) // batch_size):
+            rows = slice(step * batch_size, (step + 1) * batch_size)
+            parameters, x = self._study.replicate(
+                _CELLS,
+                self.replicates,
+                seed=self._seed(2, index, step),
+                executor=self.online.executor,
+            )
+            _check_enough("sets of simulations at the same parameters", len(x), _CELLS)
+            theta = self.layout.pack(parameters)
+            cells = np.broadcast_to(theta[:, None], (*x.shape[:2], theta.shape[1]))
+            yield _tensors(self.device, theta_of_pairs[rows], pairs.x[rows], cells, x)
+
+
+class _Fixed:
+    """Pairs and neighbors of a fixed set; other neighbors in every epoch."""
+
+    size = _PAIRS * _STEPS_OF_AN_EPOCH
+
+    def __init__(
+        self,
+        ratio: RatioEstimator,
+        simulations: Simulations,
+        replicates: int,
+        device: str,
+        seed: np.random.SeedSequence,
+    ) -> None:
+        self.device, self.rng = device, np.random.default_rng(seed)
+        self.replicates = min(replicates, len(simulations) // (4 * _CELLS))
+        order = self.rng.permutation(len(simulations))
+        cut = round(_HELD_OUT * len(order))
+        theta = ratio.layout.pack(simulations.parameters)
+        self.theta, self.x = theta[order[cut:]], simulations.x[order[cut:]]
+        kept = {name: value[order[:cut]] for name, value in simulations.parameters.items()}
+        self.held_out = Simulations(kept, simulations.x[order[:cut]])
+
+    def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Any]:
+        """Batches of pairs and of cells."""
+        cells = np.empty((0, self.replicates), int)
+        for _ in range(_STEPS_OF_AN_EPOCH):
+            if len(cells) < _CELLS:
+                cells = nested_cells(self.theta, self.replicates, self.rng)
+                cells = cells[self.rng.permutation(len(cells))]
+            chosen, cells = cells[:_CELLS], cells[_CELLS:]
+            pairs = self.rng.integers(len(self.theta), size=batch_size)
+            parts = self.theta[pairs], self.x[pairs], self.theta[chosen], self.x[chosen]
+            yield _tensors(self.device, *parts)
+
+
+def _check_enough(what: str, succeeded: int, wanted: int) -> None:
+    if succeeded < wanted / 2:
+        raise SimulationError(
+            f"Only {succeeded:,} of {wanted:,} {what} were without a failure. What is centered "
+            "would be the part of the prior that does not fail: mend the simulator."
+        )
+
+
+def _tensors(device: str, *arrays: np.ndarray) -> tuple[Tensor, ...]:
+    plain = map(np.ascontiguousarray, arrays)
+    return tuple(torch.tensor(array, dtype=torch.float32, device=device) for array in plain)
+
+
+def _descent(
+    ratio: RatioEstimator, batches: Any, loss: Any, steps: int, device: str, seed: Any
+) -> Descent:
+    epochs = -(-steps // _STEPS_OF_AN_EPOCH)
+    plan = Plan(_PAIRS, epochs, epochs, _LEARNING_RATE, weight_decay=0.0)
+    net = copy.deepcopy(ratio.network).float().requires_grad_(True).to(device)
+    return Descent(net, loss, batches, plan, int(seed.generate_state(1)[0]))
+
+
+def _descend(run: Descent, progressbar: bool) -> None:
+    with progress(enabled=progressbar) as display:
+        bar = display.add_task("centering", total=run.plan.epochs, status="")
+        try:
+            for epoch in range(run.plan.epochs):
+                value = run.epoch(epoch)
+                display.update(bar, advance=1, status=f"loss {value:.4f}")
+        except KeyboardInterrupt:
+            warnings.warn(
+                "Interrupted: the ratio is fine-tuned as far as it came.",
+                TrainingWarning,
+                stacklevel=5,
+            )
+
+
+def _measure(ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations) -> None:
+    """Leave the budget with the new ratio; warn if nothing was gained."""
+    before = trial_budget(copy.copy(ratio), held_out).bias_squared.max()
+    after = trial_budget(centered, held_out).bias_squared.max()
+    if after > before:
+        warnings.warn(
+            f"The bias is not smaller than before (at 1,000 trials {np.sqrt(1_000 * after):.2g} "
+            f"posterior standard deviations, {np.sqrt(1_000 * max(before, 0)):.2g} before). Take "
+            "fresh simulations (nre.Online) and more steps.",
+            TrainingWarning,
+            stacklevel=4,
+        )
