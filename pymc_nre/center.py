@@ -63,9 +63,9 @@ def center(
     simulator : Simulator or callable, optional
         With ``around``: by default that of the ratio.
     n : int, optional
-        With ``around``: simulations of the last fit, by default what the accuracy asks for. A
-        quarter as many are made besides to measure what is left, and at least a tenth to find
-        where the posterior goes.
+        With ``around``: simulations of the last fit, by default what the accuracy asks for.
+        Before it some go to find where the posterior moves, a tenth as many or 20,000 in each
+        round; after it a quarter as many to tell what was gained, if progress is shown.
     accuracy : float
         With ``around``: error that may be left, in posterior standard deviations of a parameter
         that all trials share; with N trials it takes N divided by its square simulations.
@@ -91,9 +91,9 @@ def center(
     Returns
     -------
     RatioEstimator
-        Of the same architecture; around a posterior less a quadratic in the parameters, which
-        changes nothing far away. Its ``budget`` is measured on simulations that were not used,
-        around a posterior on parameters from there.
+        Of the same architecture. Fine-tuned it has a ``budget``, measured on simulations that
+        were not used. Around a posterior it has a quadratic in the parameters taken off, which
+        is right for this posterior only, and no budget.
 
     Raises
     ------

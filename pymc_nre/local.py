@@ -42,7 +42,7 @@ _FEWEST = 20_000
 _SCOUTS = 0.1  # share of the simulations in a round that only finds where the posterior goes
 _ROUNDS = 6
 _SETTLED = 0.5  # posterior standard deviations between two rounds
-_REPORT = 0.25  # of the simulations again, on which the bias is measured afterwards
+_REPORT = 0.25  # of the simulations again, on which the gain is measured
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,11 @@ def center_locally(
     given = _posterior(ratio, around, model)
     trials = given.trials.sum()
     n = max(math.ceil(trials / accuracy**2) if n is None else n, _FEWEST)
-    say(
-        f"centering on {n:,} simulations: with {trials:,.0f} trials that leaves an error of about "
-        f"{math.sqrt(trials / n):.2g} posterior standard deviations",
-        enabled=progressbar,
-    )
+    if progressbar:
+        say(
+            f"centering on {n:,} simulations, which with {trials:,.0f} trials leaves an error of "
+            f"about {math.sqrt(trials / n):.2g} posterior standard deviations"
+        )
     seeds = iter(np.random.SeedSequence(random_seed).spawn(_ROUNDS + 2))
 
     def simulations(where: _Posterior, n: int) -> Simulations:
@@ -137,7 +137,9 @@ def center_locally(
         )
     network = _fit(ratio, where, simulations(where, n))
     centered = ratio.with_network(network.eval().requires_grad_(False))
-    _measure(ratio, centered, simulations(where, max(round(_REPORT * n), _FEWEST)), progressbar)
+    centered.budget = None  # what was measured everywhere no longer holds
+    if progressbar:
+        say(_gain(ratio, centered, simulations(where, max(round(_REPORT * n), _FEWEST)), trials))
     return centered
 
 
@@ -219,10 +221,16 @@ def _derivatives(network: Any, where: _Posterior) -> tuple[np.ndarray, np.ndarra
     return gradient, np.broadcast_to(matrix.T @ quadratic @ matrix, (groups, size, size))
 
 
-def _measure(
-    ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations, progressbar: bool
-) -> None:
-    """Leave the budget, which is that of the posterior's surroundings, with the new ratio."""
-    before = trial_budget(copy.copy(ratio), held_out)
-    after = trial_budget(centered, held_out)
-    say(f"before: {before.in_short()}; after: {after.in_short()}", enabled=progressbar)
+def _gain(
+    ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations, trials: float
+) -> str:
+    """The bias before and after, on other simulations, in words."""
+    found = []
+    for one in (ratio, centered):
+        bias, error = trial_budget(copy.copy(one), held_out).bias(round(trials))
+        parts = zip(one.layout.labels, bias, error, strict=True)
+        found.append(", ".join(f"{label} {b:.2g} ± {e:.1g}" for label, b, e in parts))
+    return (
+        f"bias with {trials:,.0f} trials, in posterior standard deviations: {found[0]} before, "
+        f"{found[1]} after"
+    )

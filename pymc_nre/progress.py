@@ -26,7 +26,6 @@ def progress(*, enabled: bool) -> Progress:
     )
 
 
-def say(text: str, *, enabled: bool) -> None:
-    """Print a remark where progress is shown."""
-    if enabled:
-        Console().print(text, highlight=False)
+def say(text: str) -> None:
+    """Print a remark."""
+    Console().print(text, highlight=False)

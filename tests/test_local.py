@@ -1,0 +1,316 @@
+"""Centering around a posterior: the quadratic that is taken off, and what it mends."""
+
+import re
+import warnings
+
+import numpy as np
+import pymc as pm
+import pytest
+import torch
+import xarray as xr
+from conftest import make_estimator
+
+import pymc_nre as nre
+from pymc_nre import curvature, kernels
+from pymc_nre.evaluate import TorchEvaluator
+from pymc_nre.export import export
+from pymc_nre.local import _Posterior
+from pymc_nre.mapping import trials_of
+from pymc_nre.networks import RatioNetwork
+from pymc_nre.tilted import Tilted
+
+N = 200
+
+
+def random_tilt(size, seed=1):
+    """Numbers of a tilt, bounded so that some of the points below are beyond."""
+    rng = np.random.default_rng(seed)
+    quadratic = rng.normal(size=(size, size))
+    center, linear = rng.normal(size=(2, size))
+    turn = np.eye(size) + 0.3 * rng.normal(size=(size, size))
+    return center, turn, np.full(size, 1.5), linear, quadratic + quadratic.T
+
+
+def tilted_estimator(network=None, members=1):
+    ratios = [make_estimator(event_shape=(2,), network=network, seed=0) for _ in range(members)]
+    ratio = nre.ensemble(ratios)
+    network = Tilted(ratio.network, 3)
+    network.set_parts(*random_tilt(3))
+    return ratio, ratio.with_network(network.eval().requires_grad_(False))
+
+
+def points(shared):
+    rng = np.random.default_rng(4)
+    theta = rng.normal(0, 1.5, (1 if shared else N, 3))
+    return theta, rng.normal(-1, 3, (N, 2)), rng.normal(size=(N, 3))
+
+
+def by_hand(theta):
+    """The tilt, its gradients and Hessians, by their definition."""
+    center, turn, bounds, linear, quadratic = random_tilt(3)
+    heights, gradients, hessians = [], [], []
+    for row in theta:
+        v = turn @ (row - center)
+        u, inside = np.clip(v, -bounds, bounds), np.diag((np.abs(v) < bounds).astype(float))
+        heights.append(linear @ u + u @ quadratic @ u / 2)
+        gradients.append(turn.T @ inside @ (linear + quadratic @ u))
+        hessians.append(turn.T @ inside @ quadratic @ inside @ turn)
+    return np.array(heights), np.array(gradients), np.array(hessians)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("shared", [True, False])
+def test_torch_and_kernels_take_it_off(members, shared):
+    plain, ratio = tilted_estimator(members=members)
+    theta, x, v = points(shared)
+    height, slope, bend = by_hand(theta)
+    beyond = np.abs((theta - random_tilt(3)[0]) @ random_tilt(3)[1].T) > 1.5
+    assert shared or 0.1 < beyond.mean() < 0.9
+    before = TorchEvaluator(plain.network)
+    value, gradient = before.value_and_gradient(theta, x)
+    expected = value - height, gradient - slope
+    product = before.hessian_product(theta, x, v)
+    product = product - np.einsum("nde,ne->nd", np.broadcast_to(bend, (N, 3, 3)), v)
+    evaluator = TorchEvaluator(ratio.network)
+    for features in (True, False):
+        exported = export(ratio.network, features=features)
+        rows = evaluator.features(x) if features else x
+        arrays = exported.steps, exported.moments, exported.weights, np.empty(0), exported.variant
+        found = (
+            evaluator.value_and_gradient(theta, x),
+            kernels.value_and_gradient(theta, rows, *arrays),
+        )
+        for got in found:
+            for part, wanted in zip(got, expected, strict=True):
+                np.testing.assert_allclose(part, wanted, rtol=0, atol=1e-11)
+        alone = kernels.value(theta, rows, *arrays)
+        np.testing.assert_allclose(alone, expected[0], rtol=0, atol=1e-11)
+        for got in (
+            evaluator.hessian_product(theta, x, v),
+            curvature.hessian_product(theta, rows, v, *arrays),
+        ):
+            np.testing.assert_allclose(got, product, rtol=0, atol=1e-10)
+
+
+def test_outside_the_domain_nothing_is_added():
+    _, ratio = tilted_estimator()
+    exported = export(ratio.network, features=False)
+    theta = np.full((1, 3), 1e3)
+    domain = ratio.domain.to_vector()
+    arrays = exported.steps, exported.moments, exported.weights, domain, exported.variant
+    _, x, v = points(True)
+    value, gradient = kernels.value_and_gradient(theta, x, *arrays)
+    assert np.all(value == -np.inf)
+    assert np.all(gradient == 0)
+    assert np.all(curvature.hessian_product(theta, x, v, *arrays) == 0)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_saved_and_loaded(members, tmp_path):
+    plain, ratio = tilted_estimator(members=members)
+    ratio.save(tmp_path / "tilted.nre")
+    again = nre.load(tmp_path / "tilted.nre")
+    assert again == ratio
+    assert again != plain
+    assert again.members == members
+    assert repr(again).splitlines()[3] == repr(plain).splitlines()[3]  # the same architecture
+
+
+def test_a_new_tilt_is_flat():
+    plain, _ = tilted_estimator()
+    theta, x, _ = points(False)
+    flat = TorchEvaluator(Tilted(plain.network, 3)).value(theta, x)
+    np.testing.assert_array_equal(flat, plain.evaluator.value(theta, x))
+
+
+# Where the posterior goes.
+
+
+def test_a_normal_posterior_times_a_quadratic_is_exact():
+    rng = np.random.default_rng(3)
+    root = rng.normal(size=(2, 2))
+    given = _Posterior(np.array([[1.0, 2.0]]), (root @ root.T)[None], np.array([50.0]))
+    gradient, hessian = np.array([[0.3, -0.1]]), np.array([[[0.02, 0.01], [0.01, 0.03]]])
+    nothing = np.zeros((1, 2)), np.zeros((1, 2, 2))
+    moved = given.tilted(nothing, (gradient, hessian))
+    grid = np.stack(np.meshgrid(*[np.linspace(-9, 9, 301)] * 2, indexing="ij"), -1).reshape(-1, 2)
+    d = grid @ root.T  # from the mean
+    log_p = -0.5 * np.einsum("ni,ij,nj->n", d, np.linalg.inv(root @ root.T), d)
+    log_p -= 50 * (d @ gradient[0] + 0.5 * np.einsum("ni,ij,nj->n", d, hessian[0], d))
+    p = np.exp(log_p - log_p.max())
+    p /= p.sum()
+    np.testing.assert_allclose(moved.mean[0], p @ d + given.mean[0], atol=1e-3)
+    there = gradient + (moved.mean - given.mean) @ hessian[0], hessian
+    np.testing.assert_allclose(moved.tilted(there, nothing).mean, given.mean)
+
+
+# What it mends. The exact ratio with a planted bias: of mu it takes x for x + 0.1, and of
+# log sigma it has too large a slope, which is no gradient of a function of the parameters.
+
+
+class Biased(RatioNetwork):
+    def __init__(self, theta_size, event_shape, exact=None):
+        super().__init__(2, ())
+        self.exact = nre.tasks.LocationScale().estimator().network
+        self.double()
+
+    def embed(self, x):
+        return x[:, None]
+
+    def head(self, theta, features):
+        mu, log_sigma = theta.unbind(-1)
+        log_ratio = self.exact.head(theta, features)
+        x = features[..., 0]
+        return log_ratio + 0.1 * mu * torch.exp(-2 * log_sigma) + 0.1 * torch.tanh(x) * log_sigma
+
+
+TASK = nre.tasks.LocationScale()
+TRIALS = 500
+
+
+@pytest.fixture(scope="module")
+def biased():
+    domain = TASK.estimator().domain
+    simulator = nre.Simulator(TASK.simulator, batched=True)
+    probe = np.linspace(-2, 2, 5)
+    shapes = {"mu": (), "log_sigma": ()}
+    return nre.RatioEstimator(
+        Biased(2, ()), shapes, domain=domain, probe_x=probe, simulator=simulator
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(8)
+    return TASK.simulator(rng, np.full(TRIALS, 0.7), np.full(TRIALS, -0.2))
+
+
+def model_of(ratio, x):
+    with pm.Model() as model:
+        mu, log_sigma = pm.Uniform("mu", -5, 5), pm.Uniform("log_sigma", -1, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", nre.DomainWarning)
+            nre.RatioLikelihood(
+                "x", ratio, mu=mu, log_sigma=log_sigma, observed=x, engine="torch"
+            )  # fmt: skip
+    return model
+
+
+def moments(ratio, x, exact):
+    """Mean and standard deviation of the posterior on a grid, in exact standard deviations."""
+    mean, sd = (np.array(list(part.values()), dtype=float) for part in (exact.mean, exact.sd))
+    steps = np.arange(-14, 15) / 1.0
+    grid = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
+    network, features = ratio.network, torch.tensor(x)[:, None]
+    with torch.no_grad():
+        values = [network.head(torch.tensor(row * sd + mean), features).sum() for row in grid]
+    p = np.exp(np.array(values) - np.max(values))
+    p /= p.sum()
+    center = p @ grid
+    return center, np.sqrt(p @ (grid - center) ** 2)
+
+
+def draws(center, spread, exact, n=400):
+    rng = np.random.default_rng(2)
+    parts = zip(exact.mean.items(), exact.sd.values(), center, spread, strict=True)
+    found = {
+        name: (("chain", "draw"), mean + sd * rng.normal(c, s, (2, n // 2)))
+        for (name, mean), sd, c, s in parts
+    }
+    return {"posterior": xr.Dataset(found)}
+
+
+def test_a_planted_bias_is_found_and_taken_off(biased, data):
+    exact = TASK.posterior(data)
+    center, spread = moments(biased, data, exact)
+    assert np.abs(center).max() > 2  # posterior standard deviations
+    idata = draws(center, spread, exact)
+    given = {"model": model_of(biased, data), "around": idata, "random_seed": 1}
+    centered = nre.center(biased, **given, progressbar=False)
+    after, width = moments(centered, data, exact)
+    # sqrt(N / M) = 0.1 is the standard error, and the exact score is nearly efficient.
+    assert np.abs(after).max() < 4 * 0.1
+    assert np.all(np.abs(width - 1) < 0.05)
+    np.testing.assert_array_equal(
+        centered.log_ratio(data[:5], mu=0.7, log_sigma=-0.2),
+        nre.center(biased, **given, progressbar=False).log_ratio(
+            data[:5], mu=0.7, log_sigma=-0.2
+        ),
+    )  # fmt: skip
+    assert centered.budget is None
+
+
+def test_a_second_centering_begins_anew(biased, data):
+    exact = TASK.posterior(data)
+    idata = draws(*moments(biased, data, exact), exact)
+    once = nre.center(
+        biased, around=idata, model=model_of(biased, data), random_seed=1, progressbar=False
+    )
+    again = draws(*moments(once, data, exact), exact)
+    twice = nre.center(
+        once, around=again, model=model_of(once, data), random_seed=2, progressbar=False
+    )
+    assert isinstance(twice.network, Tilted)
+    assert not isinstance(twice.network.inner, Tilted)
+    after, _ = moments(twice, data, exact)
+    assert np.abs(after).max() < 4 * 0.1
+
+
+def test_remarks_tell_what_it_takes_and_what_it_gave(biased, data, capsys):
+    exact = TASK.posterior(data)
+    idata = draws(*moments(biased, data, exact), exact)
+    nre.center(biased, around=idata, model=model_of(biased, data), n=20_000, random_seed=1)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "20,000 simulations, which with 500 trials leaves an error of about 0.16" in told
+    before, after = re.findall(
+        r"mu ([\d.]+) ± [\d.]+, log_sigma [\d.]+ ± [\d.]+ (?:before|after)", told
+    )
+    assert float(before) > 4 * float(after)
+
+
+def test_groups_of_a_hierarchical_model():
+    ratio = nre.tasks.GaussianMean().estimator()
+    index = np.array([0, 0, 0, 1, 2, 2])
+    with pm.Model() as model:
+        group = pm.Normal("group", 0, 1, shape=3)
+        nre.RatioLikelihood("x", ratio, mu=2 * group[index], observed=np.arange(6.0))
+    values = np.array([[[1.0, 3.0, 2.0], [1.5, 3.5, 2.5]]])
+    posterior = xr.Dataset({"group": (("chain", "draw", "g"), values)})
+    theta, trials = trials_of(posterior, ratio, model)
+    np.testing.assert_allclose(theta[..., 0], 2 * values[0][:, [0, 2, 1]])
+    np.testing.assert_array_equal(trials, [3, 2, 1])
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0, 1)
+        nre.RatioLikelihood("x", ratio, mu=mu, observed=np.arange(6.0))
+        nre.RatioLikelihood("y", ratio, mu=mu + 1, observed=np.arange(4.0))
+    posterior = xr.Dataset({"mu": (("chain", "draw"), values[..., 0])})
+    theta, trials = trials_of(posterior, ratio, model)
+    np.testing.assert_allclose(theta[..., 0], [[1.0, 2.0], [1.5, 2.5]])
+    np.testing.assert_array_equal(trials, [6, 4])
+
+
+def test_what_is_missing_is_told(biased, data):
+    idata = draws(np.zeros(2), np.ones(2), TASK.posterior(data))
+    model = model_of(biased, data)
+    with pytest.raises(TypeError, match=r"either simulations.*or a posterior.*got neither"):
+        nre.center(biased)
+    with pytest.raises(TypeError, match="got both"):
+        nre.center(biased, TASK.simulate(10), around=idata)
+    with pytest.raises(ValueError, match=r"needs the model.*model=model"):
+        nre.center(biased, around=idata)
+    with pytest.raises(ValueError, match="no RatioLikelihood of this ratio"):
+        nre.center(TASK.estimator(), around=idata, model=model, simulator=TASK.simulator)
+    with pytest.raises(ValueError, match="accuracy must be positive, got 0"):
+        nre.center(biased, around=idata, model=model, accuracy=0)
+    with pytest.raises(ValueError, match="n must be at least 20,000, got 10"):
+        nre.center(biased, around=idata, model=model, n=10)
+    bare = biased.for_evaluation()
+    with pytest.raises(ValueError, match=r"center around a posterior needs the simulator"):
+        nre.center(bare, around=idata, model=model)
+
+
+def test_a_posterior_beyond_the_domain_is_told(biased, data):
+    exact = TASK.posterior(data)
+    idata = draws(np.array([2e4, 0.0]), np.ones(2), exact)
+    with pytest.raises(ValueError, match=r"edge of the region.*wider prior"):
+        nre.center(biased, around=idata, model=model_of(biased, data), progressbar=False)
