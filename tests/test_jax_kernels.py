@@ -16,10 +16,12 @@ import torch
 
 from pymc_nre import jax_kernels, kernels
 from pymc_nre.activations import ACTIVATION_CODES
+from pymc_nre.ensembles import Ensemble
 from pymc_nre.evaluate import TorchEvaluator
 from pymc_nre.export import export
 from pymc_nre.layers import ACTIVATIONS
 from pymc_nre.networks import MLP, Dense, ResidualMLP, build
+from pymc_nre.tilted import Tilted
 
 TOLERANCE = {"float64": 1e-11, "float32": 2e-4}  # sums of 16 products, eight layers deep
 D, N = 3, 7
@@ -125,13 +127,33 @@ def test_networks_agree_with_torch(elsewhere, kind, activation, norm):
     elsewhere(check_kind, kind, activation, norm)
 
 
+def check_together(mean_of, tilt):
+    net = Ensemble([network(MLP((8, 5)), seed=seed) for seed in range(3)], mean_of)
+    if tilt:
+        net = Tilted(net, D)
+        rng = np.random.default_rng(3)
+        values = (rng.normal(size=part.shape) for part in net.parts())
+        center, turn, bounds, linear, quadratic = values
+        bounds = 1 + np.abs(bounds)
+        net.set_parts(center, turn, bounds, linear, quadratic + quadratic.T)
+    for rows, features in ((1, False), (N, False), (1, True), (N, True)):
+        theta, x, v = points(rows)
+        check(net, *arguments(net, theta, x, features), theta, x, v)
+
+
+@pytest.mark.parametrize("mean_of", ["ratios", "logits"])
+@pytest.mark.parametrize("tilt", [False, True])
+def test_ensembles_and_tilts(elsewhere, mean_of, tilt):
+    elsewhere(check_together, mean_of, tilt)
+
+
 def check_another_program():
     """The twin: with another activation nothing agrees; nor with a matrix turned around."""
     net = network(MLP((8, 8), activation="silu"))
     theta, x, v = points(1)
     program, inputs = arguments(net, theta, x, False)
     gelu = ACTIVATION_CODES["gelu"]
-    other = tuple((*s[:4], gelu if s[0] == kernels.ACTIVATE else 0) for s in program)
+    other = tuple((*s[:4], gelu if s[0] == kernels.ACTIVATE else s[4]) for s in program)
     begin = next(step[3] for step in program if step[0] == kernels.LINEAR)
     turned = inputs[3].copy()
     turned[begin : begin + 64] = turned[begin : begin + 64].reshape(8, 8).T.ravel()
