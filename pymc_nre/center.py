@@ -93,7 +93,7 @@ def center(
     RatioEstimator
         Of the same architecture. Fine-tuned it has a ``budget``, measured on simulations that
         were not used. Around a posterior it has a quadratic in the parameters taken off, which
-        is right for this posterior only, and no budget.
+        is right for this posterior only; it is not normalized and has no budget.
 
     Raises
     ------

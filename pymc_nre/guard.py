@@ -157,7 +157,10 @@ def warn_if_many_trials(
     if together <= ratio.budget.trials:
         return
     bias = math.sqrt(together * ratio.budget.bias_squared_limit.max())
-    remedy = "Fine-tune it, nre.center(ratio, nre.Online(prior, simulator, batched=True))"
+    remedy = (
+        "Fine-tune it, nre.center(ratio, nre.Online(prior, simulator, batched=True)), or mend it "
+        "around the posterior that you get, nre.center(ratio, around=idata, model=model)"
+    )
     if not ratio.budget.is_seen:
         remedy = "No bias was seen: measure it on more simulations, nre.trial_budget(ratio, ...)"
     warnings.warn(

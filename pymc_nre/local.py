@@ -137,6 +137,7 @@ def center_locally(
         )
     network = _fit(ratio, where, simulations(where, n))
     centered = ratio.with_network(network.eval().requires_grad_(False))
+    centered.normalized = False  # by the quadratic
     centered.budget = None  # what was measured everywhere no longer holds
     if progressbar:
         say(_gain(ratio, centered, simulations(where, max(round(_REPORT * n), _FEWEST)), trials))

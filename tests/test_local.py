@@ -238,6 +238,8 @@ def test_a_planted_bias_is_found_and_taken_off(biased, data):
         ),
     )  # fmt: skip
     assert centered.budget is None
+    assert biased.normalized
+    assert not centered.normalized
 
 
 def test_a_second_centering_begins_anew(biased, data):

@@ -56,15 +56,21 @@ def main():
 
 
 def _options():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--only", nargs="+", default=[*OURS, *NEIGHBOURS])
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--simulations", nargs="+", type=int, default=SIMULATIONS)
     parser.add_argument("--neighbours-python", type=Path)
+    return parser.parse_args()
+
+
+def parser_of(description):
+    """What takes a folder for results and one for tables."""
+    parser = argparse.ArgumentParser(description=description)
     scratch = Path(tempfile.gettempdir()) / "pymc_nre_benchmarks"
     parser.add_argument("--work", type=Path, default=scratch)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
-    return parser.parse_args()
+    return parser
 
 
 class Results:
@@ -99,7 +105,7 @@ class Problem:
         rng = np.random.default_rng((n, 7))
         drawn = self.task.simulate(SETS, random_seed=7).parameters
         for i in range(SETS):
-            each = {name: np.full(n, values[i]) for name, values in drawn.items()}
+            each = {name: np.repeat(values[i : i + 1], n, axis=0) for name, values in drawn.items()}
             yield self.task.simulator(rng, **each)
 
     def trained(self):
@@ -151,8 +157,8 @@ def _measure(problem, name, results):
             for x in problem.data_sets(n):
                 exact = problem.task.posterior(x)
                 _, _, mean, sd = posterior(density_of(x), exact)
-                errors.append((mean - _packed(exact.mean)) / _packed(exact.sd))
-                widths.append(sd / _packed(exact.sd))
+                errors.append((mean - packed(exact.mean)) / packed(exact.sd))
+                widths.append(sd / packed(exact.sd))
             results.add(
                 (problem.name, problem.size, name, n),
                 error=np.abs(errors).mean(0).tolist(),
@@ -223,7 +229,7 @@ def log_density(ratio, x):
 
 def posterior(log_p, exact, fine=1):
     """Grid ``(g, D)``, weights ``(g,)``, mean and standard deviation ``(D,)``."""
-    mean, sd, reach = _packed(exact.mean), _packed(exact.sd), REACH
+    mean, sd, reach = packed(exact.mean), packed(exact.sd), REACH
     while True:
         steps = np.arange(-reach * fine, reach * fine + 1) / fine
         mesh = np.meshgrid(*[steps] * len(mean), indexing="ij")
@@ -238,8 +244,9 @@ def posterior(log_p, exact, fine=1):
         reach *= 2
 
 
-def _packed(named):
-    return np.array([float(value) for value in named.values()])
+def packed(named):
+    """One vector ``(D,)`` of named values."""
+    return np.concatenate([np.ravel(value) for value in named.values()])
 
 
 def tables(results):

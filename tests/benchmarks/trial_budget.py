@@ -1,0 +1,73 @@
+"""Does `trial_budget` predict the error that is seen? ``python tests/benchmarks/trial_budget.py``.
+
+Takes about half an hour, and resumes. A ratio is trained for each task with default options; its
+budget is measured on simulations of their own, and the posteriors of data sets at parameters from
+the prior are compared with the exact ones.
+"""
+
+import copy
+import sys
+
+import many_trials
+import numpy as np
+from many_trials import Problem, Results, log_density, packed, parser_of, posterior
+from tables import Table
+
+import pymc_nre as nre
+
+TASKS = ("GaussianMean", "LocationScale", "PoissonRate", "HierarchicalGaussian", "GaussianMixture")
+SIMULATIONS, MEASURED, SETS = 50_000, 500_000, 40
+TRIALS = (100, 1_000)
+
+
+def main():
+    options = parser_of(__doc__).parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    many_trials.SETS = SETS
+    results = Results(options.work / "trial_budget.jsonl")
+    for name in TASKS:
+        problem = Problem(name, SIMULATIONS, options)
+        for n in TRIALS:
+            if (name, n) not in results.rows:
+                results.add((name, n), **_measured(problem, n))
+    path = options.out / "trial_budget.inc"
+    path.write_text(_table(results).markdown())
+    print(path.read_text(), path)
+
+
+def _measured(problem, n):
+    ratio = problem.trained()
+    budget = nre.trial_budget(
+        copy.copy(ratio), problem.task.simulate(MEASURED, random_seed=11), share=0.2
+    )
+    bias, error = budget.bias(n)
+    seen = []
+    for x in problem.data_sets(n):
+        exact = problem.task.posterior(x)
+        _, _, mean, _ = posterior(log_density(ratio, x), exact)
+        seen.append((mean - packed(exact.mean)) / packed(exact.sd))
+    return {
+        "predicted": bias.tolist(),
+        "predicted_error": error.tolist(),
+        "squares": (np.array(seen) ** 2).tolist(),
+        "trials": budget.trials,
+        "labels": ratio.layout.labels,
+    }
+
+
+def _table(results):
+    rows = []
+    for (name, n), row in results.rows.items():
+        squares = np.array(row["squares"])
+        seen = np.sqrt(squares.mean(0))
+        error = squares.std(0) / len(squares) ** 0.5 / (2 * seen)
+        for j, label in enumerate(row["labels"]):
+            predicted = f"{row['predicted'][j]:.2f} ± {row['predicted_error'][j]:.2f}"
+            found = f"{seen[j]:.2f} ± {error[j]:.2f}"
+            rows.append([f"{name}: {label}", n, predicted, found, row["trials"]])
+    heads = ("task and parameter", "trials", "predicted", "seen", "budget")
+    return Table("Root mean square error, in exact posterior standard deviations", heads, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
