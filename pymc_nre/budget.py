@@ -28,7 +28,9 @@ __all__ = ["check_continuous", "check_same_parameters", "trial_budget"]
 
 _CURVE = 20  # points of a curve of the bias along one parameter
 _WIDTH_ROWS = 20_000  # trials whose second derivatives are taken
-_CELLS = 64  # at most: finer ones hide more bias in their noise than they show
+# Cells at most, 8 to a parameter: finer ones hide more bias in their noise than they show. And no
+# fewer than this.
+_TO_A_PARAMETER, _CELLS = 8, 64
 
 
 def trial_budget(
@@ -45,7 +47,8 @@ def trial_budget(
     ratio : RatioEstimator
     simulations : Simulations
         From the training prior, and not those that it was trained on. The more, the smaller a
-        bias can be seen: to vouch for N trials takes some 1,000 N simulations.
+        bias can be seen: to vouch for N trials takes some 1,000 N simulations, and several times
+        as many for four parameters or more, whose domain has more cells to look at.
     share : float
         The bias that is allowed, in posterior standard deviations.
 
@@ -62,7 +65,9 @@ def trial_budget(
 
     Notes
     -----
-    It is the mean over the training prior that is predicted. First-order in the bias, so beyond
+    It is the mean over the training prior that is predicted, of what is seen in cells of 400
+    simulations: with many parameters these are wide, and a bias that changes within them is
+    larger than it says. First-order in the bias, so beyond
     about one standard deviation it only tells that the bias is large. Errors that differ from
     trial to trial are another matter: they do not grow with N. Where the support of the
     observations moves with a parameter, as the largest possible value of a uniform distribution,
@@ -134,8 +139,9 @@ def _mean_squares(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean squares of cells' means, and standard errors; ``(R, D)``, from fine to coarse."""
     sums, squares, m = shares.sum(1), (shares**2).sum(1), shares.shape[1]
     found, errors = [], []
+    most = max(_CELLS, _TO_A_PARAMETER ** shares.shape[-1])
     while True:
-        if len(sums) <= _CELLS:
+        if len(sums) <= most:
             mean = ((sums**2 - squares) / (m * (m - 1))).mean(0)
             found.append(mean)
             errors.append(np.sqrt((2 / m**2 + 4 * mean.clip(0) / m) / len(sums)))

@@ -35,7 +35,7 @@ def center(
     loss: Loss | None = None,
     strength: float = 100.0,
     steps: int = 3_000,
-    replicates: int = 128,
+    replicates: int | None = None,
     device: str = "auto",
     random_seed: int | None = None,
     progressbar: bool = True,
@@ -78,9 +78,10 @@ def center(
         lambda, the weight of the penalty.
     steps : int
         Gradient steps, rounded up to hundreds.
-    replicates : int
-        Observations at each of the 64 parameter values of a step; at least four for each
-        number in the parameters.
+    replicates : int, optional
+        Observations at each of the 64 parameter values of a step, by default 128 and at least 32
+        for each number in the parameters; half of them tell how much a trial tells, so fewer
+        than 16 for each number are refused.
     device : {"auto", "cpu", "cuda"}
         Where to fine-tune. The estimator that comes back lives on the CPU.
     random_seed : int, optional

@@ -42,6 +42,7 @@ _LEARNING_RATE = 2e-3
 _HELD_OUT = 0.2  # of a fixed set
 _REPORT = 200_000  # fresh simulations on which the bias is measured
 _FEWEST = 20_000
+_REPLICATES, _PER_PARAMETER = 128, 16  # observations in a cell; at least
 _TIE = 1.0  # weight of what scores change otherwise, in units of a trial's information
 _RIDGE = 1e-6  # of each parameter's information
 
@@ -53,13 +54,15 @@ def fine_tune(
     loss: Loss | None,
     strength: float,
     steps: int,
-    replicates: int,
+    replicates: int | None,
     device: str,
     random_seed: int | None,
     progressbar: bool,
 ) -> RatioEstimator:
     """What `pymc_nre.center` does with simulations."""
     loss = _loss_for(ratio, loss)
+    if replicates is None:
+        replicates = max(_REPLICATES, 2 * _PER_PARAMETER * ratio.layout.size)
     _check(ratio, simulations, strength, steps, replicates)
     seeds = np.random.SeedSequence(random_seed).spawn(3)
     supply = _Fresh if isinstance(simulations, Online) else _Fixed
@@ -95,15 +98,16 @@ def _check(
             f"center takes Online or Simulations, got {type(simulations).__name__}. Wrap your "
             "prior and simulator: nre.Online(prior, simulator, batched=True)."
         )
-    fewest = max(8, 4 * ratio.layout.size)
+    fewest = _PER_PARAMETER * ratio.layout.size
     for name, value, least in (("steps", steps, 1), ("replicates", replicates, fewest)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}.")
     if not strength > 0:
         raise ValueError(f"strength must be positive, got {strength}.")
-    if isinstance(simulations, Simulations) and len(simulations) < _FEWEST:
+    enough = max(_FEWEST, round(4 * _CELLS * fewest / (1 - _HELD_OUT)))
+    if isinstance(simulations, Simulations) and len(simulations) < enough:
         raise ValueError(
-            f"center needs at least {_FEWEST:,} simulations, got {len(simulations):,}; better is a "
+            f"center needs at least {enough:,} simulations, got {len(simulations):,}; better is a "
             "supply of fresh ones, nre.Online(prior, simulator, batched=True)."
         )
     check_same_parameters(ratio, _shapes_of(simulations))
@@ -246,7 +250,7 @@ class _Fixed:
         seed: np.random.SeedSequence,
     ) -> None:
         self.device, self.rng = device, np.random.default_rng(seed)
-        self.replicates = min(replicates, len(simulations) // (4 * _CELLS))
+        self.replicates = min(replicates, int((1 - _HELD_OUT) * len(simulations)) // (4 * _CELLS))
         order = self.rng.permutation(len(simulations))
         cut = round(_HELD_OUT * len(order))
         theta = ratio.layout.pack(simulations.parameters)

@@ -100,7 +100,8 @@ def train(
         Of AdamW.
     patience : int, optional
         Stop after that many epochs without a better validation loss; by default a quarter
-        of the epochs, at least 10.
+        of the epochs, at least 10. Fresh simulations cannot be learned by heart, so with them
+        training goes on to its end by default.
     device : {"auto", "cpu", "cuda"}
         Where to train. The estimator that comes back lives on the CPU: move it by
         ``ratio.to("cuda")``.
@@ -293,7 +294,7 @@ def _plan(
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}.")
     if patience is None:
-        patience = max(10, epochs // 4)
+        patience = epochs if fresh else max(10, epochs // 4)
     if patience < 1:
         raise ValueError(f"patience must be at least 1 epoch, got {patience}.")
     counts = map(operator.index, (batch_size, epochs, patience))  # plain numbers can be saved

@@ -209,7 +209,7 @@ def test_interrupted(trained, monkeypatch):
 def test_wrong_arguments(trained):
     with pytest.raises(TypeError, match="center takes Online or Simulations, got ndarray"):
         nre.center(trained, np.zeros(3))
-    with pytest.raises(ValueError, match="replicates must be at least 8, got 4"):
+    with pytest.raises(ValueError, match="replicates must be at least 16, got 4"):
         nre.center(trained, supply(), replicates=4)
     with pytest.raises(ValueError, match="strength must be positive"):
         nre.center(trained, supply(), strength=0)
