@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 import xarray as xr
-from scipy.stats import kstest, norm
+from scipy.stats import kstest, kstwo, norm
 
 __all__ = ["coverage", "normalization", "sbc", "tarp"]
 
@@ -56,8 +56,9 @@ def coverage(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     levels = _checked(levels)
     u = ranks["density"].to_numpy()
     found = (u[:, None] <= levels).mean(0)
-    mean, _ = _moments(u)
-    p_value = min(1.0, 2 * min(kstest(u, "uniform").pvalue, _two_sided(mean)))
+    n = ranks.attrs["effective_pairs"]
+    mean, _ = _moments(u, n)
+    p_value = min(1.0, 2 * min(_shape(u, n), _two_sided(mean)))
     verdict = "right" if p_value >= _ALARM else ("too narrow" if mean > 0 else "too wide")
     worst = np.abs(found - levels).argmax()
     summary = (
@@ -67,7 +68,7 @@ def coverage(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     return xr.Dataset(
         {
             "coverage": ("level", found),
-            "error": ("level", np.sqrt(levels * (1 - levels) / len(u))),
+            "error": ("level", np.sqrt(levels * (1 - levels) / n)),
         },
         coords={"level": levels},
         attrs={"p_value": p_value, "verdict": verdict, "summary": summary},
@@ -105,7 +106,8 @@ def sbc(ranks: xr.Dataset) -> xr.Dataset:
     """
     pit = ranks["pit"]
     labels = list(pit["parameter"].to_numpy())
-    found = [_judge(column) for column in pit.transpose("parameter", "pair").to_numpy()]
+    n = ranks.attrs["effective_pairs"]
+    found = [_judge(column, n) for column in pit.transpose("parameter", "pair").to_numpy()]
     p_values = np.minimum(1.0, np.array([p for p, _ in found]) * len(found))
     verdicts = [
         verdict if p < _ALARM else "right" for p, (_, verdict) in zip(p_values, found, strict=True)
@@ -150,12 +152,13 @@ def tarp(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     """
     levels = _checked(levels)
     u = ranks["distance"].to_numpy()
-    p_value, verdict = _judge(u)
+    n = ranks.attrs["effective_pairs"]
+    p_value, verdict = _judge(u, n)
     verdict = verdict if p_value < _ALARM else "right"
     return xr.Dataset(
         {
             "coverage": ("level", (u[:, None] <= levels).mean(0)),
-            "error": ("level", np.sqrt(levels * (1 - levels) / len(u))),
+            "error": ("level", np.sqrt(levels * (1 - levels) / n)),
         },
         coords={"level": levels},
         attrs={
@@ -174,9 +177,13 @@ def _checked(levels: np.ndarray | None) -> np.ndarray:
     return levels
 
 
-def _moments(u: np.ndarray) -> tuple[float, float]:
-    """z values of the mean and of the spread."""
-    n = len(u)
+def _shape(u: np.ndarray, n: float) -> float:
+    """p value of Kolmogorov's and Smirnov's test, for numbers that count as n."""
+    return float(kstwo.sf(kstest(u, "uniform").statistic, round(n)))
+
+
+def _moments(u: np.ndarray, n: float) -> tuple[float, float]:
+    """z values of the mean and of the spread, for numbers that count as n."""
     spread = ((u - 0.5) ** 2).mean() - 1 / 12
     return float((u.mean() - 0.5) * math.sqrt(12 * n)), float(spread * math.sqrt(180 * n))
 
@@ -185,10 +192,10 @@ def _two_sided(z: float) -> float:
     return float(2 * norm.sf(abs(z)))
 
 
-def _judge(u: np.ndarray) -> tuple[float, str]:
+def _judge(u: np.ndarray, n: float) -> tuple[float, str]:
     """p value of three tests together, and what the strongest deviation means."""
-    mean, spread = _moments(u)
-    p_value = min(1.0, 3 * min(kstest(u, "uniform").pvalue, _two_sided(mean), _two_sided(spread)))
+    mean, spread = _moments(u, n)
+    p_value = min(1.0, 3 * min(_shape(u, n), _two_sided(mean), _two_sided(spread)))
     if abs(mean) > abs(spread):
         return p_value, "too low" if mean > 0 else "too high"
     return p_value, "too narrow" if spread > 0 else "too wide"

@@ -31,6 +31,7 @@ from .progress import progress
 __all__ = ["posterior_ranks"]
 
 _EVALUATIONS = 2**18  # log ratios at once: 64 MB for a layer of 64 in single precision
+_POOL, _SMALLEST_POOL = 20, 20_000  # fresh draws of the prior, in units of pairs; at least
 _FEWEST_PAIRS = 100
 
 
@@ -49,8 +50,10 @@ def posterior_ranks(
     ----------
     ratio : RatioEstimator
     simulations : Simulations
-        Held-out pairs from the training prior, at least 100; a posterior is made for each. Their
-        parameters, in other pairs, are the draws of the prior.
+        Held-out pairs from the training prior, at least 100; a posterior is made for each. If
+        they do not know their prior (``Simulations(..., prior=)``), it is drawn from by taking
+        the parameters of other pairs, which halves what they count, and densities are ranked
+        by the ratio alone.
     draws : int
         Of the prior, for each posterior.
     device : {"auto", "cpu", "cuda"}
@@ -102,9 +105,9 @@ def posterior_ranks(
     with progress(enabled=progressbar) as display:
         bar = display.add_task("ranking", total=len(simulations), status="")
         for start in range(0, len(simulations), rows):
-            block = slice(start, start + rows)
+            block = slice(start, min(start + rows, len(simulations)))
             parts.append(_ranks(network, prior, block, draws, simulations.x[block], rng))
-            display.update(bar, completed=min(start + rows, len(simulations)))
+            display.update(bar, completed=block.stop)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     dims = {name: ("pair", "parameter")[: values.ndim] for name, values in joined.items()}
     return xr.Dataset(
@@ -112,6 +115,7 @@ def posterior_ranks(
         coords={"parameter": ratio.layout.labels},
         attrs={
             "draws": draws,
+            "effective_pairs": prior.effective_pairs,
             "density": "posterior" if prior.is_known else "ratio",
             "normalized": int(ratio.normalized and ratio.reference == "evidence"),
         },
@@ -139,37 +143,42 @@ def _check(ratio: RatioEstimator, simulations: Simulations, draws: int) -> None:
 
 
 class _PriorDraws:
-    """Draws of the training prior for each pair, its own parameters first."""
+    """Draws of the training prior for each pair, its own parameters first.
+
+    They come from a pool of fresh draws that all pairs share, since PyMC takes a minute for two
+    million. That ties the ranks of different pairs: at most as if there were fewer, P of them and
+    a pool of K counting as ``P / (1 + P / K)``.
+    """
 
     def __init__(
         self, ratio: RatioEstimator, simulations: Simulations, rng: np.random.Generator
     ) -> None:
-        self.layout, self.prior, self.rng = ratio.layout, simulations.known_prior, rng
-        self.truth = ratio.layout.pack(simulations.parameters)
-        self.log_prior = simulations.log_prior
-        self.is_known = self.prior is not None
+        self.rng, prior = rng, simulations.known_prior
+        self.truth = self.pool = ratio.layout.pack(simulations.parameters)
+        self.log_prior = self.log_pool = np.zeros(len(self.truth))
+        self.is_known = prior is not None
+        if self.is_known:
+            drawn = prior.draw(max(_POOL * len(self.truth), _SMALLEST_POOL), rng)
+            self.pool, self.log_pool = ratio.layout.pack(drawn), prior.log_density(drawn)
+            self.log_prior = simulations.log_prior
         self.scale = self.truth.std(0).clip(np.finfo(float).tiny)
 
+    @property
+    def effective_pairs(self) -> float:
+        """As how many independent pairs these count, at least."""
+        return len(self.truth) / (1 + len(self.truth) / len(self.pool))
+
     def reference(self, n: int) -> np.ndarray:
-        """A random point for each of n pairs, ``(n, 1, D)``: of some other pair."""
-        return self.truth[self.rng.integers(len(self.truth), size=n), None]
+        """A random point for each of n pairs, ``(n, 1, D)``."""
+        return self.pool[self.rng.integers(len(self.pool), size=n), None]
 
     def around(self, block: slice, draws: int) -> tuple[np.ndarray, np.ndarray]:
         """Parameters ``(b, draws + 1, D)`` and their log prior densities ``(b, draws + 1)``."""
         truth = self.truth[block]
-        n = len(truth) * draws
-        if self.prior is None:  # those of other pairs; their density is not known
-            theta, log_prior = self.truth[self.rng.integers(len(self.truth), size=n)], np.zeros(n)
-            log_truth = np.zeros(len(truth))
-        else:
-            # Fresh ones for each pair: shared ones would tie the ranks of different pairs.
-            drawn = self.prior.draw(n, self.rng)
-            theta, log_prior = self.layout.pack(drawn), self.prior.log_density(drawn)
-            log_truth = self.log_prior[block]
-        theta = theta.reshape(len(truth), draws, -1)
-        together = np.concatenate([truth[:, None], theta], axis=1)
-        log_prior = log_prior.reshape(len(truth), draws)
-        return together, np.concatenate([log_truth[:, None], log_prior], axis=1)
+        chosen = self.rng.integers(len(self.pool), size=(len(truth), draws))
+        theta = np.concatenate([truth[:, None], self.pool[chosen]], axis=1)
+        own = self.log_prior[block][:, None]
+        return theta, np.concatenate([own, self.log_pool[chosen]], axis=1)
 
 
 def _single(ratio: RatioEstimator, device: str) -> Any:
