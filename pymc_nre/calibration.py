@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 import xarray as xr
-from scipy.stats import kstest, kstwo, norm
+from scipy.special import kolmogorov, ndtr
 
 __all__ = ["coverage", "normalization", "sbc", "tarp"]
 
@@ -178,8 +178,14 @@ def _checked(levels: np.ndarray | None) -> np.ndarray:
 
 
 def _shape(u: np.ndarray, n: float) -> float:
-    """p value of Kolmogorov's and Smirnov's test, for numbers that count as n."""
-    return float(kstwo.sf(kstest(u, "uniform").statistic, round(n)))
+    """p value of Kolmogorov's and Smirnov's test, for numbers that count as n.
+
+    By the limit for large n with the correction of Stephens (1970), which from n = 100 on is
+    right to a percent of itself.
+    """
+    ordered, steps = np.sort(u), np.arange(len(u) + 1) / len(u)
+    distance = max((steps[1:] - ordered).max(), (ordered - steps[:-1]).max())
+    return float(kolmogorov((math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n)) * distance))
 
 
 def _moments(u: np.ndarray, n: float) -> tuple[float, float]:
@@ -189,7 +195,7 @@ def _moments(u: np.ndarray, n: float) -> tuple[float, float]:
 
 
 def _two_sided(z: float) -> float:
-    return float(2 * norm.sf(abs(z)))
+    return float(2 * ndtr(-abs(z)))
 
 
 def _judge(u: np.ndarray, n: float) -> tuple[float, str]:

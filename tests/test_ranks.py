@@ -8,6 +8,7 @@ from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
 import pymc_nre as nre
+from pymc_nre.calibration import _judge, _shape
 from pymc_nre.diagnostics import coverage, normalization, posterior_ranks, sbc, tarp
 from pymc_nre.networks import RatioNetwork
 from pymc_nre.ranks import _rank
@@ -192,3 +193,23 @@ def test_bad_input():
         ranks(ratio, draws=9)
     with pytest.raises(ValueError, match="levels must be numbers between 0 and 1"):
         coverage(ranks(ratio, TASK.simulate(100, random_seed=1)), np.array([0.0, 0.5]))
+
+
+def test_p_values_are_those_of_scipy():
+    rng = np.random.default_rng(6)
+    for n in (100, 2_000):
+        for _ in range(50):
+            u = rng.uniform(size=n)
+            assert _shape(u, n) == pytest.approx(kstest(u, "uniform").pvalue, rel=0.05, abs=1e-3)
+
+
+def test_false_alarms_are_as_rare_as_they_say():
+    # 1 in 100 of uniform ranks at most; the twin, a little too narrow, is found in most.
+    rng = np.random.default_rng(9)
+    alarms, found = 0, 0
+    for _ in range(1_000):
+        u = rng.uniform(size=500)
+        alarms += _judge(u, 500)[0] < 0.01
+        found += _judge(rng.beta(0.8, 0.8, size=500), 500)[0] < 0.01
+    assert alarms <= 10 + 4 * 10**0.5
+    assert found > 500
