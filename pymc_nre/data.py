@@ -230,7 +230,7 @@ class Simulations:
         self.event_shape: tuple[int, ...] = self.x.shape[1:]
         self.simulator = as_simulator(simulator)
         self.n_failed = 0
-        self._prior = None if prior is None else self._known(prior)
+        self.known_prior = None if prior is None else self._known(prior)
 
     def _check_lengths(self) -> None:
         lengths = {name: len(value) for name, value in self.parameters.items()}
@@ -252,7 +252,7 @@ class Simulations:
     @cached_property
     def log_prior(self) -> np.ndarray | None:
         """Log density of each draw under the training prior, ``(n,)``; None if not known."""
-        return None if self._prior is None else self._prior.log_density(self.parameters)
+        return None if self.known_prior is None else self.known_prior.log_density(self.parameters)
 
     def __len__(self) -> int:
         return len(self.x)

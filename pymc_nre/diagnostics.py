@@ -8,10 +8,12 @@ import numpy as np
 import pymc as pm
 import xarray as xr
 
+from .calibration import coverage, normalization, sbc, tarp
 from .estimator import RatioEstimator
 from .mapping import model_in_use, parameters_of_draws, posterior_of
+from .ranks import posterior_ranks
 
-__all__ = ["domain_check"]
+__all__ = ["coverage", "domain_check", "normalization", "posterior_ranks", "sbc", "tarp"]
 
 
 def domain_check(idata: Any, ratio: RatioEstimator, *, model: pm.Model | None = None) -> xr.Dataset:

@@ -1,0 +1,263 @@
+r"""What ranks of true parameters say about posteriors: too narrow, too wide, shifted, or right.
+
+Ranks (see `pymc_nre.ranks`) are uniform if posteriors are right. Each function here looks at
+one kind of them, as numbers and as a test, whose p value holds for any number of pairs. How far
+the mean of n uniform numbers is from 1/2, and that of their squared distances from 1/2 is from
+1/12, tells the direction,
+
+.. math:: z_1 = \frac{\bar u - 1/2}{\sqrt{1 / 12 n}}, \qquad
+    z_2 = \frac{\overline{(u - 1/2)^2} - 1/12}{\sqrt{1 / 180 n}}.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import xarray as xr
+from scipy.special import kolmogorov, ndtr
+
+__all__ = ["coverage", "normalization", "sbc", "tarp"]
+
+_LEVELS = np.round(np.arange(0.05, 0.96, 0.05), 2)
+_ALARM = 0.01  # p values below it are told
+
+
+def coverage(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
+    """Expected coverage: how often highest-density regions of a level hold the truth.
+
+    Parameters
+    ----------
+    ranks : xarray.Dataset
+        From `posterior_ranks`.
+    levels : array, shape (L,), optional
+        Credible levels; by default .05 to .95.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``coverage`` (level), and ``error``, the standard error that it has if posteriors are
+        right. The attributes ``p_value``, ``verdict`` and ``summary`` say what it means.
+
+    References
+    ----------
+    J. Hermans et al., A crisis in simulation-based inference? (2022), arXiv:2110.06581.
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> ranks = nre.diagnostics.posterior_ranks(
+    ...     task.estimator(), task.simulate(1_000, random_seed=1), random_seed=2, progressbar=False
+    ... )
+    >>> nre.diagnostics.coverage(ranks).attrs["verdict"]
+    'right'
+    """
+    levels = _checked(levels)
+    u = ranks["density"].to_numpy()
+    found = (u[:, None] <= levels).mean(0)
+    n = ranks.attrs["effective_pairs"]
+    mean, _ = _moments(u, n)
+    p_value = min(1.0, 2 * min(_shape(u, n), _two_sided(mean)))
+    verdict = "right" if p_value >= _ALARM else ("too narrow" if mean > 0 else "too wide")
+    worst = np.abs(found - levels).argmax()
+    summary = (
+        f"{levels[worst]:.0%} regions hold {found[worst]:.1%} of the true parameters: posteriors "
+        f"are {verdict} (p = {p_value:.2g}, {len(u):,} pairs)."
+    )
+    return xr.Dataset(
+        {
+            "coverage": ("level", found),
+            "error": ("level", np.sqrt(levels * (1 - levels) / n)),
+        },
+        coords={"level": levels},
+        attrs={"p_value": p_value, "verdict": verdict, "summary": summary},
+    )
+
+
+def sbc(ranks: xr.Dataset) -> xr.Dataset:
+    """Simulation-based calibration: is the rank of each parameter uniform?
+
+    Parameters
+    ----------
+    ranks : xarray.Dataset
+        From `posterior_ranks`, or any with ``pit`` (pair, parameter).
+
+    Returns
+    -------
+    xarray.Dataset
+        ``pit`` (pair, parameter), ``p_value`` and ``verdict`` (parameter). The attribute
+        ``summary`` says what it means.
+
+    References
+    ----------
+    S. Talts et al., Validating Bayesian inference algorithms with simulation-based calibration
+    (2018), arXiv:1804.06788.
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> ranks = nre.diagnostics.posterior_ranks(
+    ...     task.estimator(), task.simulate(1_000, random_seed=1), random_seed=2, progressbar=False
+    ... )
+    >>> nre.diagnostics.sbc(ranks)["verdict"].item()
+    'right'
+    """
+    pit = ranks["pit"]
+    labels = list(pit["parameter"].to_numpy())
+    n = ranks.attrs["effective_pairs"]
+    found = [_judge(column, n) for column in pit.transpose("parameter", "pair").to_numpy()]
+    p_values = np.minimum(1.0, np.array([p for p, _ in found]) * len(found))
+    verdicts = [
+        verdict if p < _ALARM else "right" for p, (_, verdict) in zip(p_values, found, strict=True)
+    ]
+    told = "; ".join(f"{label} {v}" for label, v in zip(labels, verdicts, strict=True))
+    return xr.Dataset(
+        {"pit": pit, "p_value": ("parameter", p_values), "verdict": ("parameter", verdicts)},
+        attrs={"summary": f"Posteriors by parameter: {told} (smallest p = {p_values.min():.2g})."},
+    )
+
+
+def tarp(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
+    """Tests of accuracy with random points: all parameters at once, by distance.
+
+    Parameters
+    ----------
+    ranks : xarray.Dataset
+        From `posterior_ranks`.
+    levels : array, shape (L,), optional
+        Credible levels; by default .05 to .95.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``coverage`` (level) of regions around random points, and its ``error``; attributes as
+        for `coverage`.
+
+    References
+    ----------
+    P. Lemos et al., Sampling-based accuracy testing of posterior estimators for general
+    inference (2023), arXiv:2302.03026.
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> ranks = nre.diagnostics.posterior_ranks(
+    ...     task.estimator(), task.simulate(1_000, random_seed=1), random_seed=2, progressbar=False
+    ... )
+    >>> nre.diagnostics.tarp(ranks).attrs["verdict"]
+    'right'
+    """
+    levels = _checked(levels)
+    u = ranks["distance"].to_numpy()
+    n = ranks.attrs["effective_pairs"]
+    p_value, verdict = _judge(u, n)
+    verdict = verdict if p_value < _ALARM else "right"
+    return xr.Dataset(
+        {
+            "coverage": ("level", (u[:, None] <= levels).mean(0)),
+            "error": ("level", np.sqrt(levels * (1 - levels) / n)),
+        },
+        coords={"level": levels},
+        attrs={
+            "p_value": p_value,
+            "verdict": verdict,
+            "summary": f"By distance from random points posteriors are {verdict} "
+            f"(p = {p_value:.2g}, {len(u):,} pairs).",
+        },
+    )
+
+
+def _checked(levels: np.ndarray | None) -> np.ndarray:
+    levels = _LEVELS if levels is None else np.asarray(levels, dtype=float)
+    if levels.ndim != 1 or not len(levels) or np.any((levels <= 0) | (levels >= 1)):
+        raise ValueError(f"levels must be numbers between 0 and 1, got {levels}.")
+    return levels
+
+
+def _shape(u: np.ndarray, n: float) -> float:
+    """p value of Kolmogorov's and Smirnov's test, for numbers that count as n.
+
+    By the limit for large n with the correction of Stephens (1970), which from n = 100 on is
+    right to a percent of itself.
+    """
+    ordered, steps = np.sort(u), np.arange(len(u) + 1) / len(u)
+    distance = max((steps[1:] - ordered).max(), (ordered - steps[:-1]).max())
+    return float(kolmogorov((math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n)) * distance))
+
+
+def _moments(u: np.ndarray, n: float) -> tuple[float, float]:
+    """z values of the mean and of the spread, for numbers that count as n."""
+    spread = ((u - 0.5) ** 2).mean() - 1 / 12
+    return float((u.mean() - 0.5) * math.sqrt(12 * n)), float(spread * math.sqrt(180 * n))
+
+
+def _two_sided(z: float) -> float:
+    return float(2 * ndtr(-abs(z)))
+
+
+def _judge(u: np.ndarray, n: float) -> tuple[float, str]:
+    """p value of three tests together, and what the strongest deviation means."""
+    mean, spread = _moments(u, n)
+    p_value = min(1.0, 3 * min(_shape(u, n), _two_sided(mean), _two_sided(spread)))
+    if abs(mean) > abs(spread):
+        return p_value, "too low" if mean > 0 else "too high"
+    return p_value, "too narrow" if spread > 0 else "too wide"
+
+
+def normalization(ranks: xr.Dataset) -> xr.Dataset:
+    r"""Is the mean of the ratio over the prior one? And how much do data tell?
+
+    Parameters
+    ----------
+    ranks : xarray.Dataset
+        From `posterior_ranks`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``evidence``, the mean over pairs of :math:`\hat Z(x)`, the ratio's mean over draws of
+        the prior, one for a normalized ratio, and ``evidence_error``; ``information`` (bound),
+        two bounds on the mutual information of parameters and observation in nats: ``I0`` takes
+        the evidence off (biased upwards for few draws), ``I1`` is a lower bound. Attributes as
+        for `coverage`; the verdict of a ratio that is not normalized is ``"not normalized"``.
+
+    References
+    ----------
+    B. K. Miller, C. Weniger and P. Forré, Contrastive neural ratio estimation (2022),
+    arXiv:2210.06170.
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> ranks = nre.diagnostics.posterior_ranks(
+    ...     task.estimator(), task.simulate(1_000, random_seed=1), random_seed=2, progressbar=False
+    ... )
+    >>> nre.diagnostics.normalization(ranks).attrs["verdict"]
+    'right'
+    """
+    log_evidence, log_ratio = (ranks[n].to_numpy() for n in ("log_evidence", "log_ratio"))
+    evidence = np.exp(log_evidence)
+    error = evidence.std(ddof=1) / math.sqrt(len(evidence))
+    p_value = _two_sided((evidence.mean() - 1) / error)
+    verdict = "right" if p_value >= _ALARM else "too large" if evidence.mean() > 1 else "too small"
+    if not ranks.attrs["normalized"]:
+        p_value, verdict = math.nan, "not normalized"
+    bounds = [(log_ratio - log_evidence).mean(), log_ratio.mean() - evidence.mean() + 1]
+    return xr.Dataset(
+        {
+            "evidence": evidence.mean(),
+            "evidence_error": error,
+            "information": ("bound", bounds),
+        },
+        coords={"bound": ["I0", "I1"]},
+        attrs={
+            "p_value": p_value,
+            "verdict": verdict,
+            "summary": f"The ratio's mean over the prior is {evidence.mean():.3g} ± {error:.2g}, "
+            f"and should be one: {verdict}. Observations tell {bounds[1]:.3g} nats.",
+        },
+    )

@@ -1,0 +1,231 @@
+r"""Where true parameters rank among the draws of their posteriors, for many held-out pairs.
+
+If a posterior is right, the true parameters are one more draw of it. So their rank among its
+draws, by whatever statistic, is uniform over many pairs :math:`(\theta^*, x^*)`; coverage,
+simulation-based calibration and TARP differ in the statistic alone.
+
+Posteriors come without MCMC: draws :math:`\theta_1, \dots, \theta_M` of the prior, weighted by the
+ratio. The true parameters take part with a weight of their own,
+
+.. math:: W_i = \frac{r(\theta_i, x^*)}{\sum_{j=0}^M r(\theta_j, x^*)}, \quad \theta_0 = \theta^*,
+    \qquad u = \sum_{i : t_i < t_0} W_i + v\, W_0, \quad v \sim U(0, 1).
+
+Given the set of all M + 1, the exact ratio makes :math:`W_i` the probability that it is i that the
+data were simulated from. So u is uniform for the exact ratio with any number of draws, and a test
+of it has no false alarms for lack of draws; what few effective draws cost is power.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from .data import Simulations
+from .estimator import RatioEstimator, resolve_device
+from .progress import progress
+
+__all__ = ["posterior_ranks"]
+
+_EVALUATIONS = 2**18  # log ratios at once: 64 MB for a layer of 64 in single precision
+_POOL, _SMALLEST_POOL = 20, 20_000  # fresh draws of the prior, in units of pairs; at least
+_FEWEST_PAIRS = 100
+
+
+def posterior_ranks(
+    ratio: RatioEstimator,
+    simulations: Simulations,
+    *,
+    draws: int = 1_000,
+    device: str = "auto",
+    random_seed: int | None = None,
+    progressbar: bool = True,
+) -> xr.Dataset:
+    r"""Rank true parameters among the draws of their posteriors, without MCMC.
+
+    Parameters
+    ----------
+    ratio : RatioEstimator
+    simulations : Simulations
+        Held-out pairs from the training prior, at least 100; a posterior is made for each. If
+        they do not know their prior (``Simulations(..., prior=)``), it is drawn from by taking
+        the parameters of other pairs, which halves what they count, and densities are ranked
+        by the ratio alone.
+    draws : int
+        Of the prior, for each posterior.
+    device : {"auto", "cpu", "cuda"}
+        Where to evaluate, in single precision.
+    random_seed : int, optional
+    progressbar : bool
+
+    Returns
+    -------
+    xarray.Dataset
+        For each pair, all in [0, 1] and uniform if the posteriors are right: ``pit``
+        (pair, parameter), the rank of a parameter by its value; ``density`` (pair), by its
+        posterior density, the highest first, so that it is the level of the smallest highest
+        density region that holds the truth; ``distance`` (pair), by the distance from a random
+        point (TARP). Beside them ``ess`` (pair), the effective number of draws, and
+        ``log_evidence`` (pair), the log of the ratio's mean over draws of the prior, which is
+        zero for a normalized ratio; ``log_ratio`` (pair) at the truth.
+
+    Raises
+    ------
+    ValueError
+        If the simulations do not fit or are fewer than 100.
+
+    References
+    ----------
+    S. Talts et al., Validating Bayesian inference algorithms with simulation-based calibration
+    (2018), arXiv:1804.06788. J. Hermans et al., A crisis in simulation-based inference? (2022),
+    arXiv:2110.06581. P. Lemos et al., Sampling-based accuracy testing of posterior estimators for
+    general inference (2023), arXiv:2302.03026.
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> pairs = task.simulate(500, random_seed=1)
+    >>> ranks = nre.diagnostics.posterior_ranks(
+    ...     task.estimator(), pairs, draws=200, random_seed=1, progressbar=False
+    ... )
+    >>> dict(ranks["pit"].sizes)
+    {'pair': 500, 'parameter': 1}
+    """
+    _check(ratio, simulations, draws)
+    device = resolve_device(device)
+    rng = np.random.default_rng(random_seed)
+    prior = _PriorDraws(ratio, simulations, rng)
+    network = _single(ratio, device)
+    rows = max(1, _EVALUATIONS // (draws + 1))
+    parts = []
+    with progress(enabled=progressbar) as display:
+        bar = display.add_task("ranking", total=len(simulations), status="")
+        for start in range(0, len(simulations), rows):
+            block = slice(start, min(start + rows, len(simulations)))
+            parts.append(_ranks(network, prior, block, draws, simulations.x[block], rng))
+            display.update(bar, completed=block.stop)
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    dims = {name: ("pair", "parameter")[: values.ndim] for name, values in joined.items()}
+    return xr.Dataset(
+        {name: (dims[name], values) for name, values in joined.items()},
+        coords={"parameter": ratio.layout.labels},
+        attrs={
+            "draws": draws,
+            "effective_pairs": prior.effective_pairs,
+            "density": "posterior" if prior.is_known else "ratio",
+            "normalized": int(ratio.normalized and ratio.reference == "evidence"),
+        },
+    )
+
+
+def _check(ratio: RatioEstimator, simulations: Simulations, draws: int) -> None:
+    if ratio.parameters != simulations.layout.shapes:
+        raise ValueError(
+            f"The simulations do not fit the ratio: expected the parameters {ratio.parameters}, "
+            f"got {simulations.layout.shapes}."
+        )
+    if ratio.event_shape != simulations.event_shape:
+        raise ValueError(
+            "The simulations do not fit the ratio: expected observations of shape "
+            f"{ratio.event_shape}, got {simulations.event_shape}."
+        )
+    if len(simulations) < _FEWEST_PAIRS:
+        raise ValueError(
+            f"Ranks need at least {_FEWEST_PAIRS} pairs, got {len(simulations)}; 1,000 to 10,000 "
+            "are usual."
+        )
+    if draws < 10:
+        raise ValueError(f"draws must be at least 10, got {draws}.")
+
+
+class _PriorDraws:
+    """Draws of the training prior for each pair, its own parameters first.
+
+    They come from a pool of fresh draws that all pairs share, since PyMC takes a minute for two
+    million. That ties the ranks of different pairs: at most as if there were fewer, P of them and
+    a pool of K counting as ``P / (1 + P / K)``.
+    """
+
+    def __init__(
+        self, ratio: RatioEstimator, simulations: Simulations, rng: np.random.Generator
+    ) -> None:
+        self.rng, prior = rng, simulations.known_prior
+        self.truth = self.pool = ratio.layout.pack(simulations.parameters)
+        self.log_prior = self.log_pool = np.zeros(len(self.truth))
+        self.is_known = prior is not None
+        if self.is_known:
+            drawn = prior.draw(max(_POOL * len(self.truth), _SMALLEST_POOL), rng)
+            self.pool, self.log_pool = ratio.layout.pack(drawn), prior.log_density(drawn)
+            self.log_prior = simulations.log_prior
+        self.scale = self.truth.std(0).clip(np.finfo(float).tiny)
+
+    @property
+    def effective_pairs(self) -> float:
+        """As how many independent pairs these count, at least."""
+        return len(self.truth) / (1 + len(self.truth) / len(self.pool))
+
+    def reference(self, n: int) -> np.ndarray:
+        """A random point for each of n pairs, ``(n, 1, D)``."""
+        return self.pool[self.rng.integers(len(self.pool), size=n), None]
+
+    def around(self, block: slice, draws: int) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters ``(b, draws + 1, D)`` and their log prior densities ``(b, draws + 1)``."""
+        truth = self.truth[block]
+        chosen = self.rng.integers(len(self.pool), size=(len(truth), draws))
+        theta = np.concatenate([truth[:, None], self.pool[chosen]], axis=1)
+        own = self.log_prior[block][:, None]
+        return theta, np.concatenate([own, self.log_pool[chosen]], axis=1)
+
+
+def _single(ratio: RatioEstimator, device: str) -> Any:
+    """The network in single precision, which is ample for ranks."""
+    return copy.deepcopy(ratio.network).to(device=device, dtype=torch.float32)
+
+
+@torch.no_grad()
+def _log_ratios(network: Any, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """``(b, m)`` of parameters ``(b, m, D)`` and observations ``(b, *event)``."""
+    like = next(network.buffers())
+    theta, x = (torch.as_tensor(part).to(like) for part in (theta, x))
+    return network.head(theta, network.embed(x)[:, None]).double().cpu().numpy()
+
+
+def _ranks(
+    network: Any,
+    prior: _PriorDraws,
+    block: slice,
+    draws: int,
+    x: np.ndarray,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """What is known of each pair of a block."""
+    theta, log_prior = prior.around(block, draws)
+    logits = _log_ratios(network, theta, x)
+    highest = logits.max(1, keepdims=True)
+    weights = np.exp(logits - highest)
+    others = weights[:, 1:]
+    distance = (((theta - prior.reference(len(theta))) / prior.scale) ** 2).sum(-1)
+
+    def rank(statistic: np.ndarray) -> np.ndarray:
+        return _rank(statistic, weights, rng)
+
+    return {
+        "pit": np.stack([rank(column) for column in np.moveaxis(theta, 2, 0)], axis=1),
+        "density": rank(-logits - log_prior),
+        "distance": rank(distance),
+        "ess": others.sum(1) ** 2 / np.maximum((others**2).sum(1), np.finfo(float).tiny),
+        "log_evidence": np.log(others.mean(1).clip(np.finfo(float).tiny)) + highest[:, 0],
+        "log_ratio": logits[:, 0],
+    }
+
+
+def _rank(statistic: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Share of the weights ``(b, m)`` below the first entry's statistic, ties at random."""
+    first = statistic[:, :1]
+    below = np.where(statistic < first, weights, 0).sum(1)
+    tied = np.where(statistic == first, weights, 0).sum(1)  # the first itself among them
+    return (below + rng.random(len(weights)) * tied) / weights.sum(1)

@@ -1,0 +1,215 @@
+"""Ranks of true parameters among weighted draws, and what is read off them."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from scipy.integrate import quad
+from scipy.stats import kstest, norm
+
+import pymc_nre as nre
+from pymc_nre.calibration import _judge, _shape
+from pymc_nre.diagnostics import coverage, normalization, posterior_ranks, sbc, tarp
+from pymc_nre.networks import RatioNetwork
+from pymc_nre.ranks import _rank
+
+TASK = nre.tasks.GaussianMean()
+PAIRS = TASK.simulate(2_000, random_seed=1)
+
+
+class Changed(RatioNetwork):
+    """An exact ratio made wrong in a way whose name is known."""
+
+    def __init__(self, inner, power=1.0, of_theta=0.0, of_x=0.0):
+        torch.nn.Module.__init__(self)
+        self.inner, self.power, self.of_theta, self.of_x = inner, power, of_theta, of_x
+        self.event_shape = inner.event_shape
+        self.register_buffer("like", torch.zeros(1))
+
+    def embed(self, x):
+        return self.inner.embed(x + self.of_x)
+
+    def head(self, theta, features):
+        return self.power * self.inner.head(theta + self.of_theta, features)
+
+
+def changed(ratio, **how):
+    return ratio.with_network(Changed(ratio.network, **how).double())
+
+
+def ranks(ratio, pairs=PAIRS, draws=300, seed=2, **options):
+    return posterior_ranks(
+        ratio, pairs, draws=draws, random_seed=seed, progressbar=False, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return ranks(TASK.estimator())
+
+
+def test_shapes_and_ranges(exact):
+    assert dict(exact.sizes) == {"pair": 2_000, "parameter": 1}
+    for name in ("pit", "density", "distance"):
+        assert ((exact[name] >= 0) & (exact[name] <= 1)).all()
+    assert ((exact["ess"] >= 1) & (exact["ess"] <= 300)).all()
+    # Posteriors of sd 1 in a prior 20 wide: 1 / (E r^2 / (E r)^2) = 2 sqrt(pi) / 20 of the draws.
+    assert abs(float(exact["ess"].median()) / 300 - 2 * np.pi**0.5 / 20) < 0.03
+
+
+def test_ranks_are_those_of_the_posterior():
+    # With many draws: x ~ N(mu, 1), a flat prior, so u = Phi(mu - x) far from the edges.
+    pairs = TASK.simulate(400, random_seed=3)
+    found = ranks(TASK.estimator(), pairs, draws=20_000)
+    mu, x = pairs.parameters["mu"], pairs.x
+    inner = np.abs(x) < 6
+    pit = found["pit"].to_numpy()[inner, 0]
+    # 20,000 draws of a pool of 20,000 are as good as 10,000 that differ, 0.177 of them effective:
+    # an sd of at most 0.5 / sqrt(1,770) = 0.012 for each of 240.
+    assert np.abs(pit - norm.cdf(mu - x)[inner]).max() < 5 * 0.012
+    level = found["density"].to_numpy()[inner]
+    assert np.abs(level - (2 * norm.cdf(np.abs(mu - x)) - 1)[inner]).max() < 5 * 0.012
+    np.testing.assert_allclose(found["log_ratio"], TASK.estimator().log_ratio(x, mu=mu), atol=1e-4)
+
+
+def test_they_are_uniform_with_however_few_draws():
+    # And without its own weight the truth is too often the first or the last.
+    rng = np.random.default_rng(7)
+    mu = rng.uniform(-10, 10, 20_000)
+    x = rng.normal(mu, 1.0)
+    theta = np.concatenate([mu[:, None], rng.uniform(-10, 10, (len(mu), 10))], axis=1)
+    weights = np.exp(-0.5 * (x[:, None] - theta) ** 2)
+    found = _rank(theta, weights, rng)
+    assert kstest(found, "uniform").pvalue > 0.001
+    others = np.where(theta < mu[:, None], weights, 0)[:, 1:].sum(1) / weights[:, 1:].sum(1)
+    assert kstest(others, "uniform").pvalue < 1e-20
+
+
+def test_ties_are_broken_at_random():
+    rng = np.random.default_rng(8)
+    counts = rng.integers(0, 3, (20_000, 20)).astype(float)  # the first is one of them
+    assert kstest(_rank(counts, np.ones_like(counts), rng), "uniform").pvalue > 0.001
+
+
+def test_the_exact_ratio_is_right(exact):
+    assert coverage(exact).attrs["verdict"] == "right"
+    assert sbc(exact)["verdict"].item() == "right"
+    assert tarp(exact).attrs["verdict"] == "right"
+    assert normalization(exact).attrs["verdict"] == "right"
+    found = coverage(exact, np.array([0.5, 0.9]))
+    assert np.all(np.abs(found["coverage"] - [0.5, 0.9]) < 4 * found["error"])
+
+
+CONTROLS = {
+    "sharp": ({"power": 1.5}, "too narrow", "too narrow", "too narrow", "too large"),
+    "wide": ({"power": 0.67}, "too wide", "too wide", "too wide", "too small"),
+    # Shifted in theta regions hold the truth nearly as often, and the mean is the same.
+    "theta": ({"of_theta": 0.3}, None, "too low", None, "right"),
+    "x": ({"of_x": 0.3}, None, "too high", None, None),
+}
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_controls_are_caught_and_named(control):
+    how, *expected = CONTROLS[control]
+    found = ranks(changed(TASK.estimator(), **how))
+    verdicts = [
+        coverage(found).attrs["verdict"],
+        sbc(found)["verdict"].item(),
+        tarp(found).attrs["verdict"],
+        normalization(found).attrs["verdict"],
+    ]
+    for verdict, wanted in zip(verdicts, expected, strict=True):
+        assert wanted in (None, verdict)
+    assert sbc(found)["p_value"].item() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["LocationScale", "LinearGaussian", "PoissonRate"])
+def test_other_exact_ratios_are_right(name):
+    task = getattr(nre.tasks, name)()
+    found = ranks(task.estimator(), task.simulate(1_000, random_seed=4), draws=100)
+    assert coverage(found).attrs["verdict"] == "right"
+    assert set(sbc(found)["verdict"].to_numpy()) == {"right"}
+    assert tarp(found).attrs["verdict"] == "right"
+    wrong = ranks(
+        changed(task.estimator(), power=2.0), task.simulate(1_000, random_seed=4), draws=100
+    )
+    assert coverage(wrong).attrs["verdict"] == "too narrow"
+
+
+def test_an_unknown_prior_is_said():
+    bare = nre.Simulations(PAIRS.parameters, PAIRS.x)
+    found = ranks(TASK.estimator(), bare)
+    assert found.attrs["density"] == "ratio"
+    assert found.attrs["effective_pairs"] == 1_000
+    assert coverage(found).attrs["verdict"] == "right"
+    known = ranks(TASK.estimator())
+    assert known.attrs["density"] == "posterior"
+    assert known.attrs["effective_pairs"] == pytest.approx(2_000 / 1.05)
+
+
+def test_a_prior_that_is_not_flat_counts():
+    # Regions of highest density are those of the posterior, not of the likelihood.
+    task = nre.tasks.PoissonRate()
+    pairs = task.simulate(300, random_seed=5)
+    found = ranks(task.estimator(), pairs, draws=5_000)
+    rate, x = pairs.parameters["rate"], pairs.x
+    shape, inverse = task.shape + x, task.shape / task.mean + 1
+    grid = np.linspace(1e-3, 60, 20_000)[:, None]
+    log_p = (shape - 1) * np.log(grid) - inverse * grid
+    log_truth = (shape - 1) * np.log(rate) - inverse * rate
+    p = np.exp(log_p - log_p.max(0))
+    level = np.where(log_p > log_truth, p, 0).sum(0) / p.sum(0)
+    assert np.abs(found["density"] - level).mean() < 0.02
+
+
+def test_a_ratio_that_is_not_normalized_has_no_evidence():
+    ratio = TASK.estimator()
+    ratio.normalized = False
+    found = normalization(ranks(ratio))
+    assert found.attrs["verdict"] == "not normalized"
+
+
+def test_bounds_of_the_information(exact):
+    # h(x) - h(x | mu); x has density Phi(t) / 20 at a distance t from either edge.
+    edge = quad(lambda t: -norm.cdf(t) * norm.logcdf(t), -8, 8)[0] / 20
+    exactly = np.log(20) + 2 * edge - 0.5 * np.log(2 * np.pi * np.e)
+    found = normalization(exact)["information"]
+    # log r has an sd of 1 / sqrt(2), from x - mu, in each of 2,000 pairs.
+    assert np.all(np.abs(found - exactly) < 4 * 0.5**0.5 / 2_000**0.5)
+
+
+def test_the_same_seed_gives_the_same_ranks(exact):
+    xr.testing.assert_identical(ranks(TASK.estimator()), exact)
+
+
+def test_bad_input():
+    ratio = TASK.estimator()
+    with pytest.raises(ValueError, match=r"expected the parameters .*mu.*, got .*rate"):
+        ranks(ratio, nre.tasks.PoissonRate().simulate(100, random_seed=1))
+    with pytest.raises(ValueError, match="at least 100 pairs, got 99"):
+        ranks(ratio, TASK.simulate(99, random_seed=1))
+    with pytest.raises(ValueError, match="draws must be at least 10, got 9"):
+        ranks(ratio, draws=9)
+    with pytest.raises(ValueError, match="levels must be numbers between 0 and 1"):
+        coverage(ranks(ratio, TASK.simulate(100, random_seed=1)), np.array([0.0, 0.5]))
+
+
+def test_p_values_are_those_of_scipy():
+    rng = np.random.default_rng(6)
+    for n in (100, 2_000):
+        for _ in range(50):
+            u = rng.uniform(size=n)
+            assert _shape(u, n) == pytest.approx(kstest(u, "uniform").pvalue, rel=0.05, abs=1e-3)
+
+
+def test_false_alarms_are_as_rare_as_they_say():
+    # 1 in 100 of uniform ranks at most; the twin, a little too narrow, is found in most.
+    rng = np.random.default_rng(9)
+    alarms, found = 0, 0
+    for _ in range(1_000):
+        u = rng.uniform(size=500)
+        alarms += _judge(u, 500)[0] < 0.01
+        found += _judge(rng.beta(0.8, 0.8, size=500), 500)[0] < 0.01
+    assert alarms <= 10 + 4 * 10**0.5
+    assert found > 500
