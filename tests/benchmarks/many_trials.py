@@ -34,8 +34,9 @@ SIMULATIONS = (50_000, 100_000)
 TRIALS = (10, 100, 1_000, 10_000)
 SETS = 20
 TRAINED, CENTERED = "pymc_nre, as trained", "pymc_nre, centered"
-LOCAL, BOTH = "pymc_nre, around the posterior", "pymc_nre, centered, then around the posterior"
-OURS = (TRAINED, CENTERED, LOCAL, BOTH)
+BOTH = "pymc_nre, centered, then around the posterior"
+ALONE, FINER = "pymc_nre, around the posterior", "the last, with accuracy=0.05"
+OURS = (TRAINED, CENTERED, BOTH, FINER, ALONE)
 NEIGHBOURS = {"sbi, NRE_C": ("sbi", ""), "BayesFlow, RatioApproximator": ("bayesflow", "jax")}
 REACH = 6  # exact standard deviations to each side, at first
 
@@ -60,6 +61,7 @@ def _options():
     parser.add_argument("--only", nargs="+", default=[*OURS, *NEIGHBOURS])
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--simulations", nargs="+", type=int, default=SIMULATIONS)
+    parser.add_argument("--trials", nargs="+", type=int, default=TRIALS, choices=TRIALS)
     parser.add_argument("--neighbours-python", type=Path)
     return parser.parse_args()
 
@@ -129,7 +131,7 @@ class Problem:
             print(f"{path.name}: {time.process_time() - began:.0f} s", flush=True)
         return nre.load(path, simulator=self.simulator)
 
-    def around(self, ratio, x):
+    def around(self, ratio, x, **options):
         """The ratio centered around its posterior given ``x``."""
         rng = np.random.default_rng(5)
         theta, weights, *_ = posterior(log_density(ratio, x), self.task.posterior(x), fine=2)
@@ -143,12 +145,13 @@ class Problem:
         with self.task.prior() as model:
             nre.RatioLikelihood("x", ratio, observed=x, **{name: model[name] for name in names})
             given = {"posterior": xr.Dataset(draws)}
-            return nre.center(ratio, around=given, random_seed=6, progressbar=False)
+            return nre.center(ratio, around=given, random_seed=6, progressbar=False, **options)
 
 
 def _measure(problem, name, results):
     """All that is not known yet of an estimator."""
-    missing = [n for n in TRIALS if (problem.name, problem.size, name, n) not in results.rows]
+    trials = problem.options.trials
+    missing = [n for n in trials if (problem.name, problem.size, name, n) not in results.rows]
     if not missing:
         return
     with _Densities(problem, name) as density_of:
@@ -177,10 +180,11 @@ class _Densities:
     def __enter__(self):
         problem = self.problem
         if self.name in OURS:
-            ratio = problem.trained() if self.name in (TRAINED, LOCAL) else problem.centered()
+            ratio = problem.trained() if self.name in (TRAINED, ALONE) else problem.centered()
             if self.name in (TRAINED, CENTERED):
                 return lambda x: log_density(ratio, x)
-            return lambda x: log_density(problem.around(ratio, x), x)
+            options = {"accuracy": 0.05} if self.name == FINER else {}
+            return lambda x: log_density(problem.around(ratio, x, **options), x)
         library, backend = NEIGHBOURS[self.name]
         work, python = problem.options.work, problem.options.neighbours_python
         script = f"many_trials_{library}.py"
