@@ -48,7 +48,7 @@ def trial_budget(
     simulations : Simulations
         From the training prior, and not those that it was trained on. The more, the smaller a
         bias can be seen: to vouch for N trials takes some 1,000 N simulations, and several times
-        as many for four parameters or more, whose domain has more cells to look at.
+        as many for three parameters or more, whose domain has more cells to look at.
     share : float
         The bias that is allowed, in posterior standard deviations.
 

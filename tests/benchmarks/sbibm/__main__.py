@@ -1,0 +1,129 @@
+"""The sbibm benchmark: ``python -m tests.benchmarks.sbibm``, from the root of the repository.
+
+Trains one ratio for each task, draws posteriors of observations 1 to 5, and compares them with
+the published draws. A killed run goes on where it was: networks and results are kept in the
+folder of ``--work``. Writes the tables that docs/benchmarks.md includes.
+"""
+
+import argparse
+import os
+import time
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+# Before NumPy and torch are imported: the arrays are small, and other processes want cores too.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+import numpy as np
+
+from .catalog import TASKS
+from .classifier_test import c2st
+from .published import BUDGETS
+from .recipes import RECIPES, combined, trained
+from .references import References
+from .report import comparison, exactness
+from .results import Results
+from .sampler import sample
+
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pymc_nre_sbibm"
+_DOCS = Path(__file__).parents[3] / "docs" / "benchmarks"
+_KEYS = ("task", "recipe", "simulations", "observation", "draws")
+_EXACT = "exact"  # stands for a recipe where the likelihood takes the place of a ratio
+
+
+def main():
+    """Fill in what is missing, then write the tables."""
+    options = _options()
+    results = Results(options.work / "results.jsonl", _KEYS)
+    references = References(options.cache)
+    for job in _jobs(options):
+        record = results.get(partial(_measure, job, references, options.work), **job)
+        print(*(record[key] for key in (*_KEYS, "c2st")), flush=True)
+    _write_tables(list(results.read().values()), options)
+
+
+def _jobs(options):
+    """What is to be measured, in such an order that no task waits until others are complete."""
+    budgets = [0] if options.exact else options.simulations
+    for n, number, task in product(budgets, options.observations, options.tasks):
+        values = task, _recipe(options), n, number, options.draws
+        yield dict(zip(_KEYS, values, strict=True))
+
+
+def _recipe(options):
+    return _EXACT if options.exact else options.recipe
+
+
+def _measure(which, references, work):
+    """C2ST of one observation, and how many seconds its parts took."""
+    task, number = TASKS[which["task"]], which["observation"]
+    x = references.observation(task, number)
+    seconds = {}
+    with _timed(seconds, "training"):
+        log_ratio = _log_ratio(task, x, which, work)
+    with _timed(seconds, "sampling"):
+        rng = np.random.default_rng(number)
+        draws = task.natural(sample(task.prior, log_ratio, which["draws"], rng))
+    with _timed(seconds, "c2st"):
+        # Draws in random order, for the sampler leaves them so; the reference is cut to as many.
+        accuracy = c2st(references.draws(task, number)[: which["draws"]], draws)
+    return {"c2st": accuracy, "seconds": seconds}
+
+
+def _log_ratio(task, x, which, work):
+    """A function of coordinates ``(n, D)``, of a ratio or of the likelihood itself."""
+    if which["recipe"] == _EXACT:
+        return lambda theta: task.log_likelihood(theta, x)
+    folder = work / which["recipe"] / task.name / str(which["simulations"])
+    ratios = trained(task, which["simulations"], RECIPES[which["recipe"]], folder)
+    return combined(ratios, task.features(x))
+
+
+class _timed:  # noqa: N801  # used like a function
+    """Seconds of the processor, which others on the machine do not lengthen."""
+
+    def __init__(self, seconds, name):
+        self.seconds, self.name = seconds, name
+
+    def __enter__(self):
+        self.began = time.process_time()
+
+    def __exit__(self, *exception):
+        self.seconds[self.name] = round(time.process_time() - self.began, 1)
+
+
+def _write_tables(records, options):
+    """One file for each budget that has results, and one for the exact likelihood."""
+    records = [r for r in records if r["draws"] == options.draws]
+    chosen = [r for r in records if r["recipe"] == _recipe(options)]
+    tables = {}
+    if options.exact:
+        tables["exact"] = exactness(chosen)
+    for n in () if options.exact else BUDGETS:
+        at_n = [r for r in chosen if r["simulations"] == n]
+        if at_n:
+            tables[str(n)] = comparison(at_n, n)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        path = options.out / f"sbibm_{name}.inc"
+        path.write_text(table.markdown())
+        print(f"\n{table.markdown()}\n{path}", flush=True)
+
+
+def _options():
+    parser = argparse.ArgumentParser("python -m tests.benchmarks.sbibm", description=__doc__)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="TASK")
+    parser.add_argument("--simulations", nargs="+", type=int, default=[10_000], metavar="N")
+    parser.add_argument("--observations", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="I")
+    parser.add_argument("--draws", type=int, default=10_000)
+    parser.add_argument("--recipe", choices=RECIPES, default="tuned")
+    parser.add_argument("--exact", action="store_true", help="the likelihood instead of a ratio")
+    parser.add_argument("--work", type=Path, default=_CACHE / "work", help="networks and results")
+    parser.add_argument("--cache", type=Path, default=_CACHE, help="where the wheel is put")
+    parser.add_argument("--out", type=Path, default=_DOCS, help="where tables are written")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Results beside published numbers, as tables for the documentation."""
+
+import numpy as np
+
+from ..tables import Table
+from .catalog import TASKS
+from .published import METHODS, published
+
+_DRAWS = 10_000  # of the published comparison
+
+
+def comparison(records, n, label="pymc_nre"):
+    """Ours beside others at ``n`` simulations; ``records`` are all of one recipe and budget."""
+    rows = [_row(task, [r for r in records if r["task"] == task], n) for task in TASKS]
+    complete = [row for row in rows if row[-3] is not None]
+    means = [float(np.mean([row[k] for row in complete])) for k in range(1, len(METHODS) + 2)]
+    rows.append(["mean" if len(complete) == len(rows) else "mean of these", *means, "", ""])
+    columns = ("task", *METHODS, label + _fewer(records), "smallest to largest", "observations")
+    return Table(f"C2ST at {n:,} simulations", columns, rows)
+
+
+def exactness(records):
+    """The sampler with the likelihood in place of a ratio."""
+    rows = []
+    for task in TASKS:
+        row = _ours([r for r in records if r["task"] == task])
+        if row[0] is not None:
+            rows.append([task, *row])
+    columns = ("task", "exact likelihood" + _fewer(records), "smallest to largest", "observations")
+    return Table("C2ST with the likelihood itself", columns, rows)
+
+
+def _row(task, records, n):
+    others = published()[task]
+    return [task, *(others[method][n] for method in METHODS), *_ours(records)]
+
+
+def _ours(records):
+    """Mean, range and observations."""
+    if not records:
+        return None, "-", "-"
+    values = [record["c2st"] for record in records]
+    numbers = sorted(record["observation"] for record in records)
+    spread = f"{min(values):.3f} to {max(values):.3f}"
+    return float(np.mean(values)), spread, ", ".join(map(str, numbers))
+
+
+def _fewer(records):
+    """A label for results of fewer draws than the published ones."""
+    draws = min((record["draws"] for record in records), default=_DRAWS)
+    return "" if draws >= _DRAWS else f" ({draws:,} draws)"
