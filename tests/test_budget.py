@@ -50,7 +50,7 @@ def test_exact_ratios_have_no_bias(name):
     # 5 standard errors: 6e-7, for at most 4 numbers at 9 resolutions.
     assert (np.abs(budget.bias_squared) < 5 * budget.bias_squared_error).all()
     assert (np.abs(budget.width - 1) < 5 * budget.width_error).all()
-    assert budget.trials > 40  # 20,000 simulations; three parameters have 512 cells
+    assert budget.trials > 40  # three parameters have 512 cells
 
 
 @pytest.mark.parametrize("bias", [0.05, -0.2])
