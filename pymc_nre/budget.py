@@ -66,7 +66,7 @@ def trial_budget(
     Notes
     -----
     It is the mean over the training prior that is predicted, of what is seen in cells of 400
-    simulations: with many parameters these are wide, and a bias that changes within them is
+    simulations or more: with many parameters these are wide, and a bias that changes within them is
     larger than it says. First-order in the bias, so beyond
     about one standard deviation it only tells that the bias is large. Errors that differ from
     trial to trial are another matter: they do not grow with N. Where the support of the

@@ -21,6 +21,7 @@ __all__ = ["coverage", "normalization", "sbc", "tarp"]
 
 _LEVELS = np.round(np.arange(0.05, 0.96, 0.05), 2)
 _ALARM = 0.01  # p values below it are told
+_FEW = 10  # effective draws
 
 
 def coverage(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
@@ -222,7 +223,9 @@ def normalization(ranks: xr.Dataset) -> xr.Dataset:
         the prior, one for a normalized ratio, and ``evidence_error``; ``information`` (bound),
         two bounds on the mutual information of parameters and observation in nats: ``I0`` takes
         the evidence off (biased upwards for few draws), ``I1`` is a lower bound. Attributes as
-        for `coverage`; the verdict of a ratio that is not normalized is ``"not normalized"``.
+        for `coverage`; the verdict of a ratio that is not normalized is ``"not normalized"``, and
+        ``"not known"`` where half of the posteriors rest on fewer than 10 effective draws, on
+        which no mean of ratios can rest.
 
     References
     ----------
@@ -241,11 +244,10 @@ def normalization(ranks: xr.Dataset) -> xr.Dataset:
     """
     log_evidence, log_ratio = (ranks[n].to_numpy() for n in ("log_evidence", "log_ratio"))
     evidence = np.exp(log_evidence)
-    error = evidence.std(ddof=1) / math.sqrt(len(evidence))
-    p_value = _two_sided((evidence.mean() - 1) / error)
-    verdict = "right" if p_value >= _ALARM else "too large" if evidence.mean() > 1 else "too small"
-    if not ranks.attrs["normalized"]:
-        p_value, verdict = math.nan, "not normalized"
+    error = evidence.std(ddof=1) / math.sqrt(ranks.attrs["effective_pairs"])
+    p_value, verdict = math.nan, "not normalized"
+    if ranks.attrs["normalized"]:
+        p_value, verdict = _judge_evidence(evidence.mean(), error, float(ranks["ess"].median()))
     bounds = [(log_ratio - log_evidence).mean(), log_ratio.mean() - evidence.mean() + 1]
     return xr.Dataset(
         {
@@ -261,3 +263,15 @@ def normalization(ranks: xr.Dataset) -> xr.Dataset:
             f"and should be one: {verdict}. Observations tell {bounds[1]:.3g} nats.",
         },
     )
+
+
+def _judge_evidence(mean: float, error: float, ess: float) -> tuple[float, str]:
+    """p value and verdict for a mean that should be one."""
+    if ess < _FEW:
+        return math.nan, "not known"
+    if error == 0:  # a ratio that is the same everywhere
+        return float(mean == 1), "right" if mean == 1 else "wrong"
+    p_value = _two_sided((mean - 1) / error)
+    if p_value >= _ALARM:
+        return p_value, "right"
+    return p_value, "too large" if mean > 1 else "too small"

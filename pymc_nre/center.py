@@ -44,7 +44,7 @@ def center(
 
     With ``simulations`` the ratio is fine-tuned everywhere, for all data to come. With
     ``around`` it is mended near one posterior, for the data of one model: far fewer simulations
-    do, and tens of thousands of trials. Both can follow each other.
+    do, and tens of thousands of trials. The second can follow the first.
 
     Parameters
     ----------
@@ -100,7 +100,9 @@ def center(
     ------
     TypeError, ValueError
         If an argument does not fit, a parameter is an integer, the ratio's denominator is a
-        fixed reference and simulations are given (CARL), or no model or simulator can be found.
+        fixed reference and simulations are given (CARL), the ratio is to be fine-tuned after it
+        was centered around a posterior, there are fewer than 100 posterior draws, or no model or
+        simulator can be found.
     SimulationError
         If more than half of the fresh simulations fail.
 

@@ -71,6 +71,11 @@ def _check(ratios: list[Any]) -> None:
     for ratio in ratios:
         if not isinstance(ratio, RatioEstimator):
             raise TypeError(f"ensemble takes estimators, got {type(ratio).__name__}.")
+        if ratio.network is not ratio.untilted:
+            raise ValueError(
+                "ensemble got an estimator that was centered around a posterior. Combine those "
+                "from before, and center the ensemble."
+            )
         if ratio.members > 1:
             raise ValueError(
                 "ensemble got an estimator that is an ensemble already: its members would count "
@@ -92,6 +97,8 @@ _SAME = {
     "shape of an observation": lambda ratio: ratio.event_shape,
     "denominator": lambda ratio: ratio.reference,
     "normalization": lambda ratio: "normalized" if ratio.normalized else "not normalized",
+    "loss": lambda ratio: ratio.loss,
+    "integer parameters": lambda ratio: sorted(ratio.layout.integer),
     "network": lambda ratio: ratio.architecture,
     "device": lambda ratio: ratio.device,
     "domain": lambda ratio: ratio.describe_domain(),

@@ -17,7 +17,7 @@ import copy
 import math
 import warnings
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from .budget import check_continuous, trial_budget
 from .data import Simulations, Simulator, as_simulator
 from .estimator import RatioEstimator
 from .evaluate import TorchEvaluator
-from .execution import Job, run
+from .execution import Job, SimulationError, run
 from .mapping import model_in_use, posterior_of, trials_of
 from .progress import say
 from .simulate import observations_of
@@ -37,7 +37,9 @@ from .train import TrainingWarning
 __all__ = ["center_locally"]
 
 _WIDTH = 2.5  # posterior standard deviations; with those of the draws themselves 2.7
-_DRAWS = 400  # of the posterior, whose parameters are looked at
+_DRAWS, _FEWEST_DRAWS = 1_000, 100  # of the posterior, whose parameters are looked at
+_FIXED = 1e-4  # standard deviations of the training prior, for a parameter that a model holds fixed
+_TRIES = 10  # how often as many parameters may be drawn, to have enough inside the domain
 _FEWEST = 20_000
 _SCOUTS = 0.1  # share of the simulations in a round that only finds where the posterior goes
 _ROUNDS = 6
@@ -47,48 +49,46 @@ _REPORT = 0.25  # of the simulations again, on which the gain is measured
 
 @dataclass(frozen=True)
 class _Posterior:
-    """Normal approximations to what is known of the parameters of each group."""
+    """Draws of the parameters of each group, and how many trials each has."""
 
-    mean: np.ndarray  # (G, D)
-    covariance: np.ndarray  # (G, D, D)
+    draws: np.ndarray  # (S, G, D)
     trials: np.ndarray  # (G,)
-
-    @classmethod
-    def of(cls, theta: np.ndarray, trials: np.ndarray) -> _Posterior:
-        """Of draws ``(S, G, D)``."""
-        centered = theta - theta.mean(0)
-        covariance = np.einsum("sgd,sge->gde", centered, centered) / (len(theta) - 1)
-        return cls(theta.mean(0), covariance, trials)
+    smallest: np.ndarray  # (D,), standard deviations that are zero for what a model holds fixed
 
     @property
-    def within(self) -> np.ndarray:
+    def mean(self) -> np.ndarray:
+        """Of each group, ``(G, D)``."""
+        return self.draws.mean(0)
+
+    @property
+    def root(self) -> np.ndarray:
         """A root ``(D, D)`` of the groups' mean covariance."""
-        return np.linalg.cholesky(self.covariance.mean(0))
+        centered = self.draws - self.mean
+        covariance = np.einsum("sgd,sge->de", centered, centered) / len(self.draws)
+        groups = self.draws.shape[1]
+        return np.linalg.cholesky(covariance / groups + np.diag(self.smallest**2))
 
     def around(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Parameters ``(n, D)`` in and around it."""
-        group = rng.integers(len(self.mean), size=n)
-        size = self.mean.shape[1]
-        wide = _WIDTH * rng.normal(size=(n, size)) @ self.within.T
-        own = np.linalg.cholesky(self.covariance)[group] @ rng.normal(size=(n, size, 1))
-        return self.mean[group] + own[..., 0] + wide
+        rows = self.draws.reshape(-1, self.draws.shape[2])
+        noise = rng.normal(size=(n, rows.shape[1]))
+        return rows[rng.integers(len(rows), size=n)] + _WIDTH * noise @ self.root.T
 
-    def tilted(self, before: np.ndarray, after: np.ndarray) -> _Posterior:
-        """Where it goes with log ratios less ``after``, if ``before`` was taken off already.
+    def without(self, heights: np.ndarray) -> _Posterior:
+        """Where it goes if ``heights`` ``(S, G)`` are taken off the log ratio of each trial.
 
-        Both are gradients ``(G, D)`` at its means beside Hessians ``(G, D, D)``.
+        To first order means move by their covariance with what the log likelihood loses, which is
+        exact for a normal posterior and heights that are linear. All groups count, for a model may
+        tie their parameters together.
         """
-        gradient, hessian = (a - b for a, b in zip(after, before, strict=True))
-        inverse = np.linalg.inv(self.covariance)
-        precision = inverse + self.trials[:, None, None] * hessian
-        safe = np.linalg.eigvalsh(precision)[:, 0] > 0
-        covariance = np.linalg.inv(np.where(safe[:, None, None], precision, inverse))
-        step = np.einsum("gde,ge->gd", covariance, gradient) * self.trials[:, None]
-        return _Posterior(self.mean - step, covariance, self.trials)
+        loss = heights @ self.trials
+        centered = self.draws - self.mean
+        step = np.einsum("sgd,s->gd", centered, loss - loss.mean()) / len(loss)
+        return replace(self, draws=self.draws - step)
 
     def distance(self, other: _Posterior) -> float:
         """Mean over groups, largest over parameters, in posterior standard deviations."""
-        spread = np.sqrt(np.einsum("gdd->gd", self.covariance))
+        spread = np.maximum(self.draws.std(0), self.smallest)
         return float((np.abs(self.mean - other.mean) / spread).mean(0).max())
 
 
@@ -123,7 +123,7 @@ def center_locally(
     where, scouts = given, max(round(_SCOUTS * n), _FEWEST)
     for _ in range(_ROUNDS):
         network = _fit(ratio, where, simulations(where, scouts))
-        there = given.tilted(_derivatives(ratio.network, given), _derivatives(network, given))
+        there = given.without(_heights(network, given) - _heights(ratio.network, given))
         moved, where = there.distance(where), there
         if moved < _SETTLED:
             break
@@ -167,8 +167,12 @@ def _posterior(ratio: RatioEstimator, around: Any, model: Any) -> _Posterior:
             "parameters and how many trials share them. Pass model=model."
         )
     draws = posterior_of(around)
-    step = max(1, draws.sizes["chain"] * draws.sizes["draw"] // _DRAWS)
-    return _Posterior.of(*trials_of(draws.isel(draw=slice(None, None, step)), ratio, model))
+    n = draws.sizes["chain"] * draws.sizes["draw"]
+    if n < _FEWEST_DRAWS:
+        raise ValueError(f"center needs at least {_FEWEST_DRAWS} posterior draws, got {n}.")
+    thinned = draws.isel(draw=slice(None, None, max(1, n // _DRAWS)))
+    smallest = _FIXED * ratio.domain.draws.std(0)
+    return _Posterior(*trials_of(thinned, ratio, model), smallest)
 
 
 def _simulate(
@@ -180,23 +184,43 @@ def _simulate(
     seed: np.random.SeedSequence,
     progressbar: bool,
 ) -> Simulations:
-    """``n`` simulations around a posterior, inside the training domain; fewer if some fail."""
+    """``n`` simulations around a posterior, but those that fail."""
     for_parameters, for_simulator = seed.spawn(2)
-    theta = where.around(2 * n, np.random.default_rng(for_parameters))
-    theta = theta[ratio.domain.inside(theta)][:n]
-    if len(theta) < n / 10:
-        raise ValueError(
-            "The posterior lies at the edge of the region where the ratio was trained, or beyond "
-            f"({ratio.describe_domain()}). Train on a wider prior."
-        )
+    theta = _inside(ratio, where, n, np.random.default_rng(for_parameters))
     job = Job(simulator, ratio.layout.unpack(theta), for_simulator)
     succeeded, x = observations_of(run(job, len(theta), executor, progressbar, False))
+    if x.shape[1:] != ratio.event_shape:
+        raise ValueError(
+            f"The simulator gives observations of shape {x.shape[1:]}, and the ratio was trained "
+            f"on {ratio.event_shape}. Pass simulator= the one that it was trained with."
+        )
+    if succeeded.mean() < 0.5:
+        raise SimulationError(
+            f"Only {succeeded.sum():,} of {len(succeeded):,} simulations around the posterior were "
+            "without a failure. Mend the simulator."
+        )
     return Simulations(ratio.layout.unpack(theta[succeeded]), x)
+
+
+def _inside(
+    ratio: RatioEstimator, where: _Posterior, n: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Parameters ``(n, D)`` around a posterior and inside the training domain."""
+    found = np.empty((0, ratio.layout.size))
+    for _ in range(_TRIES):
+        theta = where.around(n, rng)
+        found = np.concatenate([found, theta[ratio.domain.inside(theta)]])
+        if len(found) >= n:
+            return found[:n]
+    raise ValueError(
+        "The posterior lies at the edge of the region where the ratio was trained, or beyond "
+        f"({ratio.describe_domain()}). Train on a wider prior."
+    )
 
 
 def _fit(ratio: RatioEstimator, where: _Posterior, simulations: Simulations) -> Tilted:
     """The quadratic whose gradient is the mean score, by least squares."""
-    center, root = where.mean.mean(0), where.within
+    center, root = where.mean.mean(0), where.root
     theta = ratio.layout.pack(simulations.parameters)
     # In units of the posterior scores have the same noise in all directions, nearly.
     u = np.linalg.solve(root, (theta - center).T).T
@@ -211,15 +235,13 @@ def _fit(ratio: RatioEstimator, where: _Posterior, simulations: Simulations) -> 
     return network
 
 
-def _derivatives(network: Any, where: _Posterior) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients ``(G, D)`` and Hessians ``(G, D, D)`` of what is taken off, at the means."""
-    groups, size = where.mean.shape
+def _heights(network: Any, where: _Posterior) -> np.ndarray:
+    """What is taken off at each draw of each group, ``(S, G)``; bounds are left out of it."""
     if not isinstance(network, Tilted):
-        return np.zeros((groups, size)), np.zeros((groups, size, size))
+        return np.zeros(where.draws.shape[:2])
     center, matrix, _, linear, quadratic = (part.cpu().numpy() for part in network.parts())
-    u = (where.mean - center) @ matrix.T
-    gradient = (linear + u @ quadratic) @ matrix
-    return gradient, np.broadcast_to(matrix.T @ quadratic @ matrix, (groups, size, size))
+    u = (where.draws - center) @ matrix.T
+    return (u * (linear + u @ quadratic / 2)).sum(-1)
 
 
 def _gain(

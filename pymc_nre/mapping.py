@@ -13,6 +13,7 @@ import numpy as np
 import pymc as pm
 import pytensor
 import xarray as xr
+from pymc.variational.minibatch_rv import MinibatchRandomVariable, get_scaling
 
 from .distribution import RatioLikelihoodRV
 from .estimator import RatioEstimator
@@ -37,8 +38,14 @@ def likelihoods_of(model: pm.Model, ratio: RatioEstimator) -> list[Any]:
     return [
         variable
         for variable in model.observed_RVs
-        if isinstance(variable.owner.op, RatioLikelihoodRV) and variable.owner.op.ratio == ratio
+        if isinstance(_own(variable).op, RatioLikelihoodRV) and _own(variable).op.ratio == ratio
     ]
+
+
+def _own(variable: Any) -> Any:
+    """The node of a likelihood, out of what PyMC wraps around it for ``total_size=``."""
+    node = variable.owner
+    return node.inputs[0].owner if isinstance(node.op, MinibatchRandomVariable) else node
 
 
 def parameters_of_draws(
@@ -71,7 +78,7 @@ def _evaluate(
     posterior: xr.Dataset, model: pm.Model, ratio: RatioEstimator, variable: Any
 ) -> np.ndarray:
     """The likelihood's own parameter expressions at every draw, ``(draws, rows, D)``."""
-    expressions = variable.owner.op.dist_params(variable.owner)
+    expressions = _own(variable).op.dist_params(_own(variable))
     absent = [free.name for free in model.free_RVs if free.name not in posterior]
     if absent:
         raise ValueError(
@@ -110,10 +117,18 @@ def trials_of(
     theta, trials = [], []
     for variable in found:
         rows = _evaluate(posterior, model, ratio, variable)
-        _, first, counts = np.unique(rows[0], axis=0, return_index=True, return_counts=True)
-        observed = model.rvs_to_values[variable]
-        shape = np.shape(observed.eval(mode="FAST_COMPILE"))
-        together = math.prod(shape[: len(shape) - len(ratio.event_shape)]) / rows.shape[1]
+        over_draws = rows.swapaxes(0, 1).reshape(rows.shape[1], -1)
+        _, first, counts = np.unique(over_draws, axis=0, return_index=True, return_counts=True)
         theta.append(rows[:, first])
-        trials.append(counts * together)
+        trials.append(counts * _number_of_trials(model, variable, ratio) / rows.shape[1])
     return np.concatenate(theta, axis=1), np.concatenate(trials)
+
+
+def _number_of_trials(model: pm.Model, variable: Any, ratio: RatioEstimator) -> float:
+    """Observations of a likelihood; of a minibatch as many as it stands for."""
+    shape = np.shape(model.rvs_to_values[variable].eval(mode="FAST_COMPILE"))
+    trials = math.prod(shape[: len(shape) - len(ratio.event_shape)])
+    if not isinstance(variable.owner.op, MinibatchRandomVariable):
+        return trials
+    total = variable.owner.inputs[1:]
+    return trials * float(get_scaling(total, shape).eval(mode="FAST_COMPILE"))

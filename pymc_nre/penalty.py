@@ -111,6 +111,11 @@ def _check(
             "supply of fresh ones, nre.Online(prior, simulator, batched=True)."
         )
     check_same_parameters(ratio, _shapes_of(simulations))
+    if ratio.network is not ratio.untilted:
+        raise ValueError(
+            "This ratio was centered around a posterior, which fine-tuning it everywhere would "
+            "undo. Fine-tune the ratio that you had before, and center around a posterior then."
+        )
 
 
 def _shapes_of(simulations: Simulations | Online) -> dict[str, tuple[int, ...]]:
@@ -304,7 +309,7 @@ def _descend(run: Descent, progressbar: bool) -> None:
             warnings.warn(
                 "Interrupted: the ratio is fine-tuned as far as it came.",
                 TrainingWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
 
 

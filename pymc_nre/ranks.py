@@ -18,6 +18,7 @@ of it has no false alarms for lack of draws; what few effective draws cost is po
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ import torch
 import xarray as xr
 
 from .data import Simulations
+from .data_sets import PosteriorWarning
 from .estimator import RatioEstimator, resolve_device
 from .progress import progress
 
@@ -32,6 +34,8 @@ __all__ = ["posterior_ranks"]
 
 _EVALUATIONS = 2**18  # log ratios at once: 64 MB for a layer of 64 in single precision
 _POOL, _SMALLEST_POOL = 20, 20_000  # fresh draws of the prior, in units of pairs; at least
+_STRETCHES = 5  # and in units of the draws for a pair
+_FEW = 10  # effective draws
 _FEWEST_PAIRS = 100
 
 
@@ -51,11 +55,11 @@ def posterior_ranks(
     ratio : RatioEstimator
     simulations : Simulations
         Held-out pairs from the training prior, at least 100; a posterior is made for each. If
-        they do not know their prior (``Simulations(..., prior=)``), it is drawn from by taking
-        the parameters of other pairs, which halves what they count, and densities are ranked
-        by the ratio alone.
+        they do not know their prior (``Simulations(..., prior=)``), or some have failed, it is
+        drawn from by taking the parameters of other pairs, which halves what they count; if they
+        do not know it, densities are ranked by the ratio alone.
     draws : int
-        Of the prior, for each posterior.
+        Of the prior, for each posterior; of other pairs' parameters at most all.
     device : {"auto", "cpu", "cuda"}
         Where to evaluate, in single precision.
     random_seed : int, optional
@@ -76,6 +80,11 @@ def posterior_ranks(
     ------
     ValueError
         If the simulations do not fit or are fewer than 100.
+
+    Warns
+    -----
+    PosteriorWarning
+        If half of the posteriors rest on fewer than 10 effective draws.
 
     References
     ----------
@@ -98,23 +107,31 @@ def posterior_ranks(
     _check(ratio, simulations, draws)
     device = resolve_device(device)
     rng = np.random.default_rng(random_seed)
-    prior = _PriorDraws(ratio, simulations, rng)
+    prior = _PriorDraws(ratio, simulations, draws, rng)
     network = _single(ratio, device)
-    rows = max(1, _EVALUATIONS // (draws + 1))
+    rows = max(1, _EVALUATIONS // (prior.draws + 1))
     parts = []
     with progress(enabled=progressbar) as display:
         bar = display.add_task("ranking", total=len(simulations), status="")
         for start in range(0, len(simulations), rows):
             block = slice(start, min(start + rows, len(simulations)))
-            parts.append(_ranks(network, prior, block, draws, simulations.x[block], rng))
+            parts.append(_ranks(network, prior, block, simulations.x[block], rng))
             display.update(bar, completed=block.stop)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    if np.median(joined["ess"]) < _FEW:
+        warnings.warn(
+            f"Half of the posteriors rest on fewer than {np.median(joined['ess']):.1f} effective "
+            f"draws of {prior.draws:,}: data say much more than the prior. Checks of these ranks "
+            "raise no false alarms, but see little. Give more draws=.",
+            PosteriorWarning,
+            stacklevel=2,
+        )
     dims = {name: ("pair", "parameter")[: values.ndim] for name, values in joined.items()}
     return xr.Dataset(
         {name: (dims[name], values) for name, values in joined.items()},
         coords={"parameter": ratio.layout.labels},
         attrs={
-            "draws": draws,
+            "draws": prior.draws,
             "effective_pairs": prior.effective_pairs,
             "density": "posterior" if prior.is_known else "ratio",
             "normalized": int(ratio.normalized and ratio.reference == "evidence"),
@@ -151,16 +168,22 @@ class _PriorDraws:
     """
 
     def __init__(
-        self, ratio: RatioEstimator, simulations: Simulations, rng: np.random.Generator
+        self,
+        ratio: RatioEstimator,
+        simulations: Simulations,
+        draws: int,
+        rng: np.random.Generator,
     ) -> None:
-        self.rng, prior = rng, simulations.known_prior
+        self.rng, prior, n = rng, simulations.known_prior, len(simulations)
         self.truth = self.pool = ratio.layout.pack(simulations.parameters)
-        self.log_prior = self.log_pool = np.zeros(len(self.truth))
         self.is_known = prior is not None
-        if self.is_known:
-            drawn = prior.draw(max(_POOL * len(self.truth), _SMALLEST_POOL), rng)
+        self.log_prior = self.log_pool = simulations.log_prior if self.is_known else np.zeros(n)
+        # Where simulations failed, the pairs are not of the prior, but of what succeeded.
+        self.is_fresh = self.is_known and not simulations.n_failed
+        if self.is_fresh:
+            drawn = prior.draw(max(_POOL * n, _SMALLEST_POOL, _STRETCHES * draws), rng)
             self.pool, self.log_pool = ratio.layout.pack(drawn), prior.log_density(drawn)
-            self.log_prior = simulations.log_prior
+        self.draws = min(draws, len(self.pool) - 1)
         self.scale = self.truth.std(0).clip(np.finfo(float).tiny)
 
     @property
@@ -172,10 +195,16 @@ class _PriorDraws:
         """A random point for each of n pairs, ``(n, 1, D)``."""
         return self.pool[self.rng.integers(len(self.pool), size=n), None]
 
-    def around(self, block: slice, draws: int) -> tuple[np.ndarray, np.ndarray]:
-        """Parameters ``(b, draws + 1, D)`` and their log prior densities ``(b, draws + 1)``."""
-        truth = self.truth[block]
-        chosen = self.rng.integers(len(self.pool), size=(len(truth), draws))
+    def around(self, block: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters ``(b, draws + 1, D)`` and their log prior densities ``(b, draws + 1)``.
+
+        A stretch of the pool for each pair, so that none comes twice; of a pool that is the pairs
+        themselves one without its own.
+        """
+        truth, size = self.truth[block], len(self.pool)
+        before = np.arange(block.start, block.stop)[:, None] + 1
+        skipped = self.rng.integers(size - self.draws, size=(len(truth), 1))
+        chosen = (before + skipped + np.arange(self.draws)) % size
         theta = np.concatenate([truth[:, None], self.pool[chosen]], axis=1)
         own = self.log_prior[block][:, None]
         return theta, np.concatenate([own, self.log_pool[chosen]], axis=1)
@@ -198,12 +227,11 @@ def _ranks(
     network: Any,
     prior: _PriorDraws,
     block: slice,
-    draws: int,
     x: np.ndarray,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     """What is known of each pair of a block."""
-    theta, log_prior = prior.around(block, draws)
+    theta, log_prior = prior.around(block)
     logits = _log_ratios(network, theta, x)
     highest = logits.max(1, keepdims=True)
     weights = np.exp(logits - highest)

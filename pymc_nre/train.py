@@ -82,7 +82,8 @@ def train(
         ``MLP((64, 64))`` by default; a specification from `pymc_nre.networks`, or a function
         ``(theta_size, event_shape) -> nn.Module``.
     members : int
-        Networks to train, each from other weights and with other held-out simulations. What
+        Networks to train, each from other weights and with other held-out simulations (but those
+        of `Online` are the same). A factory must build a new module at each call. What
         comes back is the mean of their ratios (see `ensemble`): more accurate where simulations
         are few, and it takes that many times as long to train and to evaluate.
     validation : float

@@ -151,7 +151,7 @@ def test_networks_of_ones_own_need_torch_and_their_factory(tmp_path):
     assert nre.load(tmp_path / "own.nre", network=Own) == ratio
 
 
-def test_members_of_different_depth_are_left_to_torch():
+def test_members_of_different_depth_are_refused():
     one, other = members(n=2)[0], members(MLP((8,), activation="tanh"), n=2)[1]
     with pytest.raises(ValueError, match=r"the same network, got MLP\(hidden=\(8, 4\)"):
         nre.ensemble([one, other])

@@ -126,22 +126,31 @@ def test_a_new_tilt_is_flat():
 # Where the posterior goes.
 
 
-def test_a_normal_posterior_times_a_quadratic_is_exact():
+def test_a_normal_posterior_times_a_slope_moves_by_its_covariance():
     rng = np.random.default_rng(3)
     root = rng.normal(size=(2, 2))
-    given = _Posterior(np.array([[1.0, 2.0]]), (root @ root.T)[None], np.array([50.0]))
-    gradient, hessian = np.array([[0.3, -0.1]]), np.array([[[0.02, 0.01], [0.01, 0.03]]])
-    nothing = np.zeros((1, 2)), np.zeros((1, 2, 2))
-    moved = given.tilted(nothing, (gradient, hessian))
-    grid = np.stack(np.meshgrid(*[np.linspace(-9, 9, 301)] * 2, indexing="ij"), -1).reshape(-1, 2)
-    d = grid @ root.T  # from the mean
-    log_p = -0.5 * np.einsum("ni,ij,nj->n", d, np.linalg.inv(root @ root.T), d)
-    log_p -= 50 * (d @ gradient[0] + 0.5 * np.einsum("ni,ij,nj->n", d, hessian[0], d))
-    p = np.exp(log_p - log_p.max())
-    p /= p.sum()
-    np.testing.assert_allclose(moved.mean[0], p @ d + given.mean[0], atol=1e-3)
-    there = gradient + (moved.mean - given.mean) @ hessian[0], hessian
-    np.testing.assert_allclose(moved.tilted(there, nothing).mean, given.mean)
+    draws = rng.normal(size=(4_000, 1, 2)) @ root.T
+    given = _Posterior(draws, np.array([50.0]), np.full(2, 1e-9))
+    slope = np.array([0.03, -0.01])
+    moved = given.without(draws @ slope)
+    # A normal density times exp(-50 slope theta); covariances of 4,000 draws are good to 2 %.
+    expected = given.mean[0] - 50 * root @ root.T @ slope
+    np.testing.assert_allclose(moved.mean[0], expected, rtol=0.1)
+    np.testing.assert_allclose(moved.without(-moved.draws @ slope).mean, given.mean)
+    spread = np.sqrt(np.diag(root @ root.T))
+    distance = np.abs(50 * root @ root.T @ slope / spread).max()
+    assert moved.distance(given) == pytest.approx(distance, rel=0.1)
+
+
+def test_groups_that_a_model_ties_together_move_together():
+    # One parameter under 100 trials, given as one group or as 100 of which each has one.
+    draws = np.random.default_rng(4).normal(0, 0.1, (500, 1, 1))
+    one = _Posterior(draws, np.array([100.0]), np.full(1, 1e-9))
+    many = _Posterior(np.repeat(draws, 100, axis=1), np.ones(100), np.full(1, 1e-9))
+    slope = 0.2
+    together = one.without(slope * one.draws[..., 0]).mean
+    np.testing.assert_allclose(together, one.mean - 100 * slope * draws.var(), rtol=1e-9)
+    np.testing.assert_allclose(many.without(slope * many.draws[..., 0]).mean[:1], together)
 
 
 # What it mends. The exact ratio with a planted bias: of mu it takes x for x + 0.1, and of
@@ -289,6 +298,75 @@ def test_groups_of_a_hierarchical_model():
     theta, trials = trials_of(posterior, ratio, model)
     np.testing.assert_allclose(theta[..., 0], [[1.0, 2.0], [1.5, 2.5]])
     np.testing.assert_array_equal(trials, [6, 4])
+
+
+def test_a_parameter_that_the_model_holds_fixed(biased, data):
+    exact = TASK.posterior(data)
+    idata = draws(*moments(biased, data, exact), exact)
+    with pm.Model() as model:
+        mu = pm.Uniform("mu", -5, 5)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", nre.DomainWarning)
+            nre.RatioLikelihood("x", biased, mu=mu, log_sigma=-0.2, observed=data, engine="torch")
+    centered = nre.center(
+        biased, around=idata, model=model, n=20_000, random_seed=1, progressbar=False
+    )
+    mu = np.linspace(-0.2, 0.2, 41) + exact.mean["mu"]
+
+    def middle(ratio):
+        values = np.array([ratio.log_ratio(data, mu=m, log_sigma=-0.2).sum() for m in mu])
+        p = np.exp(values - values.max())
+        return (p @ mu / p.sum() - data.mean()) / (np.exp(-0.2) / TRIALS**0.5)
+
+    assert abs(middle(biased)) > 1
+    assert abs(middle(centered)) < 4 * (TRIALS / 20_000) ** 0.5
+
+
+def test_minibatches_count_as_what_they_stand_for():
+    ratio = nre.tasks.GaussianMean().estimator()
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0, 1)
+        nre.RatioLikelihood("x", ratio, mu=mu, observed=np.arange(6.0), total_size=60)
+    posterior = xr.Dataset({"mu": (("chain", "draw"), np.array([[0.1, 0.2]]))})
+    theta, trials = trials_of(posterior, ratio, model)
+    assert theta.shape == (2, 1, 1)
+    np.testing.assert_array_equal(trials, [60])
+
+
+def test_simulations_around_the_posterior_are_checked(biased, data):
+    exact = TASK.posterior(data)
+    given = {"around": draws(np.zeros(2), np.ones(2), exact), "model": model_of(biased, data)}
+
+    def failing(rng, mu, log_sigma):
+        return np.where(rng.random(len(mu)) < 0.9, np.nan, mu)
+
+    def of_three(rng, mu, log_sigma):
+        return rng.normal(size=(len(mu), 3))
+
+    for simulator, error, words in (
+        (failing, nre.SimulationError, "without a failure"),
+        (of_three, ValueError, r"shape \(3,\)"),
+    ):
+        with pytest.raises(error, match=words):
+            nre.center(
+                biased, **given, simulator=nre.Simulator(simulator, batched=True),
+                progressbar=False,
+            )  # fmt: skip
+    few = {"posterior": given["around"]["posterior"].isel(draw=slice(0, 20))}
+    with pytest.raises(ValueError, match="at least 100 posterior draws, got 40"):
+        nre.center(biased, around=few, model=given["model"])
+
+
+def test_what_was_centered_around_a_posterior_is_not_fine_tuned_or_combined():
+    _, ratio = tilted_estimator()
+    with pytest.raises(ValueError, match="centered around a posterior"):
+        nre.ensemble([ratio, ratio])
+    task = nre.tasks.GaussianMean()
+    plain = task.estimator()
+    tilted = plain.with_network(Tilted(plain.network, 1).eval())
+    supply = nre.Online(task.prior(), task.simulator, batched=True)
+    with pytest.raises(ValueError, match="Fine-tune the ratio that you had before"):
+        nre.center(tilted, supply, progressbar=False)
 
 
 def test_what_is_missing_is_told(biased, data):

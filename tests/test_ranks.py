@@ -103,9 +103,9 @@ def test_the_exact_ratio_is_right(exact):
 CONTROLS = {
     "sharp": ({"power": 1.5}, "too narrow", "too narrow", "too narrow", "too large"),
     "wide": ({"power": 0.67}, "too wide", "too wide", "too wide", "too small"),
-    # Shifted in theta regions hold the truth nearly as often, and the mean is the same.
-    "theta": ({"of_theta": 0.3}, None, "too low", None, "right"),
-    "x": ({"of_x": 0.3}, None, "too high", None, None),
+    # Shifted in theta regions hold the truth nearly as often.
+    "theta": ({"of_theta": 0.3}, "right", "too low", "right", "right"),
+    "x": ({"of_x": 1.0}, "too narrow", "too high", "too narrow", "right"),
 }
 
 
@@ -127,12 +127,12 @@ def test_controls_are_caught_and_named(control):
 @pytest.mark.parametrize("name", ["LocationScale", "LinearGaussian", "PoissonRate"])
 def test_other_exact_ratios_are_right(name):
     task = getattr(nre.tasks, name)()
-    found = ranks(task.estimator(), task.simulate(1_000, random_seed=4), draws=100)
+    found = ranks(task.estimator(), task.simulate(1_000, random_seed=4), draws=300)
     assert coverage(found).attrs["verdict"] == "right"
     assert set(sbc(found)["verdict"].to_numpy()) == {"right"}
     assert tarp(found).attrs["verdict"] == "right"
     wrong = ranks(
-        changed(task.estimator(), power=2.0), task.simulate(1_000, random_seed=4), draws=100
+        changed(task.estimator(), power=2.0), task.simulate(1_000, random_seed=4), draws=300
     )
     assert coverage(wrong).attrs["verdict"] == "too narrow"
 
@@ -213,3 +213,51 @@ def test_false_alarms_are_as_rare_as_they_say():
         found += _judge(rng.beta(0.8, 0.8, size=500), 500)[0] < 0.01
     assert alarms <= 10 + 4 * 10**0.5
     assert found > 500
+
+
+def narrow(half_width):
+    task = nre.tasks.GaussianMean(half_width=half_width)
+    return task.estimator(), task.simulate(1_000, random_seed=11)
+
+
+def test_more_draws_than_the_pool_would_hold_raise_no_alarm():
+    ratio, pairs = narrow(3e3)
+    found = ranks(ratio, pairs, draws=30_000)
+    assert coverage(found).attrs["verdict"] == "right"
+    assert sbc(found)["verdict"].item() == "right"
+
+
+def test_few_effective_draws_are_told():
+    ratio, pairs = narrow(1e6)
+    with pytest.warns(nre.PosteriorWarning, match=r"fewer than .* effective draws of 300"):
+        found = ranks(ratio, pairs)
+    assert sbc(found)["verdict"].item() == "right"
+    assert normalization(found).attrs["verdict"] == "not known"
+
+
+def test_an_unknown_prior_leaves_the_evidence_right():
+    # A pair's own parameters among the draws would make it larger than one.
+    ratio, pairs = narrow(100.0)
+    found = ranks(ratio, nre.Simulations(pairs.parameters, pairs.x), draws=900)
+    assert normalization(found).attrs["verdict"] == "right"
+    assert (
+        ranks(ratio, nre.Simulations(pairs.parameters, pairs.x), draws=5_000).attrs["draws"] == 999
+    )
+
+
+def test_simulations_that_failed_raise_no_alarm():
+    def simulator(rng, mu):
+        return np.where(mu > 0, rng.normal(mu, 1.0), np.nan)
+
+    with pytest.warns(nre.SimulationWarning):
+        pairs = nre.simulate(TASK.prior(), simulator, 4_000, batched=True, random_seed=1)
+    found = ranks(TASK.estimator(), pairs)
+    assert sbc(found)["verdict"].item() == "right"
+    assert coverage(found).attrs["verdict"] == "right"
+
+
+def test_a_ratio_that_knows_nothing_is_not_seen_but_tells_nothing():
+    found = ranks(changed(TASK.estimator(), power=0.0))
+    assert coverage(found).attrs["verdict"] == "right"
+    assert normalization(found).attrs["verdict"] == "right"
+    assert np.all(np.abs(normalization(found)["information"]) < 1e-6)

@@ -14,6 +14,7 @@ from many_trials import Problem, Results, log_density, packed, parser_of, poster
 from tables import Table
 
 import pymc_nre as nre
+from pymc_nre.prior import Prior
 
 TASKS = ("GaussianMean", "LocationScale", "PoissonRate", "HierarchicalGaussian", "GaussianMixture")
 SIMULATIONS, MEASURED, SETS = 50_000, 500_000, 40
@@ -41,10 +42,15 @@ def _measured(problem, n):
         copy.copy(ratio), problem.task.simulate(MEASURED, random_seed=11), share=0.2
     )
     bias, error = budget.bias(n)
-    seen = []
+    prior, seen = Prior.of(problem.task.prior()), []
+
+    def log_prior(theta):
+        return prior.log_density(ratio.layout.unpack(theta))
+
     for x in problem.data_sets(n):
         exact = problem.task.posterior(x)
-        _, _, mean, _ = posterior(log_density(ratio, x), exact)
+        log_p = log_density(ratio, x)
+        _, _, mean, _ = posterior(lambda theta: log_p(theta) + log_prior(theta), exact)  # noqa: B023
         seen.append((mean - packed(exact.mean)) / packed(exact.sd))
     return {
         "predicted": bias.tolist(),
