@@ -174,6 +174,8 @@ def test_a_simulator_that_fails_too_often(trained):
         nre.center(trained, online, steps=100, random_seed=1, progressbar=False)
 
 
+# One hundred steps on four copies of few simulations need not gain anything.
+@pytest.mark.filterwarnings("ignore:The bias is not smaller:pymc_nre.TrainingWarning")
 def test_the_order_of_the_parameters_does_not_matter():
     task = nre.tasks.LocationScale()
     simulations = task.simulate(5_000, random_seed=1)

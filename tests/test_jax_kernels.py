@@ -246,7 +246,7 @@ def test_second_derivatives(elsewhere):
 def alone(activation):
     """An activation as a program: of theta, one number, with nothing of x."""
     steps = (
-        (kernels.JOIN, 1, 1, 0, 0),
+        (kernels.JOIN, 1, 1, 0, 1),
         (kernels.ACTIVATE, 1, 1, 3, ACTIVATION_CODES[activation]),
         (kernels.LINEAR, 1, 1, 3, 0),
     )
