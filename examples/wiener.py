@@ -17,7 +17,7 @@ upper boundary is the lower one seen in a mirror.
 import numpy as np
 import pytensor.tensor as pt
 
-STEP = 0.025  # in units of a^2: to cross a whole in one step takes five standard deviations
+STEP = 0.025  # in units of a^2: to cross all of it in one step takes six standard deviations
 # Where both series need few terms: at s = 0.2 the first ones left out are e^-120 and e^-62 of the
 # leading one.
 SWITCH = 0.2

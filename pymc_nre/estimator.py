@@ -1,4 +1,4 @@
-"""The artefact: a trained network, what it estimates, and where it may be trusted.
+"""The artifact: a trained network, what it estimates, and where it may be trusted.
 
 Everything that trains ends in a `RatioEstimator`; everything that infers begins with one.
 It is immutable: its network is frozen, in float64 (Hamiltonian energies need it), and two
