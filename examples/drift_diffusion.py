@@ -103,7 +103,7 @@ def compare(drawn, exact, truth):
     for word, draws in {"": drawn, "exact ": exact}.items():
         if draws is not None:
             numbers = flat(draws)
-            table[f"{word}ESS"] = [az.ess(column) for column in np.moveaxis(numbers, -1, 0)]
+            table[f"{word}ESS"] = [float(az.ess(column)) for column in np.moveaxis(numbers, -1, 0)]
             table[f"{word}mean"], table[f"{word}sd"] = numbers.mean((0, 1)), numbers.std((0, 1))
     if exact is not None:
         table["error / sd"] = (table["mean"] - table["exact mean"]) / table["exact sd"]
