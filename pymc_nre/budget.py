@@ -20,7 +20,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .data import Simulations
-from .estimator import RatioEstimator
+from .estimator import RatioEstimator, check_observations, check_parameters
 from .scores import standardized_scores
 from .trials import SEEN, SURE, TrialBudget
 
@@ -102,11 +102,7 @@ def trial_budget(
 
 def check_same_parameters(ratio: RatioEstimator, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise ValueError unless simulations are of these parameters, all of them continuous."""
-    if ratio.parameters != dict(shapes):
-        raise ValueError(
-            f"The simulations do not fit the ratio: expected the parameters {ratio.parameters}, "
-            f"got {dict(shapes)}."
-        )
+    check_parameters(ratio, shapes)
     check_continuous(ratio)
 
 
@@ -121,11 +117,7 @@ def check_continuous(ratio: RatioEstimator) -> None:
 
 def _check(ratio: RatioEstimator, simulations: Simulations, share: float) -> None:
     check_same_parameters(ratio, simulations.layout.shapes)
-    if ratio.event_shape != simulations.event_shape:
-        raise ValueError(
-            "The simulations do not fit the ratio: expected observations of shape "
-            f"{ratio.event_shape}, got {simulations.event_shape}."
-        )
+    check_observations(ratio, simulations.event_shape)
     if len(simulations) < 1_000:
         raise ValueError(
             f"trial_budget needs at least 1,000 simulations, got {len(simulations)}; 100,000 are "

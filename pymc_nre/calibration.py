@@ -17,11 +17,11 @@ import numpy as np
 import xarray as xr
 from scipy.special import kolmogorov, ndtr
 
-__all__ = ["coverage", "normalization", "sbc", "tarp"]
+__all__ = ["FEW", "coverage", "normalization", "sbc", "tarp"]
 
 _LEVELS = np.round(np.arange(0.05, 0.96, 0.05), 2)
 _ALARM = 0.01  # p values below it are told
-_FEW = 10  # effective draws
+FEW = 10  # effective draws
 
 
 def coverage(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
@@ -56,24 +56,18 @@ def coverage(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     """
     levels = _checked(levels)
     u = ranks["density"].to_numpy()
-    found = (u[:, None] <= levels).mean(0)
     n = ranks.attrs["effective_pairs"]
     mean, _ = _moments(u, n)
     p_value = min(1.0, 2 * min(_shape(u, n), _two_sided(mean)))
     verdict = "right" if p_value >= _ALARM else ("too narrow" if mean > 0 else "too wide")
-    worst = np.abs(found - levels).argmax()
+    found = _by_level(u, n, levels)
+    shares = found["coverage"].to_numpy()
+    worst = np.abs(shares - levels).argmax()
     summary = (
-        f"{levels[worst]:.0%} regions hold {found[worst]:.1%} of the true parameters: posteriors "
+        f"{levels[worst]:.0%} regions hold {shares[worst]:.1%} of the true parameters: posteriors "
         f"are {verdict} (p = {p_value:.2g}, {len(u):,} pairs)."
     )
-    return xr.Dataset(
-        {
-            "coverage": ("level", found),
-            "error": ("level", np.sqrt(levels * (1 - levels) / n)),
-        },
-        coords={"level": levels},
-        attrs={"p_value": p_value, "verdict": verdict, "summary": summary},
-    )
+    return found.assign_attrs(p_value=p_value, verdict=verdict, summary=summary)
 
 
 def sbc(ranks: xr.Dataset) -> xr.Dataset:
@@ -156,18 +150,22 @@ def tarp(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     n = ranks.attrs["effective_pairs"]
     p_value, verdict = _judge(u, n)
     verdict = verdict if p_value < _ALARM else "right"
+    summary = (
+        f"By distance from random points posteriors are {verdict} "
+        f"(p = {p_value:.2g}, {len(u):,} pairs)."
+    )
+    found = _by_level(u, n, levels)
+    return found.assign_attrs(p_value=p_value, verdict=verdict, summary=summary)
+
+
+def _by_level(u: np.ndarray, n: float, levels: np.ndarray) -> xr.Dataset:
+    """Shares of ranks up to each level, and standard errors of uniform ones that count as n."""
     return xr.Dataset(
         {
             "coverage": ("level", (u[:, None] <= levels).mean(0)),
             "error": ("level", np.sqrt(levels * (1 - levels) / n)),
         },
         coords={"level": levels},
-        attrs={
-            "p_value": p_value,
-            "verdict": verdict,
-            "summary": f"By distance from random points posteriors are {verdict} "
-            f"(p = {p_value:.2g}, {len(u):,} pairs).",
-        },
     )
 
 
@@ -267,7 +265,7 @@ def normalization(ranks: xr.Dataset) -> xr.Dataset:
 
 def _judge_evidence(mean: float, error: float, ess: float) -> tuple[float, str]:
     """p value and verdict for a mean that should be one."""
-    if ess < _FEW:
+    if ess < FEW:
         return math.nan, "not known"
     if error == 0:  # a ratio that is the same everywhere
         return float(mean == 1), "right" if mean == 1 else "wrong"

@@ -406,6 +406,24 @@ def check_event_shape(
         )
 
 
+def check_parameters(ratio: RatioEstimator, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError unless simulations are of the ratio's parameters."""
+    if ratio.parameters != dict(shapes):
+        raise ValueError(
+            f"The simulations do not fit the ratio: expected the parameters {ratio.parameters}, "
+            f"got {dict(shapes)}."
+        )
+
+
+def check_observations(ratio: RatioEstimator, event_shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless simulations are of observations that the ratio takes."""
+    if ratio.event_shape != event_shape:
+        raise ValueError(
+            "The simulations do not fit the ratio: expected observations of shape "
+            f"{ratio.event_shape}, got {event_shape}."
+        )
+
+
 def _rebuild(
     metadata: dict[str, Any],
     theta_size: int,

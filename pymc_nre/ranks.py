@@ -25,9 +25,10 @@ import numpy as np
 import torch
 import xarray as xr
 
+from .calibration import FEW
 from .data import Simulations
 from .data_sets import PosteriorWarning
-from .estimator import RatioEstimator, resolve_device
+from .estimator import RatioEstimator, check_observations, check_parameters, resolve_device
 from .progress import progress
 
 __all__ = ["posterior_ranks"]
@@ -35,7 +36,6 @@ __all__ = ["posterior_ranks"]
 _EVALUATIONS = 2**18  # log ratios at once: 64 MB for a layer of 64 in single precision
 _POOL, _SMALLEST_POOL = 20, 20_000  # fresh draws of the prior, in units of pairs; at least
 _STRETCHES = 5  # and in units of the draws for a pair
-_FEW = 10  # effective draws
 _FEWEST_PAIRS = 100
 
 
@@ -118,7 +118,7 @@ def posterior_ranks(
             parts.append(_ranks(network, prior, block, simulations.x[block], rng))
             display.update(bar, completed=block.stop)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    if np.median(joined["ess"]) < _FEW:
+    if np.median(joined["ess"]) < FEW:
         warnings.warn(
             f"Half of the posteriors rest on fewer than {np.median(joined['ess']):.1f} effective "
             f"draws of {prior.draws:,}: data say much more than the prior. Checks of these ranks "
@@ -140,16 +140,8 @@ def posterior_ranks(
 
 
 def _check(ratio: RatioEstimator, simulations: Simulations, draws: int) -> None:
-    if ratio.parameters != simulations.layout.shapes:
-        raise ValueError(
-            f"The simulations do not fit the ratio: expected the parameters {ratio.parameters}, "
-            f"got {simulations.layout.shapes}."
-        )
-    if ratio.event_shape != simulations.event_shape:
-        raise ValueError(
-            "The simulations do not fit the ratio: expected observations of shape "
-            f"{ratio.event_shape}, got {simulations.event_shape}."
-        )
+    check_parameters(ratio, simulations.layout.shapes)
+    check_observations(ratio, simulations.event_shape)
     if len(simulations) < _FEWEST_PAIRS:
         raise ValueError(
             f"Ranks need at least {_FEWEST_PAIRS} pairs, got {len(simulations)}; 1,000 to 10,000 "
