@@ -8,6 +8,7 @@ the ratio where one posterior is.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
@@ -135,26 +136,34 @@ def center(
             "a posterior, nre.center(ratio, around=idata, model=model); got "
             f"{'neither' if around is None else 'both'}."
         )
+    common = {"random_seed": random_seed, "progressbar": progressbar}
+    everywhere = {
+        "loss": loss,
+        "strength": strength,
+        "steps": steps,
+        "replicates": replicates,
+        "device": device,
+    }
+    nearby = {
+        "model": model,
+        "simulator": simulator,
+        "n": n,
+        "accuracy": accuracy,
+        "executor": executor,
+    }
     if around is None:
-        return fine_tune(
-            ratio,
-            simulations,
-            loss=loss,
-            strength=strength,
-            steps=steps,
-            replicates=replicates,
-            device=device,
-            random_seed=random_seed,
-            progressbar=progressbar,
+        _refuse(nearby, "around=")
+        return fine_tune(ratio, simulations, **everywhere, **common)
+    _refuse(everywhere, "simulations")
+    return center_locally(ratio, around, **nearby, **common)
+
+
+def _refuse(options: dict[str, Any], belong_to: str) -> None:
+    """Tell of options that were given for the other way."""
+    defaults = inspect.signature(center).parameters
+    given = [name for name, value in options.items() if value is not defaults[name].default]
+    if given:
+        raise TypeError(
+            f"center takes {', '.join(f'{name}=' for name in given)} only with {belong_to}. "
+            f"Leave {'them' if len(given) > 1 else 'it'} out."
         )
-    return center_locally(
-        ratio,
-        simulator,
-        around,
-        model,
-        n=n,
-        accuracy=accuracy,
-        executor=executor,
-        random_seed=random_seed,
-        progressbar=progressbar,
-    )

@@ -224,6 +224,7 @@ class RatioEstimator:
             "training": self._describe_training(),
             "domain": self.describe_domain(),
             "trials": "" if self.budget is None else self.budget.in_short(),
+            "centered": self._describe_centering(),
             "simulator": "attached" if self.simulator else "not attached: no predictive sampling",
         }
         head = f"RatioEstimator: log p(x | {', '.join(self.parameters)}) / {denominator}"
@@ -255,6 +256,11 @@ class RatioEstimator:
             f"({ends}), validation loss {' to '.join(dict.fromkeys((losses[0], losses[-1])))} "
             f"(chance {facts['chance']:.4f})"
         )
+
+    def _describe_centering(self) -> str:
+        if self.network is self.untilted:
+            return ""
+        return "around one posterior: for its data, and no others"
 
     def describe_domain(self) -> str:
         """The training range of each parameter, in words."""

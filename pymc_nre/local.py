@@ -94,10 +94,10 @@ class _Posterior:
 
 def center_locally(
     ratio: RatioEstimator,
-    simulator: Any,
     around: Any,
-    model: Any,
     *,
+    model: Any,
+    simulator: Any,
     n: int | None,
     accuracy: float,
     executor: Executor | None,

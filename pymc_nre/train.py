@@ -14,7 +14,7 @@ import operator
 import os
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -121,7 +121,7 @@ def train(
     -------
     RatioEstimator
         With the best validated weights, also after Ctrl-C; then an ensemble has the members
-        that were trained by that time.
+        that were complete by that time.
 
     Raises
     ------
@@ -169,6 +169,7 @@ def train(
             if not ratios:
                 raise
         if len(ratios) == k or ratios[-1].history.attrs["stopped"] == "interrupted":
+            ratios = ratios[: max(k, 1)]  # half a member would count as much as a whole one
             break
     if len(ratios) < members:
         warnings.warn(
@@ -188,6 +189,19 @@ class _Recipe:
     validation: float
     settings: tuple[Any, ...]  # what `_plan` fills in
     device: str
+    built: list[RatioNetwork] = field(default_factory=list)
+
+    def build(self, simulations: Simulations) -> RatioNetwork:
+        """A network for simulations of this form, which must be another one each time."""
+        net = build(self.network, simulations.layout.size, simulations.event_shape)
+        weights = {*map(id, net.parameters())}
+        if any(id(weight) in weights for other in self.built for weight in other.parameters()):
+            raise ValueError(
+                "network= gave the same module for two members of an ensemble. Let the factory "
+                "build a new one at each call: network=lambda theta_size, event_shape: Mine(...)."
+            )
+        self.built.append(net)
+        return net
 
 
 def _train(
@@ -205,7 +219,7 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_seed(random_seed))
         sample = batches.simulations
-        net = build(recipe.network, sample.layout.size, sample.event_shape)
+        net = recipe.build(sample)
         net.float().fit_standardization(*batches.training)
         run = Descent(net.to(device), loss, batches, plan, _seed(random_seed))
         identity = {}

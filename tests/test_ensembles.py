@@ -242,8 +242,9 @@ def test_each_member_resumes_from_its_own_file(tmp_path, monkeypatch):
     assert trained == [0, 1, 2, 3]  # the third member only
 
 
-@pytest.mark.parametrize(("at", "left"), [(6, 2), (4, 1)])
-def test_ctrl_c_leaves_the_members_that_are_there(at, left, monkeypatch):
+# Members have four epochs each: half a first member is better than none, half another is not.
+@pytest.mark.parametrize(("at", "left"), [(2, 1), (4, 1), (6, 1), (10, 2)])
+def test_ctrl_c_leaves_the_members_that_are_complete(at, left, monkeypatch):
     epochs = []
     descend = nre.descent.Descent.epoch
 
@@ -270,6 +271,12 @@ def test_ctrl_c_before_there_is_anything(monkeypatch):
     monkeypatch.setattr(nre.descent.Descent, "epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train()
+
+
+def test_a_factory_that_gives_the_same_module_again():
+    with pytest.raises(ValueError, match="build a new one at each call"):
+        module = nre.networks.MLP((8,)).build(1, ())
+        train(network=lambda theta_size, event_shape: module)
 
 
 def test_no_members_are_refused():

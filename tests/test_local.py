@@ -359,6 +359,7 @@ def test_simulations_around_the_posterior_are_checked(biased, data):
 
 def test_what_was_centered_around_a_posterior_is_not_fine_tuned_or_combined():
     _, ratio = tilted_estimator()
+    assert "centered    around one posterior" in repr(ratio)
     with pytest.raises(ValueError, match="centered around a posterior"):
         nre.ensemble([ratio, ratio])
     task = nre.tasks.GaussianMean()
@@ -376,6 +377,10 @@ def test_what_is_missing_is_told(biased, data):
         nre.center(biased)
     with pytest.raises(TypeError, match="got both"):
         nre.center(biased, TASK.simulate(10), around=idata)
+    with pytest.raises(TypeError, match=r"takes steps=, device= only with simulations"):
+        nre.center(biased, around=idata, model=model, steps=100, device="cpu")
+    with pytest.raises(TypeError, match=r"takes accuracy= only with around="):
+        nre.center(biased, TASK.simulate(10), accuracy=0.05)
     with pytest.raises(ValueError, match=r"needs the model.*model=model"):
         nre.center(biased, around=idata)
     with pytest.raises(ValueError, match="no RatioLikelihood of this ratio"):
