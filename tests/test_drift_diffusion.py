@@ -12,8 +12,11 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
+import xarray as xr
 from scipy.optimize import minimize
 from scipy.stats import multivariate_t
+
+import pymc_nre as nre
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # v, a, z, t: ordinary; fast and close to a boundary; slow; drifting away from a close boundary
@@ -191,45 +194,72 @@ def weighted(log_p, log_q, theta):
     return mean, (weights @ (theta - mean) ** 2) ** 0.5, 1 / (weights**2).sum()
 
 
-def errors_of(ratios, exact, x, truth, ends, rng):
-    """A row for each ratio: errors of means in exact sds, ratios of sds, effective draws.
+def of_ratio(ratio, x):
+    """Value and gradient of its log-likelihood, theta ``(4,)``."""
 
-    All posteriors are weighted draws, the same ones, from around the peaks of all of them.
-    """
-    fastest = x[:, 0].min() - 0.003
-    ends = np.array([ends[0], np.minimum(ends[1], [9, 9, 9, fastest])])
+    def summed(theta):
+        return tuple(part.sum(0) for part in ratio.evaluator.value_and_gradient(theta[None], x))
 
-    def summed(both):
-        return lambda theta: tuple(part.sum(0) for part in both(x, theta[None]))
+    return summed
 
-    def of_ratio(ratio):
-        return summed(lambda x, theta: ratio.evaluator.value_and_gradient(theta, x))
 
-    def by_density(x, theta):
-        return exact[1](x, rows(theta[0], len(x)))
-
-    likelihoods = [summed(by_density), *map(of_ratio, ratios)]
-    start = np.clip(truth, ends[0] + 0.01, ends[1] - 0.01)
-    proposals = [proposal(likelihood, start, ends) for likelihood in likelihoods]
+def draws_of(likelihoods, start, ends, rng):
+    """Draws inside the ends around the peaks of all likelihoods, and their log density."""
+    proposals = [proposal(one, start, ends) for one in likelihoods]
     theta = np.concatenate([q.rvs(DRAWS, random_state=rng) for q in proposals])
     theta = theta[np.all((theta > ends[0]) & (theta < ends[1]), axis=1)]
-    log_q = np.logaddexp.reduce([q.logpdf(theta) for q in proposals])
+    return theta, np.logaddexp.reduce([q.logpdf(theta) for q in proposals])
+
+
+def errors_of(ratios, exact, x, start, ends, rng):
+    """A row for each ratio: errors of means in exact sds, ratios of sds, effective draws.
+
+    All posteriors are weighted draws, the same ones.
+    """
+
+    def by_density(theta):
+        return tuple(part.sum(0) for part in exact[1](x, rows(theta, len(x))))
+
+    likelihoods = [by_density, *(of_ratio(ratio, x) for ratio in ratios)]
+    theta, log_q = draws_of(likelihoods, start, ends, rng)
     found = [weighted(np.array([f(t)[0] for t in theta]), log_q, theta) for f in likelihoods]
     mean, sd, n = found[0]
     return [[*(m - mean) / sd, *s / sd, min(n, k)] for m, s, k in found[1:]]
 
 
+def around(ratio, x, start, ends, simulator, rng):
+    """The ratio centered around its own posterior."""
+    likelihood = of_ratio(ratio, x)
+    theta, log_q = draws_of([likelihood], start, ends, rng)
+    log_weights = np.array([likelihood(t)[0] for t in theta]) - log_q
+    weights = np.exp(log_weights - log_weights.max())
+    chosen = theta[rng.choice(len(theta), (1, 1_000), p=weights / weights.sum())]
+    posterior = xr.Dataset(
+        {name: (("chain", "draw"), chosen[..., j]) for j, name in enumerate("vazt")}
+    )
+    with pm.Model() as model:
+        own = {name: pm.Uniform(name, *ends[:, j]) for j, name in enumerate("vazt")}
+        nre.RatioLikelihood("x", ratio, observed=x, engine="torch", **own)
+    options = {"simulator": simulator, "random_seed": 1, "progressbar": False}
+    return nre.center(ratio, around={"posterior": posterior}, model=model, **options)
+
+
 def table_of_one_subject(ratios, examples, exact):
-    """Errors for 20 subjects with 1,000 trials each, ``ratios`` by name."""
+    """Errors for 20 subjects with 1,000 trials each, ``ratios`` by name, and of the last around."""
     rng, parts = np.random.default_rng(11), []
-    ends = np.array(list(examples["drift_diffusion"].RANGES.values())).T
+    ranges = np.array(list(examples["drift_diffusion"].RANGES.values())).T
+    simulator = nre.Simulator(examples["wiener"].simulator, batched=True)
     columns = pd.MultiIndex.from_product([["error / sd", "sd ratio"], list("vazt")])
     columns = columns.append(pd.MultiIndex.from_tuples([("effective", "draws")]))
     for truth in rng.uniform(*TRUTHS, size=(SUBJECTS, 4)):
-        x = examples["wiener"].simulator(rng, *rows(truth, TRIALS).T)
-        parts.append(
-            pd.DataFrame(errors_of(ratios.values(), exact, x, truth, ends, rng), ratios, columns)
-        )
+        x = simulator.function(rng, *rows(truth, TRIALS).T)
+        ends = np.array([ranges[0], np.minimum(ranges[1], [9, 9, 9, x[:, 0].min() - 0.003])])
+        start = np.clip(truth, ends[0] + 0.01, ends[1] - 0.01)
+        last = list(ratios.values())[-1]
+        local = around(last, x, start, ends, simulator, rng)
+        tried = ratios | {"then around the posterior": local}
+        found = errors_of(tried.values(), exact, x, start, ends, rng)
+        parts.append(pd.DataFrame(found, tried, columns))
     return pd.concat(parts, keys=range(SUBJECTS), names=["subject", "ratio"])
 
 

@@ -274,8 +274,8 @@ def test_ctrl_c_before_there_is_anything(monkeypatch):
 
 
 def test_a_factory_that_gives_the_same_module_again():
+    module = nre.networks.MLP((8,)).build(1, ())
     with pytest.raises(ValueError, match="build a new one at each call"):
-        module = nre.networks.MLP((8,)).build(1, ())
         train(network=lambda theta_size, event_shape: module)
 
 
