@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from . import diagnostics, losses, networks, tasks
+from . import diagnostics, losses, networks, plots, tasks
 from .archive import EstimatorFileError
 from .budget import trial_budget
 from .center import center
@@ -43,6 +43,7 @@ __all__ = [
     "log_ratio",
     "losses",
     "networks",
+    "plots",
     "posterior_grid",
     "resample",
     "simulate",

@@ -15,12 +15,22 @@ import math
 
 import numpy as np
 import xarray as xr
-from scipy.special import kolmogorov, ndtr
+from scipy.special import expit, kolmogorov, ndtr
 
-__all__ = ["FEW", "coverage", "normalization", "sbc", "tarp"]
+__all__ = [
+    "ALARM",
+    "FEW",
+    "checked_levels",
+    "coverage",
+    "judge",
+    "normalization",
+    "reliability",
+    "sbc",
+    "tarp",
+]
 
-_LEVELS = np.round(np.arange(0.05, 0.96, 0.05), 2)
-_ALARM = 0.01  # p values below it are told
+LEVELS = np.round(np.arange(0.05, 0.96, 0.05), 2)
+ALARM = 0.01  # p values below it are told
 FEW = 10  # effective draws
 
 
@@ -54,12 +64,12 @@ def coverage(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     >>> nre.diagnostics.coverage(ranks).attrs["verdict"]
     'right'
     """
-    levels = _checked(levels)
+    levels = checked_levels(levels)
     u = ranks["density"].to_numpy()
     n = ranks.attrs["effective_pairs"]
     mean, _ = _moments(u, n)
     p_value = min(1.0, 2 * min(_shape(u, n), _two_sided(mean)))
-    verdict = "right" if p_value >= _ALARM else ("too narrow" if mean > 0 else "too wide")
+    verdict = "right" if p_value >= ALARM else ("too narrow" if mean > 0 else "too wide")
     found = _by_level(u, n, levels)
     shares = found["coverage"].to_numpy()
     worst = np.abs(shares - levels).argmax()
@@ -102,10 +112,10 @@ def sbc(ranks: xr.Dataset) -> xr.Dataset:
     pit = ranks["pit"]
     labels = list(pit["parameter"].to_numpy())
     n = ranks.attrs["effective_pairs"]
-    found = [_judge(column, n) for column in pit.transpose("parameter", "pair").to_numpy()]
+    found = [judge(column, n) for column in pit.transpose("parameter", "pair").to_numpy()]
     p_values = np.minimum(1.0, np.array([p for p, _ in found]) * len(found))
     verdicts = [
-        verdict if p < _ALARM else "right" for p, (_, verdict) in zip(p_values, found, strict=True)
+        verdict if p < ALARM else "right" for p, (_, verdict) in zip(p_values, found, strict=True)
     ]
     told = "; ".join(f"{label} {v}" for label, v in zip(labels, verdicts, strict=True))
     return xr.Dataset(
@@ -145,11 +155,11 @@ def tarp(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     >>> nre.diagnostics.tarp(ranks).attrs["verdict"]
     'right'
     """
-    levels = _checked(levels)
+    levels = checked_levels(levels)
     u = ranks["distance"].to_numpy()
     n = ranks.attrs["effective_pairs"]
-    p_value, verdict = _judge(u, n)
-    verdict = verdict if p_value < _ALARM else "right"
+    p_value, verdict = judge(u, n)
+    verdict = verdict if p_value < ALARM else "right"
     summary = (
         f"By distance from random points posteriors are {verdict} "
         f"(p = {p_value:.2g}, {len(u):,} pairs)."
@@ -169,8 +179,9 @@ def _by_level(u: np.ndarray, n: float, levels: np.ndarray) -> xr.Dataset:
     )
 
 
-def _checked(levels: np.ndarray | None) -> np.ndarray:
-    levels = _LEVELS if levels is None else np.asarray(levels, dtype=float)
+def checked_levels(levels: np.ndarray | None) -> np.ndarray:
+    """Credible levels, by default the usual ones."""
+    levels = LEVELS if levels is None else np.asarray(levels, dtype=float)
     if levels.ndim != 1 or not len(levels) or np.any((levels <= 0) | (levels >= 1)):
         raise ValueError(f"levels must be numbers between 0 and 1, got {levels}.")
     return levels
@@ -197,7 +208,7 @@ def _two_sided(z: float) -> float:
     return float(2 * ndtr(-abs(z)))
 
 
-def _judge(u: np.ndarray, n: float) -> tuple[float, str]:
+def judge(u: np.ndarray, n: float) -> tuple[float, str]:
     """p value of three tests together, and what the strongest deviation means."""
     mean, spread = _moments(u, n)
     p_value = min(1.0, 3 * min(_shape(u, n), _two_sided(mean), _two_sided(spread)))
@@ -270,6 +281,106 @@ def _judge_evidence(mean: float, error: float, ess: float) -> tuple[float, str]:
     if error == 0:  # a ratio that is the same everywhere
         return float(mean == 1), "right" if mean == 1 else "wrong"
     p_value = _two_sided((mean - 1) / error)
-    if p_value >= _ALARM:
+    if p_value >= ALARM:
         return p_value, "right"
     return p_value, "too large" if mean > 1 else "too small"
+
+
+def reliability(ranks: xr.Dataset, bins: int = 10) -> xr.Dataset:
+    r"""Is the classifier inside the ratio as often right as it says?
+
+    The probability that parameters and observation belong together, d = 1 / (1 + 1 / r), is
+    compared with how often they do, over as many pairs that do as pairs that do not. For the
+    exact ratio :math:`E_\mathrm{joint}[f(d) (1 - d)] = E_\mathrm{marginal}[f(d) d]` with any f;
+    with f = 1 that is the balance, which balanced losses train for.
+
+    Parameters
+    ----------
+    ranks : xarray.Dataset
+        From `posterior_ranks`.
+    bins : int
+        As many pairs in each.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``predicted`` and ``observed`` (bin), shares of pairs that belong together, with the
+        ``error`` (bin) of the second; ``calibration_error``, the mean distance of the two, and
+        ``calibration_error_of_chance``, what it is for an exact ratio; ``balance``, one for an
+        exact ratio, and ``balance_error``. Attributes as for `coverage`; the verdict of a ratio
+        that is not normalized is ``"not normalized"``, for its logit is free to shift.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer pairs than bins.
+
+    References
+    ----------
+    A. Delaunoy et al., Towards reliable simulation-based inference with balanced neural ratio
+    estimation (2022), arXiv:2208.13624. C. Guo et al., On calibration of modern neural networks
+    (2017), arXiv:1706.04599.
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> ranks = nre.diagnostics.posterior_ranks(
+    ...     task.estimator(), task.simulate(1_000, random_seed=1), random_seed=2, progressbar=False
+    ... )
+    >>> nre.diagnostics.reliability(ranks).attrs["verdict"]
+    'right'
+    """
+    joint, marginal = (expit(ranks[n].to_numpy()) for n in ("log_ratio", "log_ratio_marginal"))
+    n = ranks.attrs["effective_pairs"]
+    if not 1 <= bins <= len(joint):
+        raise ValueError(f"bins must be between 1 and {len(joint)} (the pairs), got {bins}.")
+    curve = _by_predicted(np.concatenate([joint, marginal]), len(joint), bins)
+    scale = math.sqrt(len(joint) / n)  # pairs that share draws count as fewer
+    unbalance, error, z_balance = _mean_and_z(1 - joint - marginal, n)
+    surplus = (joint - 0.5) * (1 - joint) - (marginal - 0.5) * marginal
+    z_sure = _mean_and_z(surplus, n)[2]
+    p_value = min(1.0, 2 * min(_two_sided(z_balance), _two_sided(z_sure)))
+    verdict = "right"
+    if not ranks.attrs["normalized"]:
+        p_value, verdict = math.nan, "not normalized"
+    elif p_value < ALARM and abs(z_sure) >= abs(z_balance):
+        verdict = "too sure" if z_sure < 0 else "too unsure"
+    elif p_value < ALARM:
+        verdict = "too high" if z_balance < 0 else "too low"
+    distance = float(np.abs(curve["observed"] - curve["predicted"]).mean())
+    chance = float(scale * (curve["error"] * math.sqrt(2 / math.pi)).mean())
+    return curve.assign(
+        error=scale * curve["error"],
+        calibration_error=distance,
+        calibration_error_of_chance=chance,
+        balance=1 - unbalance,
+        balance_error=error,
+    ).assign_attrs(
+        p_value=p_value,
+        verdict=verdict,
+        summary=f"Probabilities that pairs belong together are {verdict}: on average off by "
+        f"{distance:.2g} (by chance {chance:.2g}); balance {1 - unbalance:.3g} ± {error:.2g}, "
+        "which should be one.",
+    )
+
+
+def _by_predicted(d: np.ndarray, n_joint: int, bins: int) -> xr.Dataset:
+    """What is predicted and what is so, in bins of as many pairs; the first n_joint belong."""
+    order = np.argsort(d, kind="stable")
+    belong = order < n_joint
+    groups = list(zip(np.array_split(d[order], bins), np.array_split(belong, bins), strict=True))
+    errors = [np.sqrt((part * (1 - part)).mean() / len(part)) for part, _ in groups]
+    return xr.Dataset(
+        {
+            "predicted": ("bin", [part.mean() for part, _ in groups]),
+            "observed": ("bin", [so.mean() for _, so in groups]),
+            "error": ("bin", errors),
+        }
+    )
+
+
+def _mean_and_z(values: np.ndarray, n: float) -> tuple[float, float, float]:
+    """Mean of numbers that count as n, its standard error, and how many of these it is."""
+    mean, error = float(values.mean()), float(values.std(ddof=1) / math.sqrt(n))
+    return mean, error, mean / max(error, np.finfo(float).tiny)

@@ -8,12 +8,36 @@ import numpy as np
 import pymc as pm
 import xarray as xr
 
-from .calibration import coverage, normalization, sbc, tarp
+from .calibration import coverage, normalization, reliability, sbc, tarp
+from .concentration import convergence
 from .estimator import RatioEstimator
+from .evidence import compare, log_marginal_ratio
+from .frequentist import coverage_at
+from .local_test import lc2st
 from .mapping import model_in_use, parameters_of_draws, posterior_of
 from .ranks import posterior_ranks
+from .reports import Report, report
+from .reweighting import auc
+from .typicality import observation_check
 
-__all__ = ["coverage", "domain_check", "normalization", "posterior_ranks", "sbc", "tarp"]
+__all__ = [
+    "Report",
+    "auc",
+    "compare",
+    "convergence",
+    "coverage",
+    "coverage_at",
+    "domain_check",
+    "lc2st",
+    "log_marginal_ratio",
+    "normalization",
+    "observation_check",
+    "posterior_ranks",
+    "reliability",
+    "report",
+    "sbc",
+    "tarp",
+]
 
 
 def domain_check(idata: Any, ratio: RatioEstimator, *, model: pm.Model | None = None) -> xr.Dataset:

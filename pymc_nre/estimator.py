@@ -412,6 +412,19 @@ def check_event_shape(
         )
 
 
+def simulator_of(
+    ratio: RatioEstimator, given: Simulator | Callable[..., Any] | None, who: str
+) -> Simulator:
+    """The simulator that was given, or else that of the ratio; ``who`` needs it."""
+    simulator = as_simulator(given) or ratio.simulator
+    if simulator is None:
+        raise ValueError(
+            f"{who} needs the simulator, which is not saved with a ratio. Pass "
+            "simulator=simulator, or nre.load(path, simulator=simulator)."
+        )
+    return simulator
+
+
 def check_parameters(ratio: RatioEstimator, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise ValueError unless simulations are of the ratio's parameters."""
     if ratio.parameters != dict(shapes):

@@ -24,13 +24,13 @@ import numpy as np
 from scipy.linalg import solve_continuous_lyapunov
 
 from .budget import check_continuous, trial_budget
-from .data import Simulations, Simulator, as_simulator
-from .estimator import RatioEstimator
+from .data import Simulations, Simulator
+from .estimator import RatioEstimator, simulator_of
 from .evaluate import TorchEvaluator
-from .execution import Job, SimulationError, run
+from .execution import SimulationError
 from .mapping import model_in_use, posterior_of, trials_of
 from .progress import say
-from .simulate import observations_of
+from .simulate import simulate_at
 from .tilted import Tilted
 from .train import TrainingWarning
 
@@ -105,8 +105,8 @@ def center_locally(
     progressbar: bool,
 ) -> RatioEstimator:
     """What `pymc_nre.center` does with ``around=``."""
-    simulator = as_simulator(simulator) or ratio.simulator
-    _check(ratio, simulator, n, accuracy)
+    simulator = simulator_of(ratio, simulator, "center around a posterior")
+    _check(ratio, n, accuracy)
     given = _posterior(ratio, around, model)
     trials = given.trials.sum()
     n = max(math.ceil(trials / accuracy**2) if n is None else n, _FEWEST)
@@ -144,15 +144,8 @@ def center_locally(
     return centered
 
 
-def _check(
-    ratio: RatioEstimator, simulator: Simulator | None, n: int | None, accuracy: float
-) -> None:
+def _check(ratio: RatioEstimator, n: int | None, accuracy: float) -> None:
     check_continuous(ratio)
-    if simulator is None:
-        raise ValueError(
-            "center around a posterior needs the simulator, which is not saved with a ratio. Pass "
-            "simulator=simulator, or nre.load(path, simulator=simulator)."
-        )
     if not accuracy > 0:
         raise ValueError(f"accuracy must be positive, got {accuracy}.")
     if n is not None and n < _FEWEST:
@@ -187,8 +180,8 @@ def _simulate(
     """``n`` simulations around a posterior, but those that fail."""
     for_parameters, for_simulator = seed.spawn(2)
     theta = _inside(ratio, where, n, np.random.default_rng(for_parameters))
-    job = Job(simulator, ratio.layout.unpack(theta), for_simulator)
-    succeeded, x = observations_of(run(job, len(theta), executor, progressbar, False))
+    own = ratio.layout.unpack(theta)
+    succeeded, x = simulate_at(simulator, own, for_simulator, executor, progressbar)
     if x.shape[1:] != ratio.event_shape:
         raise ValueError(
             f"The simulator gives observations of shape {x.shape[1:]}, and the ratio was trained "

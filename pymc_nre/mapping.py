@@ -19,7 +19,14 @@ from .distribution import RatioLikelihoodRV
 from .estimator import RatioEstimator
 from .guard import packed_rows
 
-__all__ = ["likelihoods_of", "model_in_use", "parameters_of_draws", "posterior_of", "trials_of"]
+__all__ = [
+    "likelihoods_of",
+    "model_in_use",
+    "parameters_of_draws",
+    "posterior_of",
+    "ratios_of",
+    "trials_of",
+]
 
 
 def posterior_of(idata: Any) -> xr.Dataset:
@@ -40,6 +47,12 @@ def likelihoods_of(model: pm.Model, ratio: RatioEstimator) -> list[Any]:
         for variable in model.observed_RVs
         if isinstance(_own(variable).op, RatioLikelihoodRV) and _own(variable).op.ratio == ratio
     ]
+
+
+def ratios_of(model: pm.Model) -> dict[str, RatioEstimator]:
+    """The ratio of each `RatioLikelihood` of a model, by the name of the variable."""
+    nodes = {variable.name: _own(variable) for variable in model.observed_RVs}
+    return {k: node.op.ratio for k, node in nodes.items() if isinstance(node.op, RatioLikelihoodRV)}
 
 
 def _own(variable: Any) -> Any:

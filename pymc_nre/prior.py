@@ -7,7 +7,7 @@ see are nuisance: drawn with the others, and marginalised.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +124,10 @@ class Prior:
         The density is with respect to the parameters as the user wrote them: PyMC's
         unconstraining transforms and their Jacobians play no part.
         """
+        return self.log_density_function()(parameters)
+
+    def log_density_function(self) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+        """What `log_density` does, compiled once for many calls."""
         import pymc as pm
         import pytensor
         from pytensor.graph.replace import vectorize_graph
@@ -132,15 +136,21 @@ class Prior:
         single = sum(term.sum() for term in terms.values())
         rows = {name: _with_leading_axis(value) for name, value in values.items()}
         joint = vectorize_graph(single, {values[name]: row for name, row in rows.items()})
-        # Compiled by PyTensor's Python linker: a graph that is used once, on long arrays.
+        # Compiled by PyTensor's Python linker: a graph for few calls, on long arrays.
         with pm.Model(model=None):  # none of the user's, whose bounds may go unchecked
             density = pytensor.function(list(rows.values()), joint, mode="FAST_COMPILE")
-        n = len(next(iter(parameters.values())))
-        chunks = (slice(start, start + _DENSITY_CHUNK) for start in range(0, n, _DENSITY_CHUNK))
-        arrays = [
-            np.asarray(parameters[name]).astype(row.dtype, copy=False) for name, row in rows.items()
-        ]
-        return np.concatenate([density(*(array[chunk] for array in arrays)) for chunk in chunks])
+
+        def evaluate(parameters: Mapping[str, np.ndarray]) -> np.ndarray:
+            arrays = [
+                np.asarray(parameters[k]).astype(row.dtype, copy=False) for k, row in rows.items()
+            ]
+            starts = range(0, len(arrays[0]), _DENSITY_CHUNK)
+            chunks = (slice(start, start + _DENSITY_CHUNK) for start in starts)
+            return np.concatenate(
+                [density(*(array[chunk] for array in arrays)) for chunk in chunks]
+            )
+
+        return evaluate
 
 
 def _free_variables(model: Any, besides: str | None) -> dict[str, Any]:

@@ -17,26 +17,21 @@ of it has no false alarms for lack of draws; what few effective draws cost is po
 
 from __future__ import annotations
 
-import copy
 import warnings
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-import torch
 import xarray as xr
 
 from .calibration import FEW
 from .data import Simulations
 from .data_sets import PosteriorWarning
-from .estimator import RatioEstimator, check_observations, check_parameters, resolve_device
+from .estimator import RatioEstimator, resolve_device
+from .networks import RatioNetwork
+from .pool import PriorDraws, check_pairs, log_ratios, rows_at_once, single_precision
 from .progress import progress
 
-__all__ = ["posterior_ranks"]
-
-_EVALUATIONS = 2**18  # log ratios at once: 64 MB for a layer of 64 in single precision
-_POOL, _SMALLEST_POOL = 20, 20_000  # fresh draws of the prior, in units of pairs; at least
-_STRETCHES = 5  # and in units of the draws for a pair
-_FEWEST_PAIRS = 100
+__all__ = ["posterior_ranks", "ranks_of"]
 
 
 def posterior_ranks(
@@ -74,7 +69,8 @@ def posterior_ranks(
         density region that holds the truth; ``distance`` (pair), by the distance from a random
         point (TARP). Beside them ``ess`` (pair), the effective number of draws, and
         ``log_evidence`` (pair), the log of the ratio's mean over draws of the prior, which is
-        zero for a normalized ratio; ``log_ratio`` (pair) at the truth.
+        zero for a normalized ratio; ``log_ratio`` (pair) at the truth, and
+        ``log_ratio_marginal`` (pair) at a draw of the prior instead.
 
     Raises
     ------
@@ -104,20 +100,16 @@ def posterior_ranks(
     >>> dict(ranks["pit"].sizes)
     {'pair': 500, 'parameter': 1}
     """
-    _check(ratio, simulations, draws)
+    check_pairs(ratio, simulations, draws)
     device = resolve_device(device)
     rng = np.random.default_rng(random_seed)
-    prior = _PriorDraws(ratio, simulations, draws, rng)
-    network = _single(ratio, device)
-    rows = max(1, _EVALUATIONS // (prior.draws + 1))
-    parts = []
+    prior = PriorDraws(ratio, simulations, draws, rng)
+    network = single_precision(ratio, device)
     with progress(enabled=progressbar) as display:
         bar = display.add_task("ranking", total=len(simulations), status="")
-        for start in range(0, len(simulations), rows):
-            block = slice(start, min(start + rows, len(simulations)))
-            parts.append(_ranks(network, prior, block, simulations.x[block], rng))
-            display.update(bar, completed=block.stop)
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        joined = ranks_of(
+            network, prior, simulations.x, rng, lambda done: display.update(bar, completed=done)
+        )
     if np.median(joined["ess"]) < FEW:
         warnings.warn(
             f"Half of the posteriors rest on fewer than {np.median(joined['ess']):.1f} effective "
@@ -139,92 +131,33 @@ def posterior_ranks(
     )
 
 
-def _check(ratio: RatioEstimator, simulations: Simulations, draws: int) -> None:
-    check_parameters(ratio, simulations.layout.shapes)
-    check_observations(ratio, simulations.event_shape)
-    if len(simulations) < _FEWEST_PAIRS:
-        raise ValueError(
-            f"Ranks need at least {_FEWEST_PAIRS} pairs, got {len(simulations)}; 1,000 to 10,000 "
-            "are usual."
-        )
-    if draws < 10:
-        raise ValueError(f"draws must be at least 10, got {draws}.")
-
-
-class _PriorDraws:
-    """Draws of the training prior for each pair, its own parameters first.
-
-    They come from a pool of fresh draws that all pairs share, since PyMC takes a minute for two
-    million. That ties the ranks of different pairs: at most as if there were fewer, P of them and
-    a pool of K counting as ``P / (1 + P / K)``.
-    """
-
-    def __init__(
-        self,
-        ratio: RatioEstimator,
-        simulations: Simulations,
-        draws: int,
-        rng: np.random.Generator,
-    ) -> None:
-        self.rng, prior, n = rng, simulations.known_prior, len(simulations)
-        self.truth = self.pool = ratio.layout.pack(simulations.parameters)
-        self.is_known = prior is not None
-        self.log_prior = self.log_pool = simulations.log_prior if self.is_known else np.zeros(n)
-        # Where simulations failed, the pairs are not of the prior, but of what succeeded.
-        self.is_fresh = self.is_known and not simulations.n_failed
-        if self.is_fresh:
-            drawn = prior.draw(max(_POOL * n, _SMALLEST_POOL, _STRETCHES * draws), rng)
-            self.pool, self.log_pool = ratio.layout.pack(drawn), prior.log_density(drawn)
-        self.draws = min(draws, len(self.pool) - 1)
-        self.scale = self.truth.std(0).clip(np.finfo(float).tiny)
-
-    @property
-    def effective_pairs(self) -> float:
-        """As how many independent pairs these count, at least."""
-        return len(self.truth) / (1 + len(self.truth) / len(self.pool))
-
-    def reference(self, n: int) -> np.ndarray:
-        """A random point for each of n pairs, ``(n, 1, D)``."""
-        return self.pool[self.rng.integers(len(self.pool), size=n), None]
-
-    def around(self, block: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Parameters ``(b, draws + 1, D)`` and their log prior densities ``(b, draws + 1)``.
-
-        A stretch of the pool for each pair, so that none comes twice; of a pool that is the pairs
-        themselves one without its own.
-        """
-        truth, size = self.truth[block], len(self.pool)
-        before = np.arange(block.start, block.stop)[:, None] + 1
-        skipped = self.rng.integers(size - self.draws, size=(len(truth), 1))
-        chosen = (before + skipped + np.arange(self.draws)) % size
-        theta = np.concatenate([truth[:, None], self.pool[chosen]], axis=1)
-        own = self.log_prior[block][:, None]
-        return theta, np.concatenate([own, self.log_pool[chosen]], axis=1)
-
-
-def _single(ratio: RatioEstimator, device: str) -> Any:
-    """The network in single precision, which is ample for ranks."""
-    return copy.deepcopy(ratio.network).to(device=device, dtype=torch.float32)
-
-
-@torch.no_grad()
-def _log_ratios(network: Any, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """``(b, m)`` of parameters ``(b, m, D)`` and observations ``(b, *event)``."""
-    like = next(network.buffers())
-    theta, x = (torch.as_tensor(part).to(like) for part in (theta, x))
-    return network.head(theta, network.embed(x)[:, None]).double().cpu().numpy()
+def ranks_of(
+    network: RatioNetwork,
+    prior: PriorDraws,
+    x: np.ndarray,
+    rng: np.random.Generator,
+    tell: Callable[[int], None] = lambda done: None,
+) -> dict[str, np.ndarray]:
+    """What is known of the pairs of ``prior.truth`` and ``x``; ``tell`` hears how many are done."""
+    rows = rows_at_once(network, x[:1], prior.draws + 1)
+    parts = []
+    for start in range(0, len(x), rows):
+        block = slice(start, start + rows)
+        parts.append(_ranks(network, prior, block, x[block], rng))
+        tell(min(block.stop, len(x)))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _ranks(
-    network: Any,
-    prior: _PriorDraws,
+    network: RatioNetwork,
+    prior: PriorDraws,
     block: slice,
     x: np.ndarray,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     """What is known of each pair of a block."""
     theta, log_prior = prior.around(block)
-    logits = _log_ratios(network, theta, x)
+    logits = log_ratios(network, theta, x)
     highest = logits.max(1, keepdims=True)
     weights = np.exp(logits - highest)
     others = weights[:, 1:]
@@ -240,6 +173,7 @@ def _ranks(
         "ess": others.sum(1) ** 2 / np.maximum((others**2).sum(1), np.finfo(float).tiny),
         "log_evidence": np.log(others.mean(1).clip(np.finfo(float).tiny)) + highest[:, 0],
         "log_ratio": logits[:, 0],
+        "log_ratio_marginal": logits[:, 1],
     }
 
 

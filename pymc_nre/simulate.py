@@ -247,6 +247,18 @@ def observations_of(outcomes: list[Outcome]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([outcome.succeeded for outcome in outcomes]), np.concatenate(parts)
 
 
+def simulate_at(
+    simulator: Simulator,
+    parameters: Mapping[str, np.ndarray],
+    seed: np.random.SeedSequence,
+    executor: Executor | None = None,
+    progressbar: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which simulations at given parameters, stacked ``(n, *own)``, succeeded, and what of."""
+    n = len(next(iter(parameters.values())))
+    return observations_of(run(Job(simulator, parameters, seed), n, executor, progressbar, False))
+
+
 def _variable(prior: Any, name: str) -> Any:
     """The variable of a prior model that is its own simulator."""
     named = getattr(prior, "named_vars", None)

@@ -2,39 +2,25 @@
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
+from controls import changed
 from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
 import pymc_nre as nre
-from pymc_nre.calibration import _judge, _shape
-from pymc_nre.diagnostics import coverage, normalization, posterior_ranks, sbc, tarp
-from pymc_nre.networks import RatioNetwork
+from pymc_nre.calibration import _shape, judge
+from pymc_nre.diagnostics import (
+    coverage,
+    normalization,
+    posterior_ranks,
+    reliability,
+    sbc,
+    tarp,
+)
 from pymc_nre.ranks import _rank
 
 TASK = nre.tasks.GaussianMean()
 PAIRS = TASK.simulate(2_000, random_seed=1)
-
-
-class Changed(RatioNetwork):
-    """An exact ratio made wrong in a way whose name is known."""
-
-    def __init__(self, inner, power=1.0, of_theta=0.0, of_x=0.0):
-        torch.nn.Module.__init__(self)
-        self.inner, self.power, self.of_theta, self.of_x = inner, power, of_theta, of_x
-        self.event_shape = inner.event_shape
-        self.register_buffer("like", torch.zeros(1))
-
-    def embed(self, x):
-        return self.inner.embed(x + self.of_x)
-
-    def head(self, theta, features):
-        return self.power * self.inner.head(theta + self.of_theta, features)
-
-
-def changed(ratio, **how):
-    return ratio.with_network(Changed(ratio.network, **how).double())
 
 
 def ranks(ratio, pairs=PAIRS, draws=300, seed=2, **options):
@@ -96,16 +82,17 @@ def test_the_exact_ratio_is_right(exact):
     assert sbc(exact)["verdict"].item() == "right"
     assert tarp(exact).attrs["verdict"] == "right"
     assert normalization(exact).attrs["verdict"] == "right"
+    assert reliability(exact).attrs["verdict"] == "right"
     found = coverage(exact, np.array([0.5, 0.9]))
     assert np.all(np.abs(found["coverage"] - [0.5, 0.9]) < 4 * found["error"])
 
 
 CONTROLS = {
-    "sharp": ({"power": 1.5}, "too narrow", "too narrow", "too narrow", "too large"),
-    "wide": ({"power": 0.67}, "too wide", "too wide", "too wide", "too small"),
+    "sharp": ({"power": 1.5}, "too narrow", "too narrow", "too narrow", "too large", "too high"),
+    "wide": ({"power": 0.67}, "too wide", "too wide", "too wide", "too small", "too low"),
     # Shifted in theta regions hold the truth nearly as often.
-    "theta": ({"of_theta": 0.3}, "right", "too low", "right", "right"),
-    "x": ({"of_x": 1.0}, "too narrow", "too high", "too narrow", "right"),
+    "theta": ({"of_theta": 0.3}, "right", "too low", "right", "right", None),
+    "x": ({"of_x": 1.0}, "too narrow", "too high", "too narrow", "right", "too sure"),
 }
 
 
@@ -118,6 +105,7 @@ def test_controls_are_caught_and_named(control):
         sbc(found)["verdict"].item(),
         tarp(found).attrs["verdict"],
         normalization(found).attrs["verdict"],
+        reliability(found).attrs["verdict"],
     ]
     for verdict, wanted in zip(verdicts, expected, strict=True):
         assert wanted in (None, verdict)
@@ -170,6 +158,39 @@ def test_a_ratio_that_is_not_normalized_has_no_evidence():
     assert found.attrs["verdict"] == "not normalized"
 
 
+def test_reliability_is_what_the_classifier_gets_right(exact):
+    found = reliability(exact, bins=5)
+    assert found["predicted"].sizes == {"bin": 5}
+    assert np.all(np.diff(found["predicted"]) > 0)
+    assert np.all(np.abs(found["observed"] - found["predicted"]) <= 4 * found["error"] + 1e-3)
+    assert abs(found["balance"] - 1) < 4 * found["balance_error"]
+    twice = reliability(ranks(changed(TASK.estimator(), power=3.0)), bins=5)
+    assert twice["calibration_error"] > 3 * twice["calibration_error_of_chance"]
+    shifted = TASK.estimator()
+    shifted.normalized = False
+    assert reliability(ranks(shifted)).attrs["verdict"] == "not normalized"
+    with pytest.raises(ValueError, match="bins must be between 1 and 2000"):
+        reliability(exact, bins=0)
+
+
+def test_memory_does_not_grow_with_draws(monkeypatch):
+    # The same ranks, whether parameters are evaluated all at once or a few at a time.
+    pairs = TASK.simulate(100, random_seed=12)
+    whole = ranks(TASK.estimator(), pairs)
+    sizes = []
+    head = type(TASK.estimator().network).head
+
+    def watched(network, theta, features):
+        logits = head(network, theta, features)
+        sizes.append(logits.numel())
+        return logits
+
+    monkeypatch.setattr(type(TASK.estimator().network), "head", watched)
+    monkeypatch.setattr(nre.pool, "_NUMBERS", 64 * 50)
+    xr.testing.assert_allclose(ranks(TASK.estimator(), pairs), whole)
+    assert max(sizes) <= 50
+
+
 def test_bounds_of_the_information(exact):
     # h(x) - h(x | mu); x has density Phi(t) / 20 at a distance t from either edge.
     edge = quad(lambda t: -norm.cdf(t) * norm.logcdf(t), -8, 8)[0] / 20
@@ -209,8 +230,8 @@ def test_false_alarms_are_as_rare_as_they_say():
     alarms, found = 0, 0
     for _ in range(1_000):
         u = rng.uniform(size=500)
-        alarms += _judge(u, 500)[0] < 0.01
-        found += _judge(rng.beta(0.8, 0.8, size=500), 500)[0] < 0.01
+        alarms += judge(u, 500)[0] < 0.01
+        found += judge(rng.beta(0.8, 0.8, size=500), 500)[0] < 0.01
     assert alarms <= 10 + 4 * 10**0.5
     assert found > 500
 

@@ -27,22 +27,25 @@ FLOORS = {
         "forward",
         "grids",
         "calibration",
+        "classifiers",
+        "plots",
     }
     | {"activations", "compilation"},
     1: {"embeddings", "convolutions", "checkpoint", "checks", "tilts"},
     2: {"networks", "data", "kernels"},
     3: {"prior", "evaluate", "execution", "ensembles", "tilted", "curvature", "jax_kernels"},
     4: {"simulate", "estimator", "export"},
-    5: {"online", "exact", "data_sets", "scores", "combine"},
-    6: {"batches", "budget", "ranks", "tasks_gaussian", "tasks_counts", "tasks_latent"},
-    7: {"descent", "tasks"},
+    5: {"online", "exact", "data_sets", "scores", "combine", "pool", "reweighting", "typicality"},
+    6: {"batches", "budget", "tasks_gaussian", "tasks_counts", "tasks_latent"}
+    | {"ranks", "local_test", "concentration"},
+    7: {"descent", "tasks", "frequentist", "reports"},
     8: {"train", "jax_functions", "cotangents"},
     9: {"penalty", "ops", "compiled_ops", "features", "guard"},
     10: {"engines"},
     11: {"distribution", "tabulate", "weigh"},
     12: {"mapping"},
-    13: {"diagnostics", "local"},
-    14: {"center"},
+    13: {"local", "evidence"},
+    14: {"center", "diagnostics"},
     15: {"__init__"},
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules}
@@ -60,6 +63,7 @@ KNOWS_PYTENSOR = {
     "engines",
     "distribution",
     "mapping",
+    "evidence",
     "diagnostics",
 }
 KNOWS_PYTENSOR |= {"activations", "compilation", "kernels"}  # numba only

@@ -1,0 +1,281 @@
+r"""Do posteriors close in on the truth as trials add up, and at the right rate?
+
+True parameters are drawn, many trials simulated at each, and the posteriors of the first 1, 10,
+100, ... of them looked at. A ratio that is right concentrates as :math:`1 / \sqrt n` around the
+truth; one that is slightly wrong concentrates beside it, and the posterior no longer holds it.
+
+Posteriors come by importance sampling: from the prior for one trial, and then from Student's t
+around the posterior found so far, fitted anew until enough draws count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from .calibration import ALARM, judge
+from .data import Simulations, Simulator
+from .estimator import RatioEstimator, resolve_device, simulator_of
+from .networks import RatioNetwork
+from .pool import check_pairs, log_ratios, single_precision
+from .prior import Prior
+from .progress import progress
+from .simulate import simulate_at
+
+__all__ = ["convergence"]
+
+_FROM_PRIOR = 10_000  # draws for the first posterior
+_FEWEST = 50  # effective draws of a posterior that is used
+_ENOUGH = 0.4  # share of draws that count, with which a fit is good
+_FITS = 8
+_LEAST = 1e-6  # of the variance of the draws before, that a proposal has at least
+_AT_ONCE = 2**18  # log ratios
+_FEWEST_TRUTHS = 10
+_WIDER, _TAILS = 1.3, 6  # of the t: its covariance over that of the posterior, degrees of freedom
+
+
+def convergence(
+    ratio: RatioEstimator,
+    simulations: Simulations,
+    *,
+    n: Sequence[int] = (1, 10, 100, 1_000),
+    truths: int = 30,
+    draws: int = 300,
+    simulator: Simulator | Callable[..., Any] | None = None,
+    device: str = "auto",
+    random_seed: int | None = None,
+    progressbar: bool = True,
+) -> xr.Dataset:
+    """Follow posteriors of known parameters as trials are added.
+
+    Parameters
+    ----------
+    ratio : RatioEstimator
+    simulations : Simulations
+        Held-out ones from the training prior, which must know it; their parameters are the
+        truths.
+    n : sequence of int
+        Numbers of trials, growing.
+    truths : int
+        How many true parameters, at least 10.
+    draws : int
+        For each posterior.
+    simulator : Simulator or callable, optional
+        By default that of the ratio.
+    device : {"auto", "cpu", "cuda"}
+        Where to evaluate, in single precision.
+    random_seed : int, optional
+    progressbar : bool
+
+    Returns
+    -------
+    xarray.Dataset
+        By ``truth``, ``n`` and ``parameter``: ``error``, the posterior mean less the truth, and
+        ``spread``, the posterior standard deviation, both in units of the parameter; ``pit``, the
+        truth's rank, uniform over truths if posteriors are right. ``ess`` (truth, n); where fewer
+        than 50 draws count the others are NaN. ``p_value`` and ``verdict`` (n): ``"right"``, what
+        is wrong with the worst parameter, or ``"not known"`` if fewer than ten posteriors could be
+        made. The attribute ``trials`` is the largest n up to which all is right, and ``summary``
+        says it.
+
+    Raises
+    ------
+    ValueError
+        If the simulations do not fit or do not know their prior, the numbers of trials do not
+        grow, or there is no simulator.
+
+    References
+    ----------
+    J. Hermans et al., Towards constraining warm dark matter with stellar streams through neural
+    simulation-based inference (2021), arXiv:2011.14923, look at this in pictures.
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> found = nre.diagnostics.convergence(
+    ...     task.estimator(),
+    ...     task.simulate(200, random_seed=1),
+    ...     n=(1, 10, 100),
+    ...     random_seed=2,
+    ...     progressbar=False,
+    ... )
+    >>> found.attrs["trials"]
+    100
+    """
+    prior = _check(ratio, simulations, n, truths, draws)
+    simulator = simulator_of(ratio, simulator, "convergence")
+    network = single_precision(ratio, resolve_device(device))
+    rng = np.random.default_rng(random_seed)
+    chosen = rng.permutation(len(simulations))[:truths]
+    theta = ratio.layout.pack(simulations.parameters)[chosen]
+    start, density = ratio.layout.pack(prior.draw(_FROM_PRIOR, rng)), prior.log_density_function()
+
+    def log_prior(points: np.ndarray) -> np.ndarray:
+        return density(ratio.layout.unpack(points))
+
+    parts = []
+    with progress(enabled=progressbar) as display:
+        bar = display.add_task("adding trials", total=len(theta), status="")
+        for truth in theta:
+            x = _trials(ratio, simulator, truth, n[-1], rng)
+            parts.append(_follow(network, log_prior, truth, x, n, start, draws, rng))
+            display.advance(bar)
+    return _result(ratio, np.array(parts), theta, n)
+
+
+def _check(
+    ratio: RatioEstimator, simulations: Simulations, n: Sequence[int], truths: int, draws: int
+) -> Prior:
+    check_pairs(ratio, simulations, draws)
+    if simulations.known_prior is None:
+        raise ValueError(
+            "convergence draws from the training prior, and these simulations do not know it. Make "
+            "them by simulate, or pass it: Simulations(parameters, x, prior=prior)."
+        )
+    if ratio.layout.integer:
+        raise ValueError(
+            f"convergence needs continuous parameters; {', '.join(sorted(ratio.layout.integer))} "
+            "is an integer."
+        )
+    if not n or n[0] < 1 or any(b <= a for a, b in pairwise(n)):
+        raise ValueError(f"n must be growing numbers of trials, got {tuple(n)}.")
+    if truths < _FEWEST_TRUTHS:
+        raise ValueError(f"truths must be at least {_FEWEST_TRUTHS}, got {truths}.")
+    return simulations.known_prior
+
+
+def _trials(
+    ratio: RatioEstimator,
+    simulator: Simulator,
+    truth: np.ndarray,
+    n: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    own = ratio.layout.unpack(np.tile(truth, (n, 1)))
+    succeeded, x = simulate_at(simulator, own, np.random.SeedSequence(rng.integers(2**32)))
+    if not succeeded.all():
+        raise ValueError(f"{(~succeeded).sum()} of {n} simulations at one truth failed.")
+    return x
+
+
+def _follow(
+    network: RatioNetwork,
+    log_prior: Callable[[np.ndarray], np.ndarray],
+    truth: np.ndarray,
+    x: np.ndarray,
+    numbers: Sequence[int],
+    start: np.ndarray,
+    draws: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Posteriors of the first trials: for each number mean, sd, pit, ess: ``(N, 3 D + 1)``."""
+    rows = []
+    # Whatever the first number, one trial's posterior is wide enough to begin with the prior.
+    theta, log_weights = start, _sum(network, start, x[:1])
+    for n in numbers:
+        fitted = n == 1
+        for _ in range(_FITS):
+            weights, ess = _normalized(log_weights)
+            if fitted and ess >= _ENOUGH * draws:
+                break
+            proposal = _proposal(theta, weights)
+            theta = proposal.rvs(draws, random_state=rng).reshape(draws, -1)
+            log_weights = _sum(network, theta, x[:n]) + log_prior(theta) - proposal.logpdf(theta)
+            fitted = True
+        rows.append(_described(theta, *_normalized(log_weights), truth, rng))
+    return np.array(rows)
+
+
+def _sum(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Log ratios of all trials together, ``(m,)``."""
+    blocks = np.array_split(x, math.ceil(len(x) * len(theta) / _AT_ONCE))
+    return sum(log_ratios(network, theta[None], block).sum(0) for block in blocks)
+
+
+def _normalized(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Weights that sum to one, and how many draws they are worth."""
+    highest = log_weights.max()
+    weights = np.exp(log_weights - highest) if np.isfinite(highest) else np.ones(len(log_weights))
+    weights /= weights.sum()
+    return weights, float(1 / (weights**2).sum()) if np.isfinite(highest) else 0.0
+
+
+def _proposal(theta: np.ndarray, weights: np.ndarray) -> Any:
+    """Student's t around weighted draws; a little wider than they are."""
+    from scipy.stats import multivariate_t  # slow to import
+
+    mean = weights @ theta
+    centered = theta - mean
+    covariance = (weights[:, None] * centered).T @ centered
+    floor = _LEAST * theta.var(0) + np.finfo(float).tiny  # where few draws count
+    return multivariate_t(mean, _WIDER * covariance + np.diag(floor), df=_TAILS)
+
+
+def _described(
+    theta: np.ndarray, weights: np.ndarray, ess: float, truth: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Error, spread and rank of each parameter, and the effective draws: ``(3 D + 1,)``."""
+    size = len(truth)
+    if ess < _FEWEST:
+        return np.append(np.full(3 * size, math.nan), ess)
+    mean = weights @ theta
+    spread = np.sqrt(weights @ (theta - mean) ** 2)
+    below = weights @ (theta < truth)
+    # Of the effective draws and the truth, itself one more, in random order where it ties.
+    pit = (below * ess + rng.random(size)) / (ess + 1)
+    return np.concatenate([mean - truth, spread, pit, [ess]])
+
+
+def _result(
+    ratio: RatioEstimator, found: np.ndarray, theta: np.ndarray, numbers: Sequence[int]
+) -> xr.Dataset:
+    """The dataset, of what was found ``(truths, N, 3 D + 1)``."""
+    size = theta.shape[1]
+    error, spread, pit = np.moveaxis(found[..., :-1].reshape(*found.shape[:2], 3, size), 2, 0)
+    judged = [_judged(column, ratio.layout.labels) for column in np.moveaxis(pit, 1, 0)]
+    verdicts = [verdict for _, verdict in judged]
+    right = [n for n, verdict in zip(numbers, verdicts, strict=True) if verdict == "right"]
+    wrong = [k for k, verdict in enumerate(verdicts) if verdict not in ("right", "not known")]
+    trials = max((n for n in right if not wrong or n < numbers[wrong[0]]), default=0)
+    summary = (
+        f"Posteriors are right up to {trials:,} trials" if trials else "Posteriors are not right"
+    )
+    if wrong:
+        k = wrong[0]
+        summary += f"; with {numbers[k]:,} they are {verdicts[k]} (p = {judged[k][0]:.2g})"
+    dims = ("truth", "n", "parameter")
+    return xr.Dataset(
+        {
+            "error": (dims, error),
+            "spread": (dims, spread),
+            "pit": (dims, pit),
+            "ess": (("truth", "n"), found[..., -1]),
+            "p_value": ("n", [p for p, _ in judged]),
+            "verdict": ("n", verdicts),
+            "true": (("truth", "parameter"), theta),
+        },
+        coords={"n": list(numbers), "parameter": ratio.layout.labels},
+        attrs={
+            "trials": trials,
+            "p_value": float(np.nanmin([p for p, _ in judged])),
+            "verdict": verdicts[wrong[0]] if wrong else "right" if trials else "not known",
+            "summary": f"{summary}, by {len(theta)} true parameters.",
+        },
+    )
+
+
+def _judged(pit: np.ndarray, labels: Sequence[str]) -> tuple[float, str]:
+    """p value and verdict of ranks ``(truths, D)``."""
+    known = pit[np.isfinite(pit).all(1)]
+    if len(known) < _FEWEST_TRUTHS:
+        return math.nan, "not known"
+    found = [judge(column, len(known)) for column in known.T]
+    worst = int(np.argmin([p for p, _ in found]))
+    p_value = min(1.0, found[worst][0] * len(found))
+    return p_value, f"{labels[worst]} {found[worst][1]}" if p_value < ALARM else "right"

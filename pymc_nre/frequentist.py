@@ -1,0 +1,113 @@
+"""How often credible regions hold parameters that are fixed: the frequentist's coverage.
+
+Coverage over draws of the prior is right for an exact posterior. At one value of the parameters
+it need not be: where the prior is informative it is more here and less there. So there is no
+test, but numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from .calibration import checked_levels
+from .data import Simulations, Simulator
+from .estimator import RatioEstimator, resolve_device, simulator_of
+from .pool import PriorDraws, check_pairs, single_precision
+from .ranks import ranks_of
+from .simulate import simulate_at
+
+__all__ = ["coverage_at"]
+
+
+def coverage_at(
+    ratio: RatioEstimator,
+    simulations: Simulations,
+    at: Mapping[str, Any],
+    *,
+    n: int = 1_000,
+    levels: np.ndarray | None = None,
+    draws: int = 1_000,
+    simulator: Simulator | Callable[..., Any] | None = None,
+    device: str = "auto",
+    random_seed: int | None = None,
+) -> xr.Dataset:
+    """How often highest-density regions hold these parameters, over repeated data.
+
+    Parameters
+    ----------
+    ratio : RatioEstimator
+    simulations : Simulations
+        From the training prior, which posteriors are made with.
+    at : mapping
+        Parameters by name, ``(*own)``; or several points, ``(points, *own)`` each.
+    n : int
+        Data sets at each point.
+    levels : array, shape (L,), optional
+        Credible levels; by default .05 to .95.
+    draws : int
+        Of the prior, for each posterior.
+    simulator : Simulator or callable, optional
+        By default that of the ratio.
+    device : {"auto", "cpu", "cuda"}
+    random_seed : int, optional
+
+    Returns
+    -------
+    xarray.Dataset
+        ``coverage`` (point, level) and its binomial ``error``; ``pit`` (point, pair, parameter),
+        the rank of each parameter; the parameters themselves, ``true`` (point, parameter).
+
+    Raises
+    ------
+    ValueError
+        If something does not fit, or there is no simulator.
+
+    References
+    ----------
+    J. Hermans et al., Towards constraining warm dark matter with stellar streams through neural
+    simulation-based inference (2021), arXiv:2011.14923.
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> found = nre.diagnostics.coverage_at(
+    ...     task.estimator(),
+    ...     task.simulate(1_000, random_seed=1),
+    ...     {"mu": [0.0, 9.9]},
+    ...     levels=[0.9],
+    ...     random_seed=2,
+    ... )
+    >>> found["coverage"].sizes["point"]
+    2
+    """
+    check_pairs(ratio, simulations, draws)
+    simulator = simulator_of(ratio, simulator, "coverage_at")
+    levels = checked_levels(levels)
+    rng = np.random.default_rng(random_seed)
+    prior = PriorDraws(ratio, simulations, draws, rng)
+    network = single_precision(ratio, resolve_device(device))
+    points = np.atleast_2d(ratio.layout.pack(at))
+    found = []
+    for point in points:
+        own = ratio.layout.unpack(np.tile(point, (n, 1)))
+        seed = np.random.SeedSequence(rng.integers(2**32))
+        succeeded, x = simulate_at(simulator, own, seed)
+        if not succeeded.all():
+            raise ValueError(f"{(~succeeded).sum()} of {n} simulations at one point failed.")
+        found.append(ranks_of(network, prior.at(point, n), x, rng))
+    density = np.array([one["density"] for one in found])
+    shares = (density[..., None] <= levels).mean(1)
+    return xr.Dataset(
+        {
+            "coverage": (("point", "level"), shares),
+            "error": (("point", "level"), np.sqrt(shares * (1 - shares) / n)),
+            "pit": (("point", "pair", "parameter"), np.array([one["pit"] for one in found])),
+            "true": (("point", "parameter"), points),
+        },
+        coords={"level": levels, "parameter": ratio.layout.labels},
+    )

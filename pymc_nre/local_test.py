@@ -1,0 +1,229 @@
+r"""Is the posterior right at the data that were observed? A classifier's answer (L-C2ST).
+
+A classifier is trained to tell pairs :math:`(\theta, x)` of the simulator from pairs
+:math:`(\tilde\theta, x)` with parameters from the posterior of the same x. Where the posterior is
+right it cannot, so at one observation :math:`x_o` its probabilities are one half,
+
+.. math:: t(x_o) = E_{\tilde\theta \mid x_o} \bigl(d(\tilde\theta, x_o) - 1/2\bigr)^2.
+
+How large t is by chance is told by classifiers that are trained with the two parameters of each x
+exchanged at random. They can be exchanged: :math:`\tilde\theta` is one of a set, draws of the prior
+and the true parameters, chosen by the ratio, and given the set the true ones are so, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from .calibration import ALARM, FEW
+from .classifiers import Classifiers
+from .data import Simulations
+from .estimator import RatioEstimator, check_event_shape, resolve_device
+from .networks import RatioNetwork
+from .pool import PriorDraws, check_pairs, log_ratios, single_precision
+
+__all__ = ["lc2st"]
+
+_EPOCHS = 15
+_BLOCK = 64  # posteriors at once
+_LEAST = 1e-3  # of the spread of the draws, that a posterior counts with at least
+_MOST = 20  # observations that are looked at
+_AT_OBSERVED, _FROM = 1_000, 20_000  # posterior draws there, from so many of the prior
+
+
+def lc2st(
+    ratio: RatioEstimator,
+    simulations: Simulations,
+    observed: Any,
+    *,
+    draws: int = 1_000,
+    shuffles: int = 100,
+    device: str = "auto",
+    random_seed: int | None = None,
+) -> xr.Dataset:
+    """Local classifier two-sample test: is the posterior right at these observations?
+
+    Other checks average over the training prior; this one looks where the data are.
+
+    Parameters
+    ----------
+    ratio : RatioEstimator
+    simulations : Simulations
+        Held-out pairs from the training prior; 1,000 to 5,000 are usual.
+    observed : array, shape (*event) or (n, *event)
+        One observation, or several: each by itself has a posterior. Of more than 20, 20 are
+        looked at, chosen at random.
+    draws : int
+        Of the prior, for each posterior.
+    shuffles : int
+        Classifiers with exchanged labels; the smallest p value is 1 / (shuffles + 1).
+    device : {"auto", "cpu", "cuda"}
+    random_seed : int, optional
+
+    Returns
+    -------
+    xarray.Dataset
+        For each ``observation``: ``statistic``, ``by_chance`` (observation, shuffle), ``p_value``
+        and ``ess``, the effective number of draws of its posterior. Attributes as for `coverage`.
+
+    Raises
+    ------
+    ValueError
+        If the simulations or observations do not fit.
+
+    References
+    ----------
+    J. Linhart, A. Gramfort and P. L. C. Rodrigues, L-C2ST: local diagnostics for posterior
+    approximations in simulation-based inference (2023), arXiv:2306.03580.
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> found = nre.diagnostics.lc2st(
+    ...     task.estimator(), task.simulate(500, random_seed=1), 2.0, draws=200, random_seed=2
+    ... )
+    >>> found.attrs["verdict"]
+    'right'
+    """
+    check_pairs(ratio, simulations, draws)
+    if shuffles < 20:
+        raise ValueError(f"shuffles must be at least 20, got {shuffles}.")
+    device = resolve_device(device)
+    rng = np.random.default_rng(random_seed)
+    observed = _rows(ratio, observed, rng)
+    prior = PriorDraws(ratio, simulations, draws, rng)
+    network = single_precision(ratio, device)
+    truth, others = _one_of_each_posterior(network, prior, simulations.x, rng)
+    classifiers = _trained(truth, others, simulations.x, shuffles, device, rng)
+    theta, ess = _posteriors(network, prior, observed, rng)
+    found = _statistics(classifiers, theta, observed, device)
+    known = ess >= FEW
+    p_value = float(_p_values(_largest(found[known]))) if known.any() else np.nan
+    verdict = "not known" if not known.any() else "right" if p_value >= ALARM else "wrong"
+    return xr.Dataset(
+        {
+            "statistic": ("observation", found[:, 0]),
+            "by_chance": (("observation", "shuffle"), found[:, 1:]),
+            "p_value": ("observation", np.where(known, _p_values(found), np.nan)),
+            "ess": ("observation", ess),
+        },
+        attrs={
+            "p_value": p_value,
+            "verdict": verdict,
+            "summary": f"By a classifier's judgment the posteriors of {known.sum()} of "
+            f"{len(observed)} observations are {verdict} (p = {p_value:.2g}).",
+        },
+    )
+
+
+def _p_values(statistics: np.ndarray) -> np.ndarray:
+    """Of the first along the last axis, among the others."""
+    return (statistics >= statistics[..., :1]).mean(-1)  # it is one of them
+
+
+def _largest(statistics: np.ndarray) -> np.ndarray:
+    """Over observations ``(n, K) -> (K,)``, each in units of its own spread.
+
+    All classifiers take part in the spread, so the first is one of K by chance alike.
+    """
+    centered = statistics - statistics.mean(1, keepdims=True)
+    return (centered / centered.std(1, keepdims=True)).max(0)
+
+
+def _rows(ratio: RatioEstimator, observed: Any, rng: np.random.Generator) -> np.ndarray:
+    """Observations ``(n, *event)``, at most so many."""
+    observed = np.asarray(observed, dtype=float)
+    check_event_shape(ratio.event_shape, observed.shape, "lc2st")
+    rows = observed.reshape(-1, *ratio.event_shape)
+    return rows[rng.permutation(len(rows))[:_MOST]]
+
+
+def _one_of_each_posterior(
+    network: RatioNetwork, prior: PriorDraws, x: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """Of each pair the true parameters and a draw of its posterior, ``(n, D)`` both.
+
+    In standard deviations of that posterior from its mean, so that a classifier need not learn
+    where posteriors are.
+    """
+    pairs = []
+    for start in range(0, len(x), _BLOCK):
+        block = slice(start, min(start + _BLOCK, len(x)))
+        theta, _ = prior.around(block)
+        logits = log_ratios(network, theta, x[block])
+        gumbel = rng.gumbel(size=logits.shape)  # the largest sum is a draw by the weights
+        drawn = theta[np.arange(len(theta)), (logits + gumbel).argmax(1)]
+        mean, sd = _moments(theta, logits)
+        pairs.append((np.stack([theta[:, 0], drawn]) - mean) / sd)
+    return tuple(np.concatenate(pairs, axis=1))
+
+
+def _moments(theta: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation ``(b, D)`` of weighted parameters ``(b, m, D)``."""
+    weights = np.exp(logits - logits.max(1, keepdims=True))
+    weights /= weights.sum(1, keepdims=True)
+    mean = np.einsum("bm,bmd->bd", weights, theta)
+    variance = np.einsum("bm,bmd->bd", weights, (theta - mean[:, None]) ** 2)
+    floor = _LEAST * theta.std(1) + np.finfo(float).tiny  # where one draw has all the weight
+    return mean, np.sqrt(variance) + floor
+
+
+def _trained(
+    truth: np.ndarray,
+    others: np.ndarray,
+    x: np.ndarray,
+    shuffles: int,
+    device: str,
+    rng: np.random.Generator,
+) -> Classifiers:
+    """The classifier, and those with exchanged labels."""
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    inputs = torch.cat([_inputs(truth, x, device), _inputs(others, x, device)])
+    n = len(truth)
+    exchanged = torch.as_tensor(rng.random((shuffles + 1, n)) < 0.5, dtype=torch.float32)
+    exchanged[0] = 0
+    labels = torch.cat([exchanged, 1 - exchanged], 1).to(device)
+    classifiers = Classifiers(inputs, shuffles + 1, generator)
+    weights = inputs.new_ones(len(inputs))
+    classifiers.fit(inputs, labels, weights, epochs=_EPOCHS, generator=generator)
+    return classifiers
+
+
+def _inputs(theta: np.ndarray, x: np.ndarray, device: str) -> Tensor:
+    both = np.concatenate([theta, x.reshape(len(x), -1)], axis=1)
+    return torch.as_tensor(both, dtype=torch.float32, device=device)
+
+
+def _posteriors(
+    network: RatioNetwork, prior: PriorDraws, observed: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws ``(n, m, D)`` of each posterior, in its own units, and how many they are worth."""
+    pool = prior.pool[rng.permutation(len(prior.pool))[:_FROM]]
+    theta, ess = [], []
+    for one in observed:
+        logits = log_ratios(network, pool[None], one[None])[0]
+        weights = np.exp(logits - logits.max())
+        weights /= weights.sum()
+        mean, sd = _moments(pool[None], logits[None])
+        theta.append((pool[rng.choice(len(pool), _AT_OBSERVED, p=weights)] - mean) / sd)
+        ess.append(1 / (weights**2).sum())
+    return np.array(theta), np.array(ess)
+
+
+@torch.no_grad()
+def _statistics(
+    classifiers: Classifiers, theta: np.ndarray, observed: np.ndarray, device: str
+) -> np.ndarray:
+    """t ``(n, K)``."""
+    found = []
+    for own, one in zip(theta, observed, strict=True):
+        inputs = _inputs(own, np.broadcast_to(one, (len(own), *one.shape)), device)
+        distance = (classifiers(inputs).sigmoid() - 0.5) ** 2
+        found.append(distance.mean(1).double().cpu().numpy())
+    return np.array(found)

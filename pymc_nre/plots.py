@@ -1,0 +1,439 @@
+"""Figures of what `pymc_nre.diagnostics` finds: each takes a result and draws it on axes.
+
+They need matplotlib, and take axes to draw on (``ax=``), so that figures can be put together.
+Bands are where a ratio that is right stays: 99 % of the time for each point of a curve, and for
+the distribution functions of `sbc` as a whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+__all__ = [
+    "convergence",
+    "coverage",
+    "domain",
+    "evidence",
+    "lc2st",
+    "log_ratios",
+    "loss",
+    "observation_check",
+    "pair",
+    "reliability",
+    "roc",
+    "sbc",
+    "tarp",
+]
+
+_Z = 2.576  # 99 % of a normal distribution
+_KOLMOGOROV = 1.628  # and of the largest distance of distribution functions, times root n
+_BINS = 40
+_POINTS = 2_000  # of a scatter
+
+
+def loss(ratio: Any, ax: Any = None) -> Any:
+    """Training and held-out loss by epoch, beside chance.
+
+    Parameters
+    ----------
+    ratio : RatioEstimator
+        As trained.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If it has no history.
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> simulations = nre.tasks.GaussianMean().simulate(500, random_seed=1)
+    >>> ratio = nre.train(simulations, epochs=3, random_seed=1, progressbar=False)
+    >>> nre.plots.loss(ratio).get_xlabel()
+    'epoch'
+    """
+    history = ratio.history
+    if not history.sizes.get("epoch"):
+        raise ValueError("This ratio has no history: it was not trained, or is only evaluated.")
+    ax = _axes(ax)
+    epochs = 1 + np.arange(history.sizes["epoch"])
+    for name, color, label in (
+        ("train_loss", "C0", "training"),
+        ("validation_loss", "C1", "held out"),
+    ):
+        values = np.atleast_2d(history[name].transpose(..., "epoch"))
+        lines = ax.plot(epochs, values.T, color=color, lw=1)
+        lines[0].set_label(label)
+    ax.axhline(history.attrs["chance"], color="0.5", ls=":", label="chance")
+    ax.set(xlabel="epoch", ylabel="loss", title="training")
+    ax.legend(frameon=False)
+    return ax
+
+
+def log_ratios(ranks: xr.Dataset, ax: Any = None) -> Any:
+    """Log ratios of pairs that belong together, and of pairs that do not.
+
+    Parameters
+    ----------
+    ranks : xarray.Dataset
+        From `posterior_ranks`.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    joint, marginal = ranks["log_ratio"].to_numpy(), ranks["log_ratio_marginal"].to_numpy()
+    low = max(marginal.min(), joint.min() - 2 * np.ptp(joint))  # far tails say nothing
+    bins = np.linspace(low, joint.max(), _BINS)
+    for values, label in ((joint, "matching"), (marginal.clip(low), "not matching")):
+        ax.hist(values, bins, density=True, alpha=0.6, label=label)
+    ax.set(xlabel="log ratio", ylabel="density", title="matching and other pairs")
+    ax.legend(frameon=False)
+    return ax
+
+
+def coverage(result: xr.Dataset, ax: Any = None) -> Any:
+    """How often credible regions hold the truth, over their level.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        From `diagnostics.coverage`, `tarp` or `coverage_at`.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    level = result["level"].to_numpy()
+    if "point" in result.sizes:
+        for k in range(result.sizes["point"]):
+            one = result.isel(point=k)
+            ax.errorbar(
+                level, one["coverage"], _Z * one["error"], fmt="o-", ms=3, label=f"point {k}"
+            )
+        ax.legend(frameon=False)
+    else:
+        ax.fill_between(
+            level, *_band(level, _Z * result["error"].to_numpy()), color="C0", alpha=0.2
+        )
+        ax.plot(level, result["coverage"], "C0o-", ms=3)
+    ax.plot([0, 1], [0, 1], color="0.5", ls=":")
+    ax.set(xlabel="credible level", ylabel="coverage", title=_titled("coverage", result))
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    return ax
+
+
+def tarp(result: xr.Dataset, ax: Any = None) -> Any:
+    """How often regions around random points hold the truth.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        From `diagnostics.tarp`.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = coverage(result, ax)
+    ax.set_title(_titled("TARP", result))
+    return ax
+
+
+def sbc(result: xr.Dataset, ax: Any = None) -> Any:
+    """Distribution functions of the ranks of each parameter, less the uniform one.
+
+    A curve that is above first and below then tells of posteriors that are too narrow, all
+    above of posteriors that are too high.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        From `diagnostics.sbc`.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    pit = result["pit"].transpose("parameter", "pair")
+    n = pit.sizes["pair"]
+    grid = np.linspace(0, 1, 201)
+    ax.fill_between(grid, *_band(0 * grid, _KOLMOGOROV / n**0.5), color="0.5", alpha=0.2)
+    for label, column in zip(pit["parameter"].to_numpy(), pit.to_numpy(), strict=True):
+        shares = np.searchsorted(np.sort(column), grid, side="right") / n
+        ax.plot(grid, shares - grid, lw=1, label=label)
+    ax.set(xlabel="rank", ylabel="share of ranks below, less rank", title="SBC")
+    if pit.sizes["parameter"] <= 10:
+        ax.legend(frameon=False)
+    return ax
+
+
+def reliability(result: xr.Dataset, ax: Any = None) -> Any:
+    """How often pairs belong together, over how often the ratio says so.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        From `diagnostics.reliability`.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    ax.errorbar(result["predicted"], result["observed"], _Z * result["error"], fmt="o-", ms=3)
+    ax.plot([0, 1], [0, 1], color="0.5", ls=":")
+    ax.set(xlabel="probability by the ratio", ylabel="share that belongs together")
+    ax.set_title(_titled("reliability", result))
+    return ax
+
+
+def evidence(ranks: xr.Dataset, ax: Any = None) -> Any:
+    """The ratio's mean over the prior for each observation, which is one for a normalized ratio.
+
+    Parameters
+    ----------
+    ranks : xarray.Dataset
+        From `posterior_ranks`.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    ax.hist(ranks["log_evidence"].to_numpy(), _BINS, density=True)
+    ax.axvline(0, color="0.5", ls=":")
+    ax.set(xlabel="log of the ratio's mean over the prior", ylabel="density", title="evidence")
+    return ax
+
+
+def roc(result: xr.Dataset, ax: Any = None) -> Any:
+    """ROC curves of the classifier between reweighted and simulated observations.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        From `diagnostics.auc`.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    areas, ess = result["auc"].to_numpy(), result["ess"].to_numpy()
+    for k in range(result.sizes["point"]):
+        label = f"AUC {areas[k]:.3f}" if np.isfinite(areas[k]) else f"not known (ESS {ess[k]:.0f})"
+        ax.plot(result["false_positive"][k], result["true_positive"][k], lw=1, label=label)
+    ax.plot([0, 1], [0, 1], color="0.5", ls=":")
+    ax.set(xlabel="false positives", ylabel="true positives", title=_titled("ROC", result))
+    ax.legend(frameon=False)
+    return ax
+
+
+def convergence(result: xr.Dataset, ax: Any = None) -> Any:
+    """Errors of posterior means, and how wide posteriors are, as trials are added.
+
+    Both in units of the spread of the truths. Where errors stay above the widths, posteriors
+    concentrate beside the truth.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        From `diagnostics.convergence`.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    scale = result["true"].std("truth")
+    for k, label in enumerate(result["parameter"].to_numpy()):
+        for name, style, what in (("error", "o-", "error"), ("spread", "--", "posterior sd")):
+            values = (result[name] / scale).isel(parameter=k)
+            root = np.sqrt((values**2).mean("truth"))
+            ax.plot(result["n"], root, style, color=f"C{k}", ms=4, label=f"{label}: {what}")
+    ax.set(
+        xscale="log", yscale="log", xlabel="trials", ylabel="in standard deviations of the truths"
+    )
+    ax.set_title(_titled("convergence", result))
+    ax.legend(frameon=False)
+    return ax
+
+
+def lc2st(result: xr.Dataset, ax: Any = None) -> Any:
+    """The statistic of `diagnostics.lc2st` at each observation, and what it is by chance.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        From `diagnostics.lc2st`.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    where = np.arange(result.sizes["observation"])
+    middle, low, high = result["by_chance"].quantile([0.5, 0.005, 0.995], "shuffle").to_numpy()
+    bar = {"fmt": "none", "color": "0.5", "lw": 4, "alpha": 0.5, "label": "by chance"}
+    ax.errorbar(where, middle, [middle - low, high - middle], **bar)
+    ax.plot(where, result["statistic"], "C0o", label="this ratio")
+    ax.set_xticks(where)
+    ax.set(xlabel="observation", ylabel="distance of the classifier from 1/2")
+    ax.set_title(_titled("L-C2ST", result))
+    ax.legend(frameon=False)
+    return ax
+
+
+def observation_check(result: xr.Dataset, ax: Any = None) -> Any:
+    """Distances of observed data from the simulations, beside those of simulations.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        From `diagnostics.observation_check`.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    usual, observed = (result[name].to_numpy() for name in ("usual", "distance"))
+    both = np.concatenate([usual, observed])
+    bins = np.geomspace(both[both > 0].min(), 1.05 * both.max(), _BINS)
+    ax.hist(usual, bins, density=True, color="0.7", label="simulations")
+    ax.plot(observed, np.full(len(observed), 0.02), "C1|", ms=14, label="observed",
+            transform=ax.get_xaxis_transform())  # fmt: skip
+    ax.set(xscale="log", xlabel="distance from the nearest simulations", ylabel="density")
+    ax.set_title(_titled("observed data", result))
+    ax.legend(frameon=False)
+    return ax
+
+
+def domain(result: xr.Dataset, ax: Any = None) -> Any:
+    """Share of posterior values of each parameter beyond its training range.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        From `diagnostics.domain_check`.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    labels = [str(label) for label in result["parameter"].to_numpy()]
+    ax.barh(labels, 100 * result["beyond"].to_numpy())
+    ax.set(xlabel="% of values beyond the training range", xlim=(0, 100))
+    ax.set_title(f"domain: {result.attrs['share']:.1%} of draws outside")
+    return ax
+
+
+def pair(idata: Any, ratio: Any, axes: Any = None) -> Any:
+    """The posterior over the training prior, for each pair of the ratio's parameters.
+
+    Parameters
+    ----------
+    idata : InferenceData or DataTree
+        With a posterior of variables that are named and shaped as the ratio's parameters.
+    ratio : RatioEstimator
+    axes : array of matplotlib.axes.Axes, shape (D, D), optional
+
+    Returns
+    -------
+    ndarray of matplotlib.axes.Axes, shape (D, D)
+
+    Raises
+    ------
+    ValueError
+        If the posterior has no such variables.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> import pymc_nre as nre
+    >>> draws = {"mu": (("chain", "draw"), np.random.default_rng(1).normal(size=(2, 100)))}
+    >>> ratio = nre.tasks.GaussianMean().estimator()
+    >>> nre.plots.pair({"posterior": xr.Dataset(draws)}, ratio).shape
+    (1, 1)
+    """
+    import matplotlib.pyplot as plt
+
+    theta, prior, labels = _posterior(idata, ratio), ratio.domain.draws, ratio.layout.labels
+    size = len(labels)
+    if axes is None:
+        shape = {"figsize": (2.4 * size + 1, 2.4 * size + 1), "layout": "constrained"}
+        axes = plt.subplots(size, size, squeeze=False, **shape)[1]
+    samples = ((prior, "0.7", "training prior"), (theta, "C0", "posterior"))
+    for i, row in enumerate(axes):
+        for j, ax in enumerate(row):
+            if j > i:
+                ax.axis("off")
+                continue
+            for sample, color, label in samples:
+                if i == j:
+                    ax.hist(sample[:, i], _BINS, density=True, color=color, alpha=0.7, label=label)
+                else:
+                    some = sample[:: max(1, len(sample) // _POINTS)]
+                    ax.plot(some[:, j], some[:, i], ".", ms=2, color=color, alpha=0.4)
+            if i == size - 1:
+                ax.set_xlabel(labels[j])
+            if j == 0:
+                ax.set_ylabel(labels[i] if i else "density")
+    axes[0, 0].legend(frameon=False, fontsize="small")
+    return axes
+
+
+def _posterior(idata: Any, ratio: Any) -> np.ndarray:
+    """Draws ``(n, D)`` of variables with the names of the parameters."""
+    posterior = idata["posterior"]
+    columns = []
+    for name, shape in ratio.parameters.items():
+        if name not in posterior or posterior[name].shape[2:] != shape:
+            raise ValueError(
+                f"The posterior has no variable {name!r} of shape {shape}, as the ratio's "
+                "parameters are. Rename: {'posterior': xr.Dataset({'mu': ...})}."
+            )
+        columns.append(posterior[name].to_numpy().reshape(-1, int(np.prod(shape))))
+    return np.concatenate(columns, axis=1)
+
+
+def _axes(ax: Any) -> Any:
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(layout="constrained")[1]
+    return ax
+
+
+def _band(middle: Any, half: Any) -> tuple[Any, Any]:
+    return middle - half, middle + half
+
+
+def _titled(title: str, result: xr.Dataset) -> str:
+    verdict = result.attrs.get("verdict")
+    return f"{title}: {verdict}" if verdict else title

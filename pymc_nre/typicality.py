@@ -1,0 +1,168 @@
+r"""Are the observed data like those that the ratio was trained on?
+
+A ratio is a guess away from its training simulations, and nothing in its value tells. Here an
+observation is compared by its distance from its nearest neighbors among simulations. Other
+simulations tell how large such distances are: of m of them, k have a larger one,
+
+.. math:: p = \frac{1 + k}{1 + m},
+
+which is uniform or larger for an observation that is a simulation like them, whatever its
+distribution.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.spatial import cKDTree
+
+from .calibration import ALARM
+from .data import Simulations
+from .estimator import RatioEstimator, check_event_shape, check_observations
+
+__all__ = ["observation_check"]
+
+_NEIGHBORS = 5
+_DIRECTIONS = 32  # of largest variance; what is left out of them counts as one more
+_FOR_DIRECTIONS = 1_000  # simulations that these are found from
+_REFERENCE = 20_000  # simulations among which neighbors are looked for
+_FEWEST = 200
+
+
+def observation_check(
+    ratio: RatioEstimator,
+    simulations: Simulations,
+    observed: Any,
+    *,
+    random_seed: int | None = None,
+) -> xr.Dataset:
+    """Is there anything in the observed data that the simulator never made?
+
+    Parameters
+    ----------
+    ratio : RatioEstimator
+    simulations : Simulations
+        From the training prior; those of the training will do. A half stands for what the ratio
+        knows, the other tells which distances are usual. With n observations it takes some
+        400 n simulations to tell that one is foreign.
+    observed : array, shape (*event) or (*batch, *event)
+        Observations.
+    random_seed : int, optional
+
+    Returns
+    -------
+    xarray.Dataset
+        ``p_value`` (observation) and ``distance`` (observation), from the nearest simulations
+        in standard deviations, root mean square over directions; ``usual`` (simulation), the
+        distances of simulations. Attributes as for `coverage`.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or there are fewer than 200 simulations.
+
+    References
+    ----------
+    The p values are those of conformal prediction: V. Vovk, A. Gammerman and G. Shafer,
+    Algorithmic learning in a random world (2005).
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> simulations = task.simulate(2_000, random_seed=1)
+    >>> check = nre.diagnostics.observation_check
+    >>> check(task.estimator(), simulations, [1.0, 2.0], random_seed=2).attrs["verdict"]
+    'usual'
+    >>> check(task.estimator(), simulations, [1.0, 50.0], random_seed=2).attrs["verdict"]
+    'foreign'
+    """
+    observed = np.asarray(observed, dtype=float)
+    check_event_shape(ratio.event_shape, observed.shape, "observation_check")
+    check_observations(ratio, simulations.event_shape)
+    if len(simulations) < _FEWEST:
+        raise ValueError(
+            f"observation_check needs at least {_FEWEST} simulations, got {len(simulations)}."
+        )
+    rng = np.random.default_rng(random_seed)
+    x = simulations.x[rng.permutation(len(simulations))].reshape(len(simulations), -1)
+    half = min(len(x) // 2, _REFERENCE)
+    known, others = x[:half], x[half:]
+    space = _Space(known)
+    tree = cKDTree(space.of(known))
+    usual = np.sort(_distances(tree, space.of(others)))
+    distance = _distances(tree, space.of(observed.reshape(-1, x.shape[1])))
+    larger = len(usual) - np.searchsorted(usual, distance)
+    p_values = (1 + larger) / (1 + len(usual))
+    return _result(p_values, distance, usual)
+
+
+def _result(p_values: np.ndarray, distance: np.ndarray, usual: np.ndarray) -> xr.Dataset:
+    p_value = min(1.0, p_values.min() * len(p_values))
+    told = f"the furthest observation is {distance.max():.2g} standard deviations away from them"
+    if p_value < ALARM:
+        verdict = "foreign"
+        told += f", simulations at most {usual[-1]:.2g}: the ratio extrapolates"
+    elif len(p_values) / (1 + len(usual)) >= ALARM and distance.max() > usual[-1]:
+        verdict = "not known"
+        told += (
+            f", further than all simulations, which among {len(p_values):,} observations is known "
+            f"to be more than chance with {round(len(p_values) / ALARM):,} simulations or more"
+        )
+    else:
+        verdict = "usual"
+    return xr.Dataset(
+        {
+            "p_value": ("observation", p_values),
+            "distance": ("observation", distance),
+            "usual": ("simulation", usual),
+        },
+        attrs={
+            "p_value": p_value,
+            "verdict": verdict,
+            "summary": f"Beside the simulations the observed data are {verdict}: {told} "
+            f"(p = {p_value:.2g}).",
+        },
+    )
+
+
+class _Space:
+    """Where distances are measured: directions of simulations ``(n, E)``, each in its own units.
+
+    Logarithms of large numbers, so that heavy tails do not make all else look alike.
+    """
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.middle = np.median(x, axis=0)
+        low, high = np.quantile(x, [0.16, 0.84], axis=0)
+        spread = np.where(high > low, (high - low) / 2, x.std(0))
+        self.scale = np.where(spread > 0, spread, 1.0)
+        flat = self._flat(x)
+        self.mean = flat.mean(0)
+        some = flat[:_FOR_DIRECTIONS] - self.mean
+        roots, vectors = np.linalg.svd(some / np.sqrt(len(some)), full_matrices=False)[1:]
+        chosen = (roots > 1e-4 * roots[0])[:_DIRECTIONS].nonzero()[0]
+        self.vectors, self.roots = vectors[chosen].T, roots[chosen]
+        rest = self._rest(flat - self.mean)
+        self.rest_mean, self.rest_sd = rest.mean(), max(rest.std(), 1e-8)
+
+    def of(self, x: np.ndarray) -> np.ndarray:
+        """Coordinates ``(n, directions + 1)``."""
+        flat = self._flat(x) - self.mean
+        rest = (self._rest(flat) - self.rest_mean) / self.rest_sd
+        inside = flat @ self.vectors / self.roots
+        return np.column_stack([inside, rest]) / np.sqrt(inside.shape[1] + 1)
+
+    def _flat(self, x: np.ndarray) -> np.ndarray:
+        return np.arcsinh((x - self.middle) / self.scale)
+
+    def _rest(self, flat: np.ndarray) -> np.ndarray:
+        """How far from all the directions."""
+        return np.linalg.norm(flat - flat @ self.vectors @ self.vectors.T, axis=1)
+
+
+def _distances(tree: cKDTree, points: np.ndarray) -> np.ndarray:
+    """From the k-th nearest of the simulations in the tree."""
+    return tree.query(points, k=[_NEIGHBORS])[0][:, 0]

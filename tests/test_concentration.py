@@ -1,0 +1,57 @@
+"""Do posteriors close in on the truth as trials add up?"""
+
+import numpy as np
+import pytest
+from controls import changed
+
+import pymc_nre as nre
+from pymc_nre.diagnostics import convergence
+
+TASK = nre.tasks.GaussianMean()
+PAIRS = TASK.simulate(500, random_seed=1)
+
+
+def follow(ratio, pairs=PAIRS, **options):
+    options = {"n": (1, 10, 100), "random_seed": 2, "progressbar": False} | options
+    return convergence(ratio, pairs, **options)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return follow(TASK.estimator(), truths=40)
+
+
+def test_at_the_rate_of_the_exact_posterior(exact):
+    # Sd 1 / sqrt(n), but near the edges of the prior; 300 draws give it to 6 %, 40 truths to 1 %.
+    spread = np.median(exact["spread"].isel(parameter=0), axis=0)
+    np.testing.assert_allclose(spread, [1, 0.1**0.5, 0.1], rtol=0.06)
+    error = exact["error"].isel(parameter=0, n=2).to_numpy()
+    # The sd of 40 errors of sd 0.1 is known to 1 / sqrt(80).
+    assert np.std(error) == pytest.approx(0.1, rel=4 / 80**0.5)
+    assert exact.attrs["trials"] == 100
+    assert exact.attrs["verdict"] == "right"
+    assert np.all(exact["ess"] > 100)
+
+
+def test_a_small_shift_is_found_where_trials_add_up():
+    shifted = follow(changed(TASK.estimator(), of_theta=0.2), truths=40)
+    assert list(shifted["verdict"].to_numpy()[[0, 2]]) == ["right", "mu too low"]
+    assert shifted.attrs["trials"] in (1, 10)
+    assert "with 1" in shifted.attrs["summary"]
+    mean = float(shifted["error"].isel(n=2).mean())
+    assert mean == pytest.approx(-0.2, abs=4 * 0.1 / 40**0.5)
+
+
+def test_two_parameters_and_a_start_beyond_one_trial():
+    task = nre.tasks.LocationScale()
+    found = follow(task.estimator(), task.simulate(500, random_seed=3), n=(20, 200))
+    assert found.attrs["trials"] == 200
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"growing numbers of trials, got \(10, 1\)"):
+        follow(TASK.estimator(), n=(10, 1))
+    with pytest.raises(ValueError, match="truths must be at least 10, got 5"):
+        follow(TASK.estimator(), truths=5)
+    with pytest.raises(ValueError, match="do not know it"):
+        follow(TASK.estimator(), nre.Simulations(PAIRS.parameters, PAIRS.x))

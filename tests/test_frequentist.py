@@ -1,0 +1,40 @@
+"""Coverage at fixed parameters."""
+
+import numpy as np
+import pytest
+
+import pymc_nre as nre
+from pymc_nre.diagnostics import coverage_at
+
+TASK = nre.tasks.GaussianMean()
+N = 2_000
+
+
+def at(*mu, **options):
+    pairs = TASK.simulate(500, random_seed=1)
+    return coverage_at(
+        TASK.estimator(),
+        pairs,
+        {"mu": list(mu)},
+        n=N,
+        levels=[0.68, 0.95],
+        random_seed=2,
+        **options,
+    )
+
+
+def test_in_the_middle_it_is_the_level_and_at_the_edge_it_is_not():
+    found = at(0.0, 10.0)
+    shares = found["coverage"].to_numpy()
+    # 1,000 draws of which 177 count: the level of a truth is off by 0.035 at most, mean 0.
+    assert np.all(np.abs(shares[0] - [0.68, 0.95]) < 4 * found["error"][0] + 0.01)
+    # At the edge, for x = 10 + d: d > 0 makes mu = 10 the densest of all, and else the denser ones
+    # have the mass (2 F - 1) / F with F = Phi(-d). So a share of 1 / (2 - level) is in.
+    edge = 1 / (2 - np.array([0.68, 0.95]))
+    assert np.all(np.abs(shares[1] - edge) < 4 * found["error"][1] + 0.01)
+    assert abs(shares[1, 0] - 0.68) > 0.05
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="coverage_at needs the simulator"):
+        coverage_at(TASK.estimator().for_evaluation(), TASK.simulate(500, random_seed=1), {"mu": 0})

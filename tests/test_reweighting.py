@@ -1,0 +1,75 @@
+"""Can observations that a ratio reweights be told from simulated ones?"""
+
+import numpy as np
+import pytest
+from controls import changed
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+
+import pymc_nre as nre
+from pymc_nre.diagnostics import auc
+from pymc_nre.reweighting import _area
+
+TASK = nre.tasks.GaussianMean()
+SIMULATIONS = TASK.simulate(10_000, random_seed=1)
+
+
+def found(ratio, seed=2, **options):
+    options = {"at": {"mu": 1.0}} | options
+    return auc(ratio, SIMULATIONS, random_seed=seed, **options)
+
+
+def test_the_exact_ratio_is_right():
+    result = found(TASK.estimator(), at=None, points=2)
+    assert result.attrs["verdict"] == "right"
+    assert np.all(np.abs(result["auc"] - 0.5) < 4 * result["auc_error"])
+    assert dict(result.sizes) == {"point": 2, "threshold": 101, "parameter": 1}
+
+
+@pytest.mark.parametrize("how", [{"power": 2.5}, {"power": 0.3}, {"of_theta": 0.5}])
+def test_controls_are_told_apart(how):
+    assert found(changed(TASK.estimator(), **how)).attrs["verdict"] == "told apart"
+
+
+def test_how_large_the_area_is():
+    # x ~ N(1.5, 1) by the ratio and N(1, 1) by the simulator: Phi(0.5 / sqrt 2) for the best.
+    area = found(changed(TASK.estimator(), of_theta=0.5))
+    best = norm.cdf(0.5 / 2**0.5)
+    assert best - 0.05 - 4 * area["auc_error"] < area["auc"] < best + 4 * area["auc_error"]
+
+
+def test_the_area_is_that_of_scikit_learn():
+    rng = np.random.default_rng(3)
+    labels = rng.random(500) < 0.4
+    scores, weights = rng.normal(labels, 1.0).round(2), rng.uniform(0.1, 1, 500)
+    mine = _area(scores, labels, weights, np.linspace(0, 1, 11))["auc"]
+    assert mine == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights), abs=2e-3)
+
+
+def test_its_error_is_the_spread_of_repetitions():
+    rng = np.random.default_rng(4)
+    areas, errors = [], []
+    for _ in range(300):
+        labels = rng.random(300) < 0.5
+        one = _area(rng.normal(labels, 1.0), labels, rng.uniform(0.1, 1, 300), np.ones(1))
+        areas.append(one["auc"])
+        errors.append(one["auc_error"])
+    # The sd of 300 sds is 1 / sqrt(600) of it.
+    assert np.mean(errors) == pytest.approx(np.std(areas), rel=4 / 600**0.5 + 0.03)
+
+
+def test_too_few_effective_observations_are_not_judged():
+    few = TASK.simulate(150, random_seed=5)
+    result = auc(TASK.estimator(), few, at={"mu": 1.0}, random_seed=1)
+    assert result.attrs["verdict"] == "not known"
+    assert "too few to compare" in result.attrs["summary"]
+
+
+def test_bad_input():
+    ratio = TASK.estimator()
+    ratio.normalized = False
+    with pytest.raises(ValueError, match=r"not normalized.*NREA"):
+        found(ratio)
+    bare = TASK.estimator().for_evaluation()
+    with pytest.raises(ValueError, match="auc needs the simulator"):
+        auc(bare, SIMULATIONS)

@@ -1,0 +1,58 @@
+"""Are observed data like the simulations?"""
+
+import numpy as np
+import pytest
+
+import pymc_nre as nre
+from pymc_nre.diagnostics import observation_check
+
+TASK = nre.tasks.GaussianMean()
+SIMULATIONS = TASK.simulate(4_000, random_seed=1)
+
+
+def check(observed, ratio=None, simulations=SIMULATIONS, seed=2):
+    return observation_check(ratio or TASK.estimator(), simulations, observed, random_seed=seed)
+
+
+def test_false_alarms_are_as_rare_as_they_say():
+    # Each observation by itself: p <= 0.05 in 5 % of 2,000, with an sd of 0.5 % from these and one
+    # of 0.5 % from the 2,000 simulations that they are compared with.
+    fresh = TASK.simulate(2_000, random_seed=3).x
+    p_values = check(fresh)["p_value"]
+    assert abs(float((p_values <= 0.05).mean()) - 0.05) < 4 * 0.007
+    assert check(fresh).attrs["verdict"] != "foreign"
+
+
+@pytest.mark.parametrize("wrong", [30.0, -100.0])
+def test_a_foreign_observation_among_others_is_found(wrong):
+    found = check(np.append(SIMULATIONS.x[:10], wrong))
+    assert found.attrs["verdict"] == "foreign"
+    assert found["p_value"].argmin() == 10
+
+
+def correlated(rng, n):
+    return np.repeat(rng.normal(size=(n, 1)), 40, axis=1) + 0.1 * rng.normal(size=(n, 40))
+
+
+def test_what_is_rare_in_combination_only():
+    rng = np.random.default_rng(4)
+    simulations = nre.Simulations({"mu": rng.normal(size=2_000)}, correlated(rng, 2_000))
+    ratio = nre.train(simulations, epochs=1, random_seed=1, progressbar=False)
+    apart = np.concatenate([np.ones(20), -np.ones(20)])  # each number is usual
+    assert check(apart, ratio, simulations).attrs["verdict"] == "foreign"
+    assert check(correlated(rng, 5), ratio, simulations).attrs["verdict"] == "usual"
+    # Outside of all directions that are kept, by as little as the noise is not.
+    assert check(np.tile([1.0, -1.0], 20), ratio, simulations).attrs["verdict"] == "foreign"
+
+
+def test_too_few_simulations_to_know():
+    found = check(np.append(np.zeros(99), 1e3), simulations=TASK.simulate(400, random_seed=5))
+    assert found.attrs["verdict"] == "not known"
+    assert "10,000 simulations or more" in found.attrs["summary"]
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="at least 200 simulations, got 100"):
+        check(1.0, simulations=TASK.simulate(100, random_seed=1))
+    with pytest.raises(ValueError, match="observation"):
+        check(1.0, simulations=nre.tasks.LinearGaussian().simulate(300, random_seed=1))
