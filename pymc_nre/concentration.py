@@ -44,7 +44,7 @@ def convergence(
     simulations: Simulations,
     *,
     n: Sequence[int] = (1, 10, 100, 1_000),
-    truths: int = 30,
+    truths: int = 50,
     draws: int = 300,
     simulator: Simulator | Callable[..., Any] | None = None,
     device: str = "auto",
@@ -238,7 +238,9 @@ def _result(
     """The dataset, of what was found ``(truths, N, 3 D + 1)``."""
     size = theta.shape[1]
     error, spread, pit = np.moveaxis(found[..., :-1].reshape(*found.shape[:2], 3, size), 2, 0)
-    judged = [_judged(column, ratio.layout.labels) for column in np.moveaxis(pit, 1, 0)]
+    judged = [
+        _judged(column, ratio.layout.labels, len(numbers)) for column in np.moveaxis(pit, 1, 0)
+    ]
     verdicts = [verdict for _, verdict in judged]
     right = [n for n, verdict in zip(numbers, verdicts, strict=True) if verdict == "right"]
     wrong = [k for k, verdict in enumerate(verdicts) if verdict not in ("right", "not known")]
@@ -270,12 +272,12 @@ def _result(
     )
 
 
-def _judged(pit: np.ndarray, labels: Sequence[str]) -> tuple[float, str]:
-    """p value and verdict of ranks ``(truths, D)``."""
+def _judged(pit: np.ndarray, labels: Sequence[str], numbers: int) -> tuple[float, str]:
+    """p value and verdict of ranks ``(truths, D)``, one of so many that are looked at."""
     known = pit[np.isfinite(pit).all(1)]
     if len(known) < _FEWEST_TRUTHS:
         return math.nan, "not known"
     found = [judge(column, len(known)) for column in known.T]
     worst = int(np.argmin([p for p, _ in found]))
-    p_value = min(1.0, found[worst][0] * len(found))
+    p_value = min(1.0, found[worst][0] * len(found) * numbers)
     return p_value, f"{labels[worst]} {found[worst][1]}" if p_value < ALARM else "right"

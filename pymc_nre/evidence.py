@@ -80,9 +80,8 @@ def log_marginal_ratio(
     ...     with pm.Model() as model:
     ...         nre.RatioLikelihood("x", ratio, observed=[2.0, 2.5], mu=pm.Normal("mu", 0, sd))
     ...     return model
-    >>> found = nre.diagnostics.log_marginal_ratio(
-    ...     with_prior(3), with_prior(0.1), draws=200, chains=2, cores=1, random_seed=1, progressbar=False
-    ... )
+    >>> few = {"draws": 200, "chains": 2, "cores": 1, "random_seed": 1, "progressbar": False}
+    >>> found = nre.diagnostics.log_marginal_ratio(with_prior(3), with_prior(0.1), **few)
     >>> float(found["log_ratio"]) > 0
     True
     """

@@ -266,7 +266,7 @@ def _impossible(name: str, ratio: RatioEstimator, simulations: Simulations) -> s
 def _verdict(result: xr.Dataset) -> str:
     if "verdict" in result.attrs:
         return result.attrs["verdict"]
-    return str(result["verdict"].to_numpy()[int(result["p_value"].argmin())])
+    return str(result["verdict"].to_numpy()[result["p_value"].to_numpy().argmin()])
 
 
 def _html_row(name: str, verdict: str, text: str) -> str:

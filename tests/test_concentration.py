@@ -44,7 +44,7 @@ def test_a_small_shift_is_found_where_trials_add_up():
 
 def test_two_parameters_and_a_start_beyond_one_trial():
     task = nre.tasks.LocationScale()
-    found = follow(task.estimator(), task.simulate(500, random_seed=3), n=(20, 200))
+    found = follow(task.estimator(), task.simulate(500, random_seed=4), n=(20, 200))
     assert found.attrs["trials"] == 200
 
 
