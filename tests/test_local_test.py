@@ -11,19 +11,19 @@ TASK = nre.tasks.GaussianMean()
 PAIRS = TASK.simulate(1_000, random_seed=1)
 
 
-def tested(ratio, observed=(-3.0, 2.0), seed=2, **options):
+def found_by(ratio, observed=(-3.0, 2.0), seed=2, **options):
     return lc2st(ratio, PAIRS, np.array(observed), draws=200, random_seed=seed, **options)
 
 
 def test_the_exact_ratio_is_right():
-    found = tested(TASK.estimator())
+    found = found_by(TASK.estimator())
     assert found.attrs["verdict"] == "right"
     assert dict(found.sizes) == {"observation": 2, "shuffle": 100}
 
 
 @pytest.mark.parametrize("how", [{"power": 0.5}, {"power": 2.0}, {"of_theta": 0.7}])
 def test_controls_are_found(how):
-    assert tested(changed(TASK.estimator(), **how)).attrs["verdict"] == "wrong"
+    assert found_by(changed(TASK.estimator(), **how)).attrs["verdict"] == "wrong"
 
 
 class BadOnOneSide(type(TASK.estimator().network)):
@@ -39,9 +39,9 @@ def test_it_is_local():
     network = BadOnOneSide.__new__(BadOnOneSide)
     network.__dict__.update(exact.network.__dict__)
     ratio = exact.with_network(network)
-    found = tested(ratio, observed=(-5.0, 5.0), seed=3)["statistic"].to_numpy()
+    found = found_by(ratio, observed=(-5.0, 5.0), seed=3)["statistic"].to_numpy()
     assert max(found) > 4 * min(found)
-    by_side = {x: float(tested(ratio, observed=(x,), seed=3)["p_value"][0]) for x in (-5.0, 5.0)}
+    by_side = {x: float(found_by(ratio, observed=(x,), seed=3)["p_value"][0]) for x in (-5.0, 5.0)}
     assert by_side[5.0] == pytest.approx(1 / 101)
     assert by_side[-5.0] > 1 / 101
 
@@ -66,6 +66,6 @@ def test_false_alarms_are_as_rare_as_they_say():
 
 def test_bad_input():
     with pytest.raises(ValueError, match="shuffles must be at least 20, got 5"):
-        tested(TASK.estimator(), shuffles=5)
+        found_by(TASK.estimator(), shuffles=5)
     with pytest.raises(ValueError, match="at least 100 pairs"):
         lc2st(TASK.estimator(), TASK.simulate(50, random_seed=1), 1.0)
