@@ -203,19 +203,18 @@ def _area(
     scores: np.ndarray, labels: np.ndarray, weights: np.ndarray, grid: np.ndarray
 ) -> dict[str, Any]:
     """The area under the ROC curve with the error of DeLong et al. (1988), for weighted ones."""
-    order = np.argsort(scores, kind="stable")
-    labels, weights = labels[order], weights[order]
-    masses = [
-        np.where(labels == side, weights, 0) / weights[labels == side].sum() for side in (0, 1)
-    ]
-    below = [mass.cumsum() - mass / 2 for mass in masses]
+    values, place = np.unique(scores, return_inverse=True)  # ties count half
+    masses = [np.where(labels == side, weights, 0) for side in (0, 1)]
+    masses = [mass / mass.sum() for mass in masses]
+    steps = [np.bincount(place, mass, len(values)) for mass in masses]
+    below = [(step.cumsum() - step / 2)[place] for step in steps]
     area = float(masses[1] @ below[0])
     placements = (below[0], 1 - below[1])  # of the ones among the zeros, and the other way
     variance = sum(
         (masses[side] ** 2 * (placements[1 - side] - area) ** 2).sum() for side in (0, 1)
     )
     error = math.sqrt(variance)
-    passed = [np.concatenate([[0], mass[::-1].cumsum()]) for mass in masses]
+    passed = [np.concatenate([[0], step[::-1].cumsum()]) for step in steps]
     return {
         "auc": area,
         "auc_error": error,
