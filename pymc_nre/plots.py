@@ -73,6 +73,7 @@ def loss(ratio: Any, ax: Any = None) -> Any:
         lines = ax.plot(epochs, values.T, color=color, lw=1)
         lines[0].set_label(label)
     ax.axhline(history.attrs["chance"], color="0.5", ls=":", label="chance")
+    ax.margins(y=0.1)
     ax.set(xlabel="epoch", ylabel="loss", title="training")
     ax.legend(frameon=False)
     return ax
