@@ -75,9 +75,10 @@ def coverage(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     amiss = ((usual["coverage"] - usual["level"]) / usual["error"]).to_numpy()
     worst = np.abs(amiss).argmax()
     verdict = "right" if p_value >= ALARM else ("too narrow" if amiss[worst] < 0 else "too wide")
+    level, share = (float(usual[name][worst]) for name in ("level", "coverage"))
     summary = (
-        f"{float(usual['level'][worst]):.0%} regions hold {float(usual['coverage'][worst]):.1%} of the true "
-        f"parameters: posteriors are {verdict} (p = {p_value:.2g}, {len(u):,} pairs)."
+        f"{level:.0%} regions hold {share:.1%} of the true parameters: posteriors are {verdict} "
+        f"(p = {p_value:.2g}, {len(u):,} pairs)."
     )
     found = _by_level(u, n, levels)
     return found.assign_attrs(p_value=p_value, verdict=verdict, summary=summary)
