@@ -117,7 +117,7 @@ def _options():
     parser.add_argument("--simulations", nargs="+", type=int, default=[10_000], metavar="N")
     parser.add_argument("--observations", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="I")
     parser.add_argument("--draws", type=int, default=10_000)
-    parser.add_argument("--recipe", choices=RECIPES, default="tuned")
+    parser.add_argument("--recipe", choices=RECIPES, default="tuned_five")
     parser.add_argument("--exact", action="store_true", help="the likelihood instead of a ratio")
     parser.add_argument("--work", type=Path, default=_CACHE / "work", help="networks and results")
     parser.add_argument("--cache", type=Path, default=_CACHE, help="where the wheel is put")
