@@ -112,12 +112,20 @@ def measure(trainings, settings, path):
 
 
 def summary(rows):
-    """Means over trainings, and standard errors of those where there are several."""
+    """Means over trainings and their standard errors.
+
+    Few trainings tell their spread badly, so the error of a coverage is never less than what the
+    number of pairs leaves.
+    """
     found = pd.DataFrame([row["checks"] for row in rows])
     by = [[row[key] for row in rows] for key in ("parameters", "network")]
     groups = found.groupby(by, sort=False)
-    error = groups.sem().map(lambda e: "" if np.isnan(e) else f" ± {e:.3f}")
-    table = groups.mean().map("{:.3f}".format) + error
+    error, pairs = groups.sem(), groups.size() * rows[0]["pairs"]
+    for level in LEVELS:
+        column = f"{level:.0%}"
+        error[column] = np.fmax(error[column], np.sqrt(level * (1 - level) / pairs))
+    told = error.map(lambda e: "" if np.isnan(e) else f" ± {e:.3f}")
+    table = groups.mean().map("{:.3f}".format) + told
     seconds = pd.Series([row["seconds"] for row in rows]).groupby(by, sort=False).mean()
     return table.assign(trainings=groups.size(), seconds=seconds.round().astype(int))
 

@@ -17,6 +17,7 @@ import pymc as pm
 import torch
 
 import pymc_nre as nre
+from pymc_nre.domain import Domain
 
 BINS, NOISE = 64, 0.05
 RANGES = {"mass": (1.0, 50.0), "age": (3.0, 7.0)}
@@ -89,10 +90,10 @@ class ExactRatio(nre.networks.RatioNetwork):
 
 def exact(simulations):
     """The exact ratio of the parameters that simulations have, as an estimator."""
-    domain = nre.domain.Domain.from_draws(simulations.theta, simulations.log_prior)
     return nre.RatioEstimator(
         ExactRatio(simulations.layout.size),
         simulations.layout.shapes,
-        domain=domain,
+        domain=Domain.from_draws(simulations.theta, simulations.log_prior),
         probe_x=simulations.x,
+        simulator=simulations.simulator,
     )

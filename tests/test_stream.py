@@ -166,11 +166,11 @@ def test_a_table_goes_on_where_it_was_cut_off(example, tmp_path):
 
 
 def test_a_table_in_markdown(example):
-    what = {"parameters": "mass", "network": "MLP", "seconds": 2.0}
+    what = {"parameters": "mass", "network": "MLP", "seconds": 2.0, "pairs": 10_000}
     shares = [{"68%": 0.7, "95%": 0.94}, {"68%": 0.72, "95%": 0.94}]
     text = example.markdown(example.summary([{**what, "checks": own} for own in shares]))
     assert text.splitlines()[0] == "| parameters | network | 68% | 95% | trainings | seconds |"
-    assert text.splitlines()[2] == "| mass | MLP | 0.710 ± 0.010 | 0.940 ± 0.000 | 2 | 2 |"
+    assert text.splitlines()[2] == "| mass | MLP | 0.710 ± 0.010 | 0.940 ± 0.002 | 2 | 2 |"
 
 
 def test_the_smallest_region_of_a_level(example):
