@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .networks import RatioNetwork
+from .networks import RatioNetwork, floating
 from .threads import one_thread_if
 
 __all__ = ["TorchEvaluator", "check_rows"]
@@ -47,7 +47,7 @@ class TorchEvaluator:
 
     def __init__(self, network: RatioNetwork) -> None:
         self.network = network
-        like = next(network.buffers())
+        like = floating(network)
         self._options = {"dtype": like.dtype, "device": like.device}
         self._remembered: list[_Embedded] = []
 

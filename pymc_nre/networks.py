@@ -179,6 +179,11 @@ class RatioNetwork(nn.Module):
         return self.head(theta, self.embed(x))
 
 
+def floating(network: nn.Module) -> Tensor:
+    """A buffer that has the network's precision and device; integers, which count, have none."""
+    return next(buffer for buffer in network.buffers() if buffer.is_floating_point())
+
+
 class SplitNetwork(RatioNetwork):
     """First layer split between theta and features of x; ``body`` maps its sum to the logit."""
 

@@ -9,7 +9,7 @@ import torch
 
 from .data import Simulations
 from .estimator import RatioEstimator, check_observations, check_parameters
-from .networks import RatioNetwork
+from .networks import RatioNetwork, floating
 
 __all__ = ["PriorDraws", "check_pairs", "log_ratios", "rows_at_once", "single_precision"]
 
@@ -101,7 +101,7 @@ def single_precision(ratio: RatioEstimator, device: str) -> RatioNetwork:
 @torch.no_grad()
 def rows_at_once(network: RatioNetwork, x: np.ndarray, draws: int) -> int:
     """How many observations, ``x`` ``(1, *event)`` among them, to evaluate at so many draws."""
-    like = next(network.buffers())
+    like = floating(network)
     numbers = max(_WIDTH, network.embed(torch.as_tensor(x).to(like)).numel())
     return max(1, _NUMBERS // (numbers * draws))
 
@@ -112,7 +112,7 @@ def log_ratios(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> np.nd
 
     Some parameters at a time, so that memory is bounded however many there are.
     """
-    like = next(network.buffers())
+    like = floating(network)
     features = network.embed(torch.as_tensor(x).to(like))[:, None]
     step = max(1, _NUMBERS // max(_WIDTH * len(x), features.numel()))
     parts = [

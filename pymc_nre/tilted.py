@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .networks import RatioNetwork
+from .networks import RatioNetwork, floating
 
 __all__ = ["Tilted"]
 
@@ -34,7 +34,7 @@ class Tilted(RatioNetwork):
         nn.Module.__init__(self)  # the inner network standardizes
         self.event_shape = inner.event_shape
         self.inner = inner
-        like = next(inner.buffers())
+        like = floating(inner)
         for name, start in _START.items():
             value = start(size).to(dtype=like.dtype, device=like.device)
             self.register_buffer(name, value)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import make_estimator
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -295,6 +296,26 @@ def test_users_modules_get_standardized_input():
         (x - x.mean(0)) / x.std(0, correction=0),
     )
     torch.testing.assert_close(net(theta, x), expected[:, 0])
+
+
+class WithCounts(RatioNetwork):
+    """Its own buffer, of integers, comes before those that standardize."""
+
+    def __init__(self, theta_size, event_shape):
+        super().__init__(theta_size, event_shape)
+        self.register_buffer("powers", torch.arange(3))
+
+    def embed(self, x):
+        return x
+
+    def head(self, theta, features):
+        return (theta * features**self.powers).sum(-1)
+
+
+def test_a_buffer_of_integers_does_not_round_observations():
+    ratio = make_estimator({"mu": ()}, (3,), WithCounts)
+    value = ratio.log_ratio([0.5, 1.5, 2.5], mu=0.5)
+    assert value == pytest.approx(0.5 * (1 + 1.5 + 2.5**2))
 
 
 class Counting(RatioNetwork):
