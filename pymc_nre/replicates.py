@@ -8,7 +8,7 @@ compiled for one data set serves all of them. The model itself stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ class Replicates:
     def __init__(self, model: pm.Model, var_names: Sequence[str] | None) -> None:
         names = _checked_names(model, var_names)
         _check(model)
-        self.ratios = tuple(op.ratio.digest for op in _ratio_ops(model))
+        self.ratios = tuple(op.ratio.digest for _, op in _ratios(model))
         self.model = _with_shared_data(model)
         self.layout = Layout(self._shapes(names))
         outputs = {name: self.model[name] for name in names}
@@ -124,7 +124,7 @@ class Replicates:
         except NotImplementedError as error:
             raise CannotDrawError(
                 "sbc_model draws from the model's prior, which is not possible for all of its "
-                f"variables ({error}). Give them proper priors (for pm.CustomDist: random=)."
+                f"variables ({str(error).splitlines()[0]}). Give them proper priors (for pm.CustomDist: random=)."
             ) from error
         return {name: drawn[name].shape[1:] for name in names}
 
@@ -164,20 +164,22 @@ def _check(model: pm.Model) -> None:
             raise CannotDrawError(
                 f"{rv.name}: sbc_model cannot use data with missing values. Leave them out."
             )
-    for rv, op in zip(_ratio_variables(model), _ratio_ops(model), strict=True):
+    for name, op in _ratios(model):
         if op.simulator is None:
             raise CannotDrawError(
-                f"{rv.name}: sbc_model needs the simulator, which is not saved with a ratio. Pass "
+                f"{name}: sbc_model needs the simulator, which is not saved with a ratio. Pass "
                 "RatioLikelihood(..., simulator=simulator) or nre.load(path, simulator=simulator)."
             )
 
 
-def _ratio_variables(model: pm.Model) -> list[Any]:
-    return [rv for rv in model.observed_RVs if isinstance(rv.owner.op, RatioLikelihoodRV)]
-
-
-def _ratio_ops(model: pm.Model) -> list[RatioLikelihoodRV]:
-    return [rv.owner.op for rv in _ratio_variables(model)]
+def _ratios(model: pm.Model) -> Iterator[tuple[str, RatioLikelihoodRV]]:
+    """The ratios among the likelihoods of a model, within a `pymc.CustomDist` too."""
+    for rv in model.observed_RVs:
+        inner = getattr(rv.owner.op, "fgraph", None)
+        nodes = [rv.owner] if inner is None else [rv.owner, *inner.toposort()]
+        for node in nodes:
+            if isinstance(node.op, RatioLikelihoodRV):
+                yield rv.name, node.op
 
 
 def _with_shared_data(model: pm.Model) -> pm.Model:
