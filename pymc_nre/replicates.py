@@ -124,7 +124,8 @@ class Replicates:
         except NotImplementedError as error:
             raise CannotDrawError(
                 "sbc_model draws from the model's prior, which is not possible for all of its "
-                f"variables ({str(error).splitlines()[0]}). Give them proper priors (for pm.CustomDist: random=)."
+                f"variables ({str(error).splitlines()[0]}). Give them proper priors (for "
+                "pm.CustomDist: random=)."
             ) from error
         return {name: drawn[name].shape[1:] for name in names}
 
