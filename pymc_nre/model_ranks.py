@@ -24,7 +24,6 @@ from dataclasses import dataclass
 import cloudpickle
 import numpy as np
 import pymc as pm
-import torch
 import xarray as xr
 
 from .calibration import FEW
@@ -32,6 +31,7 @@ from .chains import Chains, chosen_sampler
 from .checkpoint import Checkpoint, fingerprint
 from .data_sets import PosteriorWarning
 from .execution import InThisThread, as_they_end, shares_memory, unpickled
+from .ledger import DONE, FAILED, PER_PARAMETER, TO_DO, Diary, Outcome, Table
 from .mapping import model_in_use
 from .ops import make_torch_survive_forks
 from .progress import progress
@@ -40,8 +40,6 @@ from .replicates import CannotDrawError, Replicates
 __all__ = ["sbc_model"]
 
 _HOPELESS = 10  # if this many failed and none succeeded, all would
-_PER_PARAMETER = ("pit", "ess", "truth", "mean", "sd")
-_TO_DO, _DONE, _FAILED = 0, 1, 2
 
 
 def sbc_model(
@@ -149,14 +147,14 @@ def sbc_model(
     seed = _chosen_seed(random_seed, follow)
     drawn = Replicates(model, var_names)
     chains = Chains(drawn.model, list(drawn.layout.shapes), sampler, draws, tune, target_accept)
-    table = _Table(replicates, drawn.layout.size)
-    diary = _Diary(follow, seed, _identity(drawn, chains, seed))
+    table = Table(replicates, drawn.layout.size)
+    diary = Diary(follow, seed, _identity(drawn, chains, seed))
     diary.resume(table)
     try:
         _fill(table, _Replicate(drawn, chains, seed), executor, diary, progressbar)
     except KeyboardInterrupt:
         table = table.before_first_gap()
-        if not (table.state == _DONE).any():
+        if not (table.state == DONE).any():
             raise
         warnings.warn(
             f"Interrupted: returning the first {len(table.state):,} of {replicates:,} replicates.",
@@ -164,7 +162,8 @@ def sbc_model(
             stacklevel=2,
         )
     _tell(table, drawn.layout.labels)
-    return table.to_xarray(drawn.layout.labels, chains, seed)
+    settings = {"sampler": sampler, "draws": draws, "tune": tune, "random_seed": seed}
+    return table.to_xarray(drawn.layout.labels, **settings)
 
 
 def _check(replicates: int, draws: int, tune: int, target_accept: float) -> None:
@@ -187,16 +186,6 @@ def _chosen_seed(random_seed: int | None, follow: Checkpoint) -> int:
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    """What is known of one replicate: `_PER_PARAMETER` ``(5, P)``, or why it failed."""
-
-    index: int
-    values: np.ndarray | None = None
-    diverging: int = 0
-    error: str = ""
-
-
-@dataclass(frozen=True)
 class _Replicate:
     """All that a replicate needs; runs in a worker."""
 
@@ -204,7 +193,7 @@ class _Replicate:
     chains: Chains
     seed: int
 
-    def __call__(self, index: int) -> _Outcome:
+    def __call__(self, index: int) -> Outcome:
         """Draw a data set, sample, rank. Seeds are spawned from the run's by the index."""
         for_data, for_chain, for_ranks = _seeds(self.seed, index)
         layout = self.drawn.layout
@@ -215,11 +204,11 @@ class _Replicate:
         except CannotDrawError:
             raise
         except Exception:
-            return _Outcome(index, error=traceback.format_exc())
+            return Outcome(index, error=traceback.format_exc())
         ess = _effective(draws)
         pit = _ranks(made.truth, draws, ess, np.random.default_rng(for_ranks))
         values = np.stack([pit, ess, made.truth, draws.mean(0), draws.std(0, ddof=1)])
-        return _Outcome(index, values, diverging)
+        return Outcome(index, values, diverging)
 
 
 def _seeds(seed: int, index: int) -> list[np.random.SeedSequence]:
@@ -227,7 +216,7 @@ def _seeds(seed: int, index: int) -> list[np.random.SeedSequence]:
     return np.random.SeedSequence(seed, spawn_key=(index,)).spawn(3)
 
 
-def _run(replicate: _Replicate | bytes, index: int) -> _Outcome:
+def _run(replicate: _Replicate | bytes, index: int) -> Outcome:
     if isinstance(replicate, bytes):
         replicate = unpickled(replicate)
     return replicate(index)
@@ -256,59 +245,15 @@ def _ranks(
     return found
 
 
-class _Table:
-    """What is known of all replicates, and how each stands."""
-
-    def __init__(self, replicates: int, parameters: int) -> None:
-        self.values = np.full((replicates, len(_PER_PARAMETER), parameters), np.nan)
-        self.diverging = np.zeros(replicates, dtype=np.int64)
-        self.state = np.full(replicates, _TO_DO, dtype=np.int64)
-        self.error = ""
-
-    def enter(self, outcome: _Outcome) -> None:
-        """One more replicate."""
-        i = outcome.index
-        self.state[i] = _FAILED if outcome.values is None else _DONE
-        self.error = self.error or outcome.error
-        if outcome.values is not None:
-            self.values[i], self.diverging[i] = outcome.values, outcome.diverging
-
-    def before_first_gap(self) -> _Table:
-        """What ended early may be what is quick to sample; a prefix is fair."""
-        stop = int(np.append(self.state, _TO_DO).argmin())
-        part = _Table(0, self.values.shape[-1])
-        part.values, part.diverging = self.values[:stop], self.diverging[:stop]
-        part.state, part.error = self.state[:stop], self.error
-        return part
-
-    def to_xarray(self, labels: list[str], chains: Chains, seed: int) -> xr.Dataset:
-        """Replicates that were sampled, in order."""
-        done = np.flatnonzero(self.state == _DONE)
-        by_name = dict(zip(_PER_PARAMETER, self.values[done].swapaxes(0, 1), strict=True))
-        return xr.Dataset(
-            {name: (("pair", "parameter"), values) for name, values in by_name.items()}
-            | {"diverging": ("pair", self.diverging[done])},
-            coords={"pair": done, "parameter": labels},
-            attrs={
-                "effective_pairs": float(len(done)),
-                "failed": int((self.state == _FAILED).sum()),
-                "sampler": chains.sampler,
-                "draws": chains.draws,
-                "tune": chains.tune,
-                "random_seed": seed,
-            },
-        )
-
-
 def _fill(
-    table: _Table,
+    table: Table,
     replicate: _Replicate,
     executor: Executor | None,
-    diary: _Diary,
+    diary: Diary,
     progressbar: bool,
 ) -> None:
     """Run what is still to do."""
-    to_do = np.flatnonzero(table.state == _TO_DO)
+    to_do = np.flatnonzero(table.state == TO_DO)
     with progress(enabled=progressbar) as display:
         bar = display.add_task("calibrating", total=len(table.state), status="")
         display.update(bar, completed=len(table.state) - len(to_do))
@@ -317,14 +262,14 @@ def _fill(
                 table.enter(outcome)
                 _give_up_if_hopeless(table)
                 diary.write(table)
-                done, failed = ((table.state == s).sum() for s in (_DONE, _FAILED))
+                done, failed = ((table.state == s).sum() for s in (DONE, FAILED))
                 status = f"{failed:,} failed" if failed else ""
                 display.update(bar, completed=int(done + failed), status=status)
         finally:
             diary.write(table, last=True)
 
 
-def _outcomes(replicate: _Replicate, to_do: np.ndarray, executor: Executor) -> Iterator[_Outcome]:
+def _outcomes(replicate: _Replicate, to_do: np.ndarray, executor: Executor) -> Iterator[Outcome]:
     task: _Replicate | bytes = replicate
     if not shares_memory(executor):
         make_torch_survive_forks()
@@ -332,47 +277,16 @@ def _outcomes(replicate: _Replicate, to_do: np.ndarray, executor: Executor) -> I
     return as_they_end(executor, _run, ((task, int(index)) for index in to_do))
 
 
-def _give_up_if_hopeless(table: _Table) -> None:
-    if (table.state == _FAILED).sum() >= _HOPELESS and not (table.state == _DONE).any():
+def _give_up_if_hopeless(table: Table) -> None:
+    if (table.state == FAILED).sum() >= _HOPELESS and not (table.state == DONE).any():
         raise _all_failed(table)
 
 
-def _all_failed(table: _Table) -> RuntimeError:
-    failed, tried = (table.state == _FAILED).sum(), (table.state != _TO_DO).sum()
+def _all_failed(table: Table) -> RuntimeError:
+    failed, tried = (table.state == FAILED).sum(), (table.state != TO_DO).sum()
     return RuntimeError(
         f"{failed:,} of {tried:,} replicates failed. The first error was:\n\n{table.error}"
     )
-
-
-class _Diary:
-    """Carries a table to and from its checkpoint."""
-
-    def __init__(self, follow: Checkpoint, seed: int, identity: dict[str, str]) -> None:
-        self.follow, self.seed, self.identity = follow, seed, identity
-        self.written = 0
-
-    def resume(self, table: _Table) -> None:
-        """Take over what is in the checkpoint; it may be of fewer or more replicates."""
-        found = self.follow.load(self.identity)
-        if found is None:
-            return
-        facts, arrays = found
-        n = min(len(arrays["state"]), len(table.state))
-        table.values[:n] = arrays["values"][:n].numpy()
-        table.diverging[:n] = arrays["diverging"][:n].numpy()
-        table.state[:n] = arrays["state"][:n].numpy()
-        table.error = facts["error"]
-        self.written = int((arrays["state"] != _TO_DO).sum())
-
-    def write(self, table: _Table, last: bool = False) -> None:
-        """Write if it is time to, and never less than is there."""
-        known = int((table.state != _TO_DO).sum())
-        if known <= self.written or not self.follow.due(last):
-            return
-        arrays = {"values": table.values, "diverging": table.diverging, "state": table.state}
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        self.follow.save(self.identity, self.seed, {"error": table.error}, tensors)
-        self.written = known
 
 
 def _identity(drawn: Replicates, chains: Chains, seed: int) -> dict[str, str]:
@@ -394,9 +308,9 @@ def _identity(drawn: Replicates, chains: Chains, seed: int) -> dict[str, str]:
     }
 
 
-def _tell(table: _Table, labels: list[str]) -> None:
+def _tell(table: Table, labels: list[str]) -> None:
     """Raise if hardly any replicate succeeded; warn of what ranks cannot rest on."""
-    done, failed = (int((table.state == s).sum()) for s in (_DONE, _FAILED))
+    done, failed = (int((table.state == s).sum()) for s in (DONE, FAILED))
     if failed > done:
         raise _all_failed(table)
     if failed:
@@ -404,7 +318,7 @@ def _tell(table: _Table, labels: list[str]) -> None:
             f"{failed:,} of {done + failed:,} replicates failed and are left out, which bends the "
             f"ranks if failing depends on the values. The first error was:\n\n{table.error}"
         )
-    ess = np.median(table.values[table.state == _DONE][:, _PER_PARAMETER.index("ess")], axis=0)
+    ess = np.median(table.values[table.state == DONE][:, PER_PARAMETER.index("ess")], axis=0)
     if ess.min() < FEW:
         _warn(
             f"Half of the ranks of {labels[ess.argmin()]} rest on fewer than {ess.min():.1f} "

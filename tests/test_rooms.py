@@ -32,7 +32,7 @@ FLOORS = {
     }
     | {"activations", "compilation"},
     1: {"embeddings", "convolutions", "checkpoint", "checks", "tilts"},
-    2: {"networks", "data", "kernels"},
+    2: {"networks", "data", "kernels", "ledger"},
     3: {"prior", "evaluate", "execution", "ensembles", "tilted", "curvature", "jax_kernels"},
     4: {"simulate", "estimator", "export"},
     5: {"online", "exact", "data_sets", "scores", "combine", "pool", "reweighting", "typicality"},

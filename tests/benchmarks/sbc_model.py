@@ -1,17 +1,19 @@
 """Calibration of a hierarchical model with 8 groups: what a replicate costs, here and in simuk.
 
 ``python tests/benchmarks/sbc_model.py`` prints the rows of a table. A ratio that is good must have
-uniform ranks, and the same ratio shifted in its parameter must not. All draw 500 times after 500
-steps of tuning, in one chain. simuk is optional (``pip install simuk``); ``--simuk 0`` leaves it
-out.
+uniform ranks, and the same ratio shifted in its parameter must not. simuk is given the same chain,
+500 draws after 500 steps of tuning, and then left its defaults. It is optional (``pip install
+simuk``); ``--simuk 0`` leaves it out.
 """
 
 import argparse
 import copy
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pymc as pm
@@ -29,16 +31,30 @@ def main():
     parser.add_argument("--replicates", type=int, default=200)
     parser.add_argument("--simuk", type=int, default=5, help="replicates of simuk")
     parser.add_argument("--shift", type=float, default=0.3, help="of the bad ratio")
-    parser.add_argument("--samplers", nargs="+", default=["nutpie", "pymc"])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ratio", help="a file, which is used if it is there")
     options = parser.parse_args()
     others = [name for name in ("nutpie", "simuk") if find_spec(name)]
     print(describe(), *(f"{name} {version(name)}" for name in others), sep=", ")
-    good = nre.train(TASK.simulate(50_000, random_seed=1), random_seed=1, progressbar=False)
-    for sampler in options.samplers:
-        ours("good", model_of(good), sampler, options.replicates)
-        if find_spec("simuk") and options.simuk:
-            simuk(model_of(good), sampler, options.simuk)
-    ours("bad", model_of(shifted(good, options.shift)), options.samplers[0], options.replicates)
+    good = trained(options.ratio)
+    bad, n = shifted(good, options.shift), options.replicates
+    if find_spec("simuk") and options.simuk:
+        simuk("the same chain", good, options.simuk, CHAIN | {"chains": 1, "cores": 1})
+        simuk("its defaults", good, options.simuk, {})
+    with ThreadPoolExecutor(options.threads) as threads:
+        ours("bad ratio", bad, n, executor=threads)
+        ours("good ratio", good, n, executor=threads)
+    ours("good ratio", good, max(1, n // 10), sampler="pymc")
+
+
+def trained(path):
+    simulator = nre.Simulator(TASK.simulator, batched=True)
+    if path and Path(path).exists():
+        return nre.load(path, simulator=simulator)
+    ratio = nre.train(TASK.simulate(50_000, random_seed=1), random_seed=1, progressbar=False)
+    if path:
+        ratio.save(path)
+    return ratio
 
 
 def shifted(ratio, by):
@@ -58,23 +74,26 @@ def model_of(ratio):
     return model
 
 
-def ours(name, model, sampler, replicates):
+def ours(what, ratio, replicates, sampler="nutpie", **options):
     """All replicates, the compilation among them."""
-    options = {"var_names": ["m", "s", "mu"], "random_seed": 1, "progressbar": False}
-    run = nre.diagnostics.sbc_model
-    cpu, wall, ranks = timed(lambda: run(model, replicates=replicates, sampler=sampler, **options))
-    judged = nre.diagnostics.sbc(ranks)
-    told(f"pymc_nre, {name} ratio, {sampler}", replicates, cpu, wall)
-    print(f"    {judged.attrs['summary']} {int(ranks['diverging'].sum())} divergences", flush=True)
+    model = model_of(ratio)
+    options |= CHAIN | {"var_names": ["m", "s", "mu"], "random_seed": 1, "progressbar": False}
+    cpu, wall, ranks = timed(
+        lambda: nre.diagnostics.sbc_model(model, replicates=replicates, sampler=sampler, **options)
+    )
+    told(f"pymc_nre, {what}, {sampler}", replicates, cpu, wall)
+    print(f"    {nre.diagnostics.sbc(ranks).attrs['summary']}")
+    print(f"    {int(ranks['diverging'].sum())} divergences", flush=True)
 
 
-def simuk(model, sampler, replicates):
+def simuk(what, ratio, replicates, options):
     """Without the first replicate, which fills the caches of the compilers."""
     from simuk import SBC
 
     # nutpie is what PyMC 6 takes of itself where it is installed.
-    options = CHAIN | {"chains": 1, "cores": 1, "nuts_sampler": sampler}
-    calibration = SBC(model, num_simulations=replicates + 1, seed=1, sample_kwargs=options)
+    calibration = SBC(
+        model_of(ratio), num_simulations=replicates + 1, seed=1, sample_kwargs=dict(options)
+    )
     sample, spent = calibration._get_posterior_samples, []
 
     def measured(*arguments):
@@ -84,7 +103,7 @@ def simuk(model, sampler, replicates):
 
     calibration._get_posterior_samples = measured
     calibration.run_simulations()
-    told(f"simuk, good ratio, {sampler}", replicates, *np.sum(spent[1:], axis=0))
+    told(f"simuk, good ratio, {what}", replicates, *np.sum(spent[1:], axis=0))
 
 
 def timed(function):
