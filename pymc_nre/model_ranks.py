@@ -132,9 +132,8 @@ def sbc_model(
     >>> with pm.Model() as model:
     ...     mu = pm.Normal("mu", 0, 2)
     ...     x = nre.RatioLikelihood("x", ratio, mu=mu, observed=[0.3, -0.2, 1.1], engine="torch")
-    >>> ranks = nre.diagnostics.sbc_model(
-    ...     model, replicates=3, draws=50, tune=50, sampler="pymc", random_seed=1, progressbar=False
-    ... )
+    >>> options = {"replicates": 3, "draws": 200, "tune": 100, "sampler": "pymc", "random_seed": 1}
+    >>> ranks = nre.diagnostics.sbc_model(model, progressbar=False, **options)
     >>> dict(ranks["pit"].sizes)
     {'pair': 3, 'parameter': 1}
     """
