@@ -90,7 +90,7 @@ def sbc(ranks: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     ranks : xarray.Dataset
-        From `posterior_ranks`, or any with ``pit`` (pair, parameter).
+        From `posterior_ranks` or `sbc_model`, or any with ``pit`` (pair, parameter).
 
     Returns
     -------

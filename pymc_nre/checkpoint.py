@@ -1,9 +1,10 @@
-"""Training on disk: what a killed run needs to go on as if nothing had happened.
+"""A run on disk: what it needs, once killed, to go on as if nothing had happened.
 
-A checkpoint is written after an epoch and replaces the last one in a single step, so a kill
-at any moment leaves a whole file. It holds everything that the next epoch depends on:
-weights, their average, the optimizer's moments, the random streams and the losses so far.
-It also holds fingerprints of what is trained, so that it is never resumed on anything else.
+A checkpoint is written after an epoch of training, or a data set of a calibration, and replaces
+the last one in a single step, so a kill at any moment leaves a whole file. It holds everything
+that the next step depends on; for training weights, their average, the optimizer's moments, the
+random streams and the losses so far. It also holds fingerprints of what is run, so that it is
+never resumed on anything else.
 """
 
 from __future__ import annotations
@@ -29,16 +30,26 @@ _SHARE = 0.05  # of the time may go into writing
 
 
 class Checkpoint:
-    """A file that follows one training run.
+    """A file that follows one run.
 
     Parameters
     ----------
     path : str, path-like or None
         None writes nothing.
+    what : str
+        What kind of run.
+    file_format : str
+        Its name in the file.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        what: str = "training run",
+        file_format: str = _FORMAT,
+    ) -> None:
         self.path = None if path is None else Path(path)
+        self.what, self.file_format = what, file_format
         if self.path is not None and not self.path.parent.is_dir():
             raise FileNotFoundError(
                 f"The folder of the checkpoint {self.path} does not exist. Make it first."
@@ -63,7 +74,7 @@ class Checkpoint:
         differing = [name for name in identity if metadata["identity"].get(name) != identity[name]]
         if differing:
             raise ValueError(
-                f"The checkpoint {self.path} belongs to another training run, with other "
+                f"The checkpoint {self.path} belongs to another {self.what}, with other "
                 f"{', '.join(differing)}. To resume, give what it was begun with; to begin anew, "
                 "delete the file or pass another path."
             )
@@ -87,7 +98,7 @@ class Checkpoint:
         began = time.monotonic()
         metadata = {"identity": dict(identity), "random_seed": random_seed, "facts": dict(facts)}
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-        write_archive(self.path, metadata, arrays, file_format=_FORMAT)
+        write_archive(self.path, metadata, arrays, file_format=self.file_format)
         self._written = time.monotonic()
         self._cost = self._written - began
 
@@ -95,7 +106,7 @@ class Checkpoint:
         return self.path is not None and self.path.exists()
 
     def _read(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        return read_archive(self.path, file_format=_FORMAT)
+        return read_archive(self.path, file_format=self.file_format)
 
 
 def fingerprint(*parts: Any) -> str:

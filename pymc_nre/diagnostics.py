@@ -15,6 +15,7 @@ from .evidence import compare, log_marginal_ratio
 from .frequentist import coverage_at
 from .local_test import lc2st
 from .mapping import model_in_use, parameters_of_draws, posterior_of
+from .model_ranks import sbc_model
 from .ranks import posterior_ranks
 from .reports import Report, report
 from .reweighting import auc
@@ -36,6 +37,7 @@ __all__ = [
     "reliability",
     "report",
     "sbc",
+    "sbc_model",
     "tarp",
 ]
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import cloudpickle
@@ -22,7 +23,8 @@ import numpy as np
 from .data import Simulator
 from .progress import progress
 
-__all__ = ["Job", "Outcome", "SimulationError", "SimulationWarning", "run"]
+__all__ = ["InThisThread", "Job", "Outcome", "SimulationError", "SimulationWarning"]
+__all__ += ["as_they_end", "run", "shares_memory", "unpickled"]
 
 BLOCK = 1_000  # draws in one call of a batched simulator; part of the meaning of a seed
 _TASK_SECONDS = 0.25  # aim of a task's length: short for the display, long beside its overhead
@@ -72,12 +74,13 @@ class Job:
         return int(np.clip(_TASK_SECONDS / max(seconds_per_draw, 1e-9), 1, min(5_000, n - start)))
 
 
-class _InThisThread(Executor):
+class InThisThread(Executor):
     """Run each task when it is submitted, so that one loop serves every executor."""
 
     _max_workers = 1
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future:
+        """Run it."""
         future: Future = Future()
         try:
             future.set_result(fn(*args, **kwargs))
@@ -90,9 +93,8 @@ def run(
     job: Job, n: int, executor: Executor | None, progressbar: bool, partial: bool
 ) -> list[Outcome]:
     """Outcomes in the order of the draws; on Ctrl-C those before the first gap, if ``partial``."""
-    executor = executor or _InThisThread()
-    shares_memory = isinstance(executor, (_InThisThread, ThreadPoolExecutor))
-    pickled = None if shares_memory else cloudpickle.dumps(job.simulator)
+    executor = executor or InThisThread()
+    pickled = None if shares_memory(executor) else cloudpickle.dumps(job.simulator)
     outcomes: list[Outcome] = []
     try:
         with progress(enabled=progressbar) as display:
@@ -118,31 +120,51 @@ def run(
 
 
 def _outcomes(job: Job, n: int, executor: Executor, pickled: bytes | None) -> Iterator[Outcome]:
-    """Keep the executor supplied with two tasks for each worker; yield as they end."""
+    seconds_per_draw = None
+
+    def tasks() -> Iterator[tuple[Any, ...]]:
+        start = 0
+        while start < n:
+            stop = start + job.task_length(seconds_per_draw, n, start)
+            yield job.task(start, stop, pickled)
+            start = stop
+
+    for outcome in as_they_end(executor, _simulate_slice, tasks()):
+        seconds_per_draw = outcome.seconds / (outcome.stop - outcome.start)
+        yield outcome
+
+
+def as_they_end(
+    executor: Executor, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]
+) -> Iterator[Any]:
+    """Keep the executor supplied with two tasks for each worker; yield results as they end."""
     window = 2 * (getattr(executor, "_max_workers", None) or 8)
-    if isinstance(executor, _InThisThread):
+    if isinstance(executor, InThisThread):
         window = 1
+    tasks = iter(tasks)
     pending: set[Future] = set()
-    start, seconds_per_draw = 0, None
     try:
-        while start < n or pending:
-            while start < n and len(pending) < window:
-                stop = start + job.task_length(seconds_per_draw, n, start)
-                pending.add(executor.submit(_simulate_slice, *job.task(start, stop, pickled)))
-                start = stop
+        while True:
+            for task in islice(tasks, window - len(pending)):
+                pending.add(executor.submit(function, *task))
+            if not pending:
+                return
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
-                outcome = future.result()
-                seconds_per_draw = outcome.seconds / (outcome.stop - outcome.start)
-                yield outcome
+                yield future.result()
     finally:
         for future in pending:
             future.cancel()
 
 
+def shares_memory(executor: Executor) -> bool:
+    """Whether what is given to the executor stays in this process."""
+    return isinstance(executor, (InThisThread, ThreadPoolExecutor))
+
+
 @lru_cache(maxsize=4)
-def _unpickled(pickled: bytes) -> Simulator:
-    """Once for each worker and simulator, not once for each task."""
+def unpickled(pickled: bytes) -> Any:
+    """Once for each worker and object, not once for each task."""
     return cloudpickle.loads(pickled)
 
 
@@ -155,7 +177,7 @@ def _simulate_slice(
 ) -> Outcome:
     """Simulate draws ``start`` to ``stop``; runs in a worker."""
     if isinstance(simulator, bytes):
-        simulator = _unpickled(simulator)
+        simulator = unpickled(simulator)
     began = time.monotonic()
     run = _simulate_block if simulator.batched else _simulate_each
     x, succeeded, first_error = run(simulator, parameters, root, start, stop)

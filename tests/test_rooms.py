@@ -32,7 +32,7 @@ FLOORS = {
     }
     | {"activations", "compilation"},
     1: {"embeddings", "convolutions", "checkpoint", "checks", "tilts"},
-    2: {"networks", "data", "kernels"},
+    2: {"networks", "data", "kernels", "ledger"},
     3: {"prior", "evaluate", "execution", "ensembles", "tilted", "curvature", "jax_kernels"},
     4: {"simulate", "estimator", "export"},
     5: {"online", "exact", "data_sets", "scores", "combine", "pool", "reweighting", "typicality"},
@@ -43,10 +43,11 @@ FLOORS = {
     9: {"penalty", "ops", "compiled_ops", "features", "guard"},
     10: {"engines"},
     11: {"distribution", "tabulate", "weigh"},
-    12: {"mapping"},
-    13: {"local", "evidence"},
-    14: {"center", "diagnostics"},
-    15: {"__init__"},
+    12: {"mapping", "replicates"},
+    13: {"local", "evidence", "chains"},
+    14: {"center", "model_ranks"},
+    15: {"diagnostics"},
+    16: {"__init__"},
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules}
 
@@ -64,6 +65,9 @@ KNOWS_PYTENSOR = {
     "distribution",
     "mapping",
     "evidence",
+    "replicates",
+    "chains",
+    "model_ranks",
     "diagnostics",
 }
 KNOWS_PYTENSOR |= {"activations", "compilation", "kernels"}  # numba only
