@@ -131,6 +131,22 @@ def compare(models: Mapping[str, tuple[pm.Model, Any]], **options: Any) -> Any:
     ----------
     A. Vehtari, A. Gelman and J. Gabry, Practical Bayesian model evaluation using leave-one-out
     cross-validation and WAIC (2017), Statistics and Computing 27.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> import pymc_nre as nre
+    >>> def of(task):
+    ...     with pm.Model() as model:
+    ...         ratio, mu = task.estimator(), pm.Normal("mu")
+    ...         nre.RatioLikelihood("x", ratio, observed=[1.0], engine="torch", mu=mu)
+    ...     return model
+    >>> one, two = (of(nre.tasks.GaussianMean(half_width)) for half_width in (10, 20))
+    >>> try:
+    ...     nre.diagnostics.compare({"one": (one, None), "two": (two, None)})
+    ... except ValueError as error:
+    ...     print(str(error).split(".")[0])
+    one and two model use different ratios for 'x'
     """
     import arviz as az
 

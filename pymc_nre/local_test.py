@@ -55,8 +55,8 @@ def lc2st(
     ratio : RatioEstimator
     simulations : Simulations
         Held-out pairs from the training prior; 1,000 to 5,000 are usual.
-    observed : array, shape (*event) or (n, *event)
-        One observation, or several: each by itself has a posterior. Of more than 20, 20 are
+    observed : array
+        One observation ``(*event)``, or several ``(n, *event)``: each by itself has a posterior. Of more than 20, 20 are
         looked at, chosen at random.
     draws : int
         Of the prior, for each posterior.

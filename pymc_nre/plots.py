@@ -91,6 +91,17 @@ def log_ratios(ranks: xr.Dataset, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> pairs = task.simulate(200, random_seed=1)
+    >>> ranks = nre.diagnostics.posterior_ranks(
+    ...     task.estimator(), pairs, draws=100, random_seed=2, progressbar=False
+    ... )
+    >>> nre.plots.log_ratios(ranks).get_xlabel()
+    'log ratio'
     """
     ax = _axes(ax)
     joint, marginal = ranks["log_ratio"].to_numpy(), ranks["log_ratio_marginal"].to_numpy()
@@ -115,6 +126,17 @@ def coverage(result: xr.Dataset, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> pairs = task.simulate(200, random_seed=1)
+    >>> ranks = nre.diagnostics.posterior_ranks(
+    ...     task.estimator(), pairs, draws=100, random_seed=2, progressbar=False
+    ... )
+    >>> nre.plots.coverage(nre.diagnostics.coverage(ranks)).get_title()
+    'coverage: right'
     """
     ax = _axes(ax)
     level = result["level"].to_numpy()
@@ -148,6 +170,17 @@ def tarp(result: xr.Dataset, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> pairs = task.simulate(200, random_seed=1)
+    >>> ranks = nre.diagnostics.posterior_ranks(
+    ...     task.estimator(), pairs, draws=100, random_seed=2, progressbar=False
+    ... )
+    >>> nre.plots.tarp(nre.diagnostics.tarp(ranks)).get_title()
+    'TARP: right'
     """
     ax = coverage(result, ax)
     ax.set_title(_titled("TARP", result))
@@ -169,6 +202,17 @@ def sbc(result: xr.Dataset, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> pairs = task.simulate(200, random_seed=1)
+    >>> ranks = nre.diagnostics.posterior_ranks(
+    ...     task.estimator(), pairs, draws=100, random_seed=2, progressbar=False
+    ... )
+    >>> nre.plots.sbc(nre.diagnostics.sbc(ranks)).get_xlabel()
+    'rank'
     """
     ax = _axes(ax)
     pit = result["pit"].transpose("parameter", "pair")
@@ -196,6 +240,17 @@ def reliability(result: xr.Dataset, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> pairs = task.simulate(200, random_seed=1)
+    >>> ranks = nre.diagnostics.posterior_ranks(
+    ...     task.estimator(), pairs, draws=100, random_seed=2, progressbar=False
+    ... )
+    >>> nre.plots.reliability(nre.diagnostics.reliability(ranks)).get_title()
+    'reliability: right'
     """
     ax = _axes(ax)
     ax.errorbar(result["predicted"], result["observed"], _Z * result["error"], fmt="o-", ms=3)
@@ -217,6 +272,17 @@ def evidence(ranks: xr.Dataset, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> pairs = task.simulate(200, random_seed=1)
+    >>> ranks = nre.diagnostics.posterior_ranks(
+    ...     task.estimator(), pairs, draws=100, random_seed=2, progressbar=False
+    ... )
+    >>> nre.plots.evidence(ranks).get_title()
+    'evidence'
     """
     ax = _axes(ax)
     ax.hist(ranks["log_evidence"].to_numpy(), _BINS, density=True)
@@ -237,6 +303,16 @@ def roc(result: xr.Dataset, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> found = nre.diagnostics.auc(
+    ...     task.estimator(), task.simulate(3_000, random_seed=1), at={"mu": 1.0}, random_seed=2
+    ... )
+    >>> nre.plots.roc(found).get_title()
+    'ROC: right'
     """
     ax = _axes(ax)
     areas, ess = result["auc"].to_numpy(), result["ess"].to_numpy()
@@ -264,6 +340,21 @@ def convergence(result: xr.Dataset, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> found = nre.diagnostics.convergence(
+    ...     task.estimator(),
+    ...     task.simulate(200, random_seed=1),
+    ...     n=(1, 10),
+    ...     truths=10,
+    ...     random_seed=2,
+    ...     progressbar=False,
+    ... )
+    >>> nre.plots.convergence(found).get_xlabel()
+    'trials'
     """
     ax = _axes(ax)
     scale = result["true"].std("truth")
@@ -292,6 +383,21 @@ def lc2st(result: xr.Dataset, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> found = nre.diagnostics.lc2st(
+    ...     task.estimator(),
+    ...     task.simulate(200, random_seed=1),
+    ...     2.0,
+    ...     draws=50,
+    ...     shuffles=20,
+    ...     random_seed=2,
+    ... )
+    >>> nre.plots.lc2st(found).get_xlabel()
+    'observation'
     """
     ax = _axes(ax)
     where = np.arange(result.sizes["observation"])
@@ -318,6 +424,16 @@ def observation_check(result: xr.Dataset, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> found = nre.diagnostics.observation_check(
+    ...     task.estimator(), task.simulate(2_000, random_seed=1), [1.0, 50.0], random_seed=2
+    ... )
+    >>> nre.plots.observation_check(found).get_title()
+    'observed data: foreign'
     """
     ax = _axes(ax)
     usual, observed = (result[name].to_numpy() for name in ("usual", "distance"))
@@ -344,6 +460,17 @@ def domain(result: xr.Dataset, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> import pymc_nre as nre
+    >>> ratio = nre.tasks.GaussianMean().estimator()
+    >>> draws = {"mu": (("chain", "draw"), np.array([[1.0, 2.0, 30.0, 3.0]]))}
+    >>> check = nre.diagnostics.domain_check({"posterior": xr.Dataset(draws)}, ratio)
+    >>> nre.plots.domain(check).get_title()
+    'domain: 25.0% of draws outside'
     """
     ax = _axes(ax)
     labels = [str(label) for label in result["parameter"].to_numpy()]

@@ -55,6 +55,16 @@ class Report:
     ranks : xarray.Dataset
         What `posterior_ranks` found, which many rest on.
     ratio : RatioEstimator
+
+    Examples
+    --------
+    >>> import pymc_nre as nre
+    >>> task = nre.tasks.GaussianMean()
+    >>> found = nre.diagnostics.report(
+    ...     task.estimator(), task.simulate(300, random_seed=1), random_seed=2, progressbar=False
+    ... )
+    >>> found.verdicts["coverage"]
+    'right'
     """
 
     checks: dict[str, xr.Dataset]
@@ -181,8 +191,8 @@ def report(
     ratio : RatioEstimator
     simulations : Simulations
         From the training prior, that training has not seen; 2,000 are usual.
-    observed : array, shape (*event) or (n, *event), optional
-        The observed data, for the checks that look at them.
+    observed : array, optional
+        The observed data, ``(*event)`` or ``(n, *event)``, for the checks that look at them.
     draws : int
         Of the prior, for each posterior.
     device : {"auto", "cpu", "cuda"}

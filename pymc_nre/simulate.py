@@ -254,8 +254,15 @@ def simulate_at(
     executor: Executor | None = None,
     progressbar: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which simulations at given parameters, stacked ``(n, *own)``, succeeded, and what of."""
+    """Which simulations at given parameters, stacked ``(n, *own)``, succeeded, and what of.
+
+    Nuisance parameters are drawn for each.
+    """
     n = len(next(iter(parameters.values())))
+    if simulator.nuisance is not None:
+        for_nuisance, seed = seed.spawn(2)
+        drawn = simulator.nuisance.draw(np.random.default_rng(for_nuisance), parameters, n)
+        parameters = {**parameters, **drawn}
     return observations_of(run(Job(simulator, parameters, seed), n, executor, progressbar, False))
 
 

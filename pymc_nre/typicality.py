@@ -47,8 +47,8 @@ def observation_check(
         From the training prior; those of the training will do. A half stands for what the ratio
         knows, the other tells which distances are usual. With n observations it takes some
         400 n simulations to tell that one is foreign.
-    observed : array, shape (*event) or (*batch, *event)
-        Observations.
+    observed : array
+        One observation ``(*event)``, or several ``(*batch, *event)``.
     random_seed : int, optional
 
     Returns

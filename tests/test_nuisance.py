@@ -14,7 +14,7 @@ import pymc_nre as nre
 from pymc_nre.domain import Domain
 from pymc_nre.losses import CARL
 from pymc_nre.networks import MLP
-from pymc_nre.simulate import Study
+from pymc_nre.simulate import Study, simulate_at
 
 N = 2_000
 KS = stats.kstwobign.isf(1e-4) / np.sqrt(N)  # exceeded once in 10,000 times
@@ -384,3 +384,23 @@ def test_a_study_keeps_what_was_meant():
     assert set(study.prior.variables) == {"mu", "offset"}
     assert study.simulator.batched
     assert study.predictor.nuisance is None  # x is drawn with all that it depends on
+
+
+def test_simulations_at_given_parameters_draw_nuisance():
+    def simulator(rng, mu, sigma):
+        return rng.normal(mu, sigma)
+
+    prior = {"mu": pm.Uniform.dist(-5, 5), "sigma": pm.Uniform.dist(0.5, 2)}
+    pairs = nre.simulate(
+        prior, simulator, 300, parameters=["mu"], batched=True, random_seed=1, progressbar=False
+    )
+    mu = np.repeat([0.0, 1.0], 20_000)
+    seed = np.random.SeedSequence(2)
+    succeeded, x = simulate_at(pairs.simulator, {"mu": mu}, seed)
+    assert succeeded.all()
+    # E sigma^2 = 1.75 and E sigma^4 = 4.2625, so x^2 has a variance of 3 * 4.2625 - 1.75^2 = 9.73.
+    errors = (9.73 / 20_000) ** 0.5
+    assert abs(np.var(x[:20_000]) - 1.75) < 5 * errors
+    assert abs(np.mean(x[20_000:]) - 1) < 5 * (1.75 / 20_000) ** 0.5
+    twice = simulate_at(pairs.simulator, {"mu": mu}, np.random.SeedSequence(2))
+    np.testing.assert_array_equal(twice[1], x)

@@ -1,6 +1,7 @@
 """Can observations that a ratio reweights be told from simulated ones?"""
 
 import numpy as np
+import pymc as pm
 import pytest
 from controls import changed
 from scipy.stats import norm
@@ -73,3 +74,15 @@ def test_bad_input():
     bare = TASK.estimator().for_evaluation()
     with pytest.raises(ValueError, match="auc needs the simulator"):
         auc(bare, SIMULATIONS)
+
+
+def test_nuisance_parameters_are_drawn():
+    def simulator(rng, mu, sigma):
+        return rng.normal(mu, sigma)
+
+    prior = {"mu": pm.Uniform.dist(-10, 10), "sigma": pm.Uniform.dist(0.99, 1.01)}
+    options = {"parameters": ["mu"], "batched": True, "random_seed": 6, "progressbar": False}
+    simulations = nre.simulate(prior, simulator, 10_000, **options)
+    ratio = TASK.estimator()
+    result = auc(ratio, simulations, simulator=simulations.simulator, random_seed=1)
+    assert result.attrs["verdict"] == "right"
