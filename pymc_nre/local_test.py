@@ -56,8 +56,8 @@ def lc2st(
     simulations : Simulations
         Held-out pairs from the training prior; 1,000 to 5,000 are usual.
     observed : array
-        One observation ``(*event)``, or several ``(n, *event)``: each by itself has a posterior. Of more than 20, 20 are
-        looked at, chosen at random.
+        One observation ``(*event)``, or several ``(n, *event)``: each by itself has a posterior.
+        Of more than 20, 20 are looked at, chosen at random.
     draws : int
         Of the prior, for each posterior.
     shuffles : int
