@@ -286,7 +286,9 @@ def test_one_subject(examples, exact, capsys):
     # Below that many effective draws the errors would be those of the weights.
     assert table["effective", "draws"].min() >= 100
     assert found.loc["centered", "mean error"].max() <= 0.5
+    assert found.loc["then around the posterior", "mean error"].max() <= 0.2
     assert (found.loc["centered", "sd ratio"] - 1).abs().max() <= 0.1
+    assert (found.loc["then around the posterior", "sd ratio"] - 1).abs().max() <= 0.05
 
 
 def first_order(ratio, exact, data, drawn, example):
