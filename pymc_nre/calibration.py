@@ -124,7 +124,10 @@ def sbc(ranks: xr.Dataset) -> xr.Dataset:
     told = "; ".join(f"{label} {v}" for label, v in zip(labels, verdicts, strict=True))
     return xr.Dataset(
         {"pit": pit, "p_value": ("parameter", p_values), "verdict": ("parameter", verdicts)},
-        attrs={"summary": f"Posteriors by parameter: {told} (smallest p = {p_values.min():.2g})."},
+        attrs={
+            "effective_pairs": n,
+            "summary": f"Posteriors by parameter: {told} (smallest p = {p_values.min():.2g}).",
+        },
     )
 
 

@@ -109,7 +109,7 @@ def convergence(
     100
     """
     prior = _check(ratio, simulations, n, truths, draws)
-    simulator = simulator_of(ratio, simulator, "convergence")
+    simulator = simulator_of(ratio, simulator, "convergence", simulations.simulator)
     network = single_precision(ratio, resolve_device(device))
     rng = np.random.default_rng(random_seed)
     chosen = rng.permutation(len(simulations))[:truths]
@@ -117,7 +117,8 @@ def convergence(
     start, density = ratio.layout.pack(prior.draw(_FROM_PRIOR, rng)), prior.log_density_function()
 
     def log_prior(points: np.ndarray) -> np.ndarray:
-        return density(ratio.layout.unpack(points))
+        # NaN where a density has no value, far outside of the support.
+        return np.nan_to_num(density(ratio.layout.unpack(points)), nan=-np.inf)
 
     parts = []
     with progress(enabled=progressbar) as display:
@@ -186,7 +187,10 @@ def _follow(
                 break
             proposal = _proposal(theta, weights)
             theta = proposal.rvs(draws, random_state=rng).reshape(draws, -1)
-            log_weights = _sum(network, theta, x[:n]) + log_prior(theta) - proposal.logpdf(theta)
+            log_weights = log_prior(theta) - proposal.logpdf(theta)
+            inside = np.isfinite(log_weights)
+            if inside.any():
+                log_weights[inside] += _sum(network, theta[inside], x[:n])
             fitted = True
         rows.append(_described(theta, *_normalized(log_weights), truth, rng))
     return np.array(rows)
@@ -248,6 +252,8 @@ def _result(
     summary = (
         f"Posteriors are right up to {trials:,} trials" if trials else "Posteriors are not right"
     )
+    if not (trials or wrong):
+        summary = "Too few posteriors could be made to tell whether they are right"
     if wrong:
         k = wrong[0]
         summary += f"; with {numbers[k]:,} they are {verdicts[k]} (p = {judged[k][0]:.2g})"
@@ -265,7 +271,7 @@ def _result(
         coords={"n": list(numbers), "parameter": ratio.layout.labels},
         attrs={
             "trials": trials,
-            "p_value": float(np.nanmin([p for p, _ in judged])),
+            "p_value": min([p for p, _ in judged if p == p], default=math.nan),
             "verdict": verdicts[wrong[0]] if wrong else "right" if trials else "not known",
             "summary": f"{summary}, by {len(theta)} true parameters.",
         },

@@ -412,11 +412,26 @@ def check_event_shape(
         )
 
 
+def finite_observations(ratio: RatioEstimator, observed: Any, who: str) -> np.ndarray:
+    """Observations ``(n, *event)``, of which there is at least one, and none has holes."""
+    observed = np.asarray(observed, dtype=float)
+    check_event_shape(ratio.event_shape, observed.shape, who)
+    if not observed.size or not np.isfinite(observed).all():
+        raise ValueError(
+            f"{who} needs finite observations, got {'none' if not observed.size else 'NaN or inf'}."
+            " Leave out what is missing."
+        )
+    return observed.reshape(-1, *ratio.event_shape)
+
+
 def simulator_of(
-    ratio: RatioEstimator, given: Simulator | Callable[..., Any] | None, who: str
+    ratio: RatioEstimator,
+    given: Simulator | Callable[..., Any] | None,
+    who: str,
+    otherwise: Simulator | None = None,
 ) -> Simulator:
-    """The simulator that was given, or else that of the ratio; ``who`` needs it."""
-    simulator = as_simulator(given) or ratio.simulator
+    """The simulator that was given, else that of the ratio, else another; ``who`` needs it."""
+    simulator = as_simulator(given) or ratio.simulator or otherwise
     if simulator is None:
         raise ValueError(
             f"{who} needs the simulator, which is not saved with a ratio. Pass "

@@ -85,6 +85,8 @@ def log_marginal_ratio(
     >>> float(found["log_ratio"]) > 0
     True
     """
+    if chains < 2:
+        raise ValueError(f"chains must be at least 2, for the error comes of them; got {chains}.")
     _check({"the first": model, "the second": other})
     seeds = np.random.SeedSequence(random_seed).generate_state(2).tolist()
     settings = {"draws": draws, "chains": chains, "progressbar": progressbar, **options}

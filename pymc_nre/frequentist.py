@@ -7,14 +7,16 @@ test, but numbers.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from .calibration import checked_levels
+from .calibration import FEW, checked_levels
 from .data import Simulations, Simulator
+from .data_sets import PosteriorWarning
 from .estimator import RatioEstimator, resolve_device, simulator_of
 from .pool import PriorDraws, check_pairs, single_precision
 from .ranks import ranks_of
@@ -59,12 +61,18 @@ def coverage_at(
     -------
     xarray.Dataset
         ``coverage`` (point, level) and its binomial ``error``; ``pit`` (point, pair, parameter),
-        the rank of each parameter; the parameters themselves, ``true`` (point, parameter).
+        the rank of each parameter; ``ess`` (point, pair), the effective number of draws of each
+        posterior; the parameters themselves, ``true`` (point, parameter).
 
     Raises
     ------
     ValueError
         If something does not fit, or there is no simulator.
+
+    Warns
+    -----
+    PosteriorWarning
+        If half of the posteriors at a point rest on fewer than 10 effective draws.
 
     References
     ----------
@@ -86,7 +94,7 @@ def coverage_at(
     2
     """
     check_pairs(ratio, simulations, draws)
-    simulator = simulator_of(ratio, simulator, "coverage_at")
+    simulator = simulator_of(ratio, simulator, "coverage_at", simulations.simulator)
     levels = checked_levels(levels)
     rng = np.random.default_rng(random_seed)
     prior = PriorDraws(ratio, simulations, draws, rng)
@@ -99,7 +107,15 @@ def coverage_at(
         succeeded, x = simulate_at(simulator, own, seed)
         if not succeeded.all():
             raise ValueError(f"{(~succeeded).sum()} of {n} simulations at one point failed.")
-        found.append(ranks_of(network, prior.at(point, n), x, rng))
+        found.append(ranks_of(network, prior.at(point, n), x, rng, truth_weighs=False))
+    fewest = min(np.median(one["ess"]) for one in found)
+    if fewest < FEW:
+        warnings.warn(
+            f"Half of the posteriors at one point rest on fewer than {fewest:.1f} effective draws "
+            f"of {prior.draws:,}, too few to know their regions. Give more draws=.",
+            PosteriorWarning,
+            stacklevel=2,
+        )
     density = np.array([one["density"] for one in found])
     shares = (density[..., None] <= levels).mean(1)
     return xr.Dataset(
@@ -107,6 +123,7 @@ def coverage_at(
             "coverage": (("point", "level"), shares),
             "error": (("point", "level"), np.sqrt(shares * (1 - shares) / n)),
             "pit": (("point", "pair", "parameter"), np.array([one["pit"] for one in found])),
+            "ess": (("point", "pair"), np.array([one["ess"] for one in found])),
             "true": (("point", "parameter"), points),
         },
         coords={"level": levels, "parameter": ratio.layout.labels},

@@ -23,7 +23,7 @@ from torch import Tensor
 from .calibration import ALARM, FEW
 from .classifiers import Classifiers
 from .data import Simulations
-from .estimator import RatioEstimator, check_event_shape, resolve_device
+from .estimator import RatioEstimator, finite_observations, resolve_device
 from .networks import RatioNetwork
 from .pool import PriorDraws, check_pairs, log_ratios, single_precision
 
@@ -68,8 +68,9 @@ def lc2st(
     Returns
     -------
     xarray.Dataset
-        For each ``observation``: ``statistic``, ``by_chance`` (observation, shuffle), ``p_value``
-        and ``ess``, the effective number of draws of its posterior. Attributes as for `coverage`.
+        For each ``observation``, by its place among those given: ``statistic``, ``by_chance``
+        (observation, shuffle), ``p_value`` and ``ess``, the effective number of draws of its
+        posterior. Attributes as for `coverage`.
 
     Raises
     ------
@@ -96,7 +97,9 @@ def lc2st(
         raise ValueError(f"shuffles must be at least 20, got {shuffles}.")
     device = resolve_device(device)
     rng = np.random.default_rng(random_seed)
-    observed = _rows(ratio, observed, rng)
+    observed = finite_observations(ratio, observed, "lc2st")
+    chosen = np.sort(rng.permutation(len(observed))[:_MOST])
+    observed = observed[chosen]
     prior = PriorDraws(ratio, simulations, draws, rng)
     network = single_precision(ratio, device)
     truth, others = _one_of_each_posterior(network, prior, simulations.x, rng)
@@ -113,6 +116,7 @@ def lc2st(
             "p_value": ("observation", np.where(known, _p_values(found), np.nan)),
             "ess": ("observation", ess),
         },
+        coords={"observation": chosen},
         attrs={
             "p_value": p_value,
             "verdict": verdict,
@@ -134,14 +138,6 @@ def _largest(statistics: np.ndarray) -> np.ndarray:
     """
     centered = statistics - statistics.mean(1, keepdims=True)
     return (centered / centered.std(1, keepdims=True)).max(0)
-
-
-def _rows(ratio: RatioEstimator, observed: Any, rng: np.random.Generator) -> np.ndarray:
-    """Observations ``(n, *event)``, at most so many."""
-    observed = np.asarray(observed, dtype=float)
-    check_event_shape(ratio.event_shape, observed.shape, "lc2st")
-    rows = observed.reshape(-1, *ratio.event_shape)
-    return rows[rng.permutation(len(rows))[:_MOST]]
 
 
 def _one_of_each_posterior(

@@ -106,7 +106,7 @@ def log_ratios(ranks: xr.Dataset, ax: Any = None) -> Any:
     ax = _axes(ax)
     joint, marginal = ranks["log_ratio"].to_numpy(), ranks["log_ratio_marginal"].to_numpy()
     low = max(marginal.min(), joint.min() - 2 * np.ptp(joint))  # far tails say nothing
-    bins = np.linspace(low, joint.max(), _BINS)
+    bins = np.linspace(low, max(joint.max(), marginal.max()), _BINS)
     for values, label in ((joint, "matching"), (marginal.clip(low), "not matching")):
         ax.hist(values, bins, density=True, alpha=0.6, label=label)
     ax.set(xlabel="log ratio", ylabel="density", title="matching and other pairs")
@@ -216,11 +216,11 @@ def sbc(result: xr.Dataset, ax: Any = None) -> Any:
     """
     ax = _axes(ax)
     pit = result["pit"].transpose("parameter", "pair")
-    n = pit.sizes["pair"]
+    pairs, n = pit.sizes["pair"], result.attrs["effective_pairs"]
     grid = np.linspace(0, 1, 201)
     ax.fill_between(grid, *_band(0 * grid, _KOLMOGOROV / n**0.5), color="0.5", alpha=0.2)
     for label, column in zip(pit["parameter"].to_numpy(), pit.to_numpy(), strict=True):
-        shares = np.searchsorted(np.sort(column), grid, side="right") / n
+        shares = np.searchsorted(np.sort(column), grid, side="right") / pairs
         ax.plot(grid, shares - grid, lw=1, label=label)
     ax.set(xlabel="rank", ylabel="share of ranks below, less rank", title="SBC")
     if pit.sizes["parameter"] <= 10:
@@ -438,11 +438,14 @@ def observation_check(result: xr.Dataset, ax: Any = None) -> Any:
     ax = _axes(ax)
     usual, observed = (result[name].to_numpy() for name in ("usual", "distance"))
     both = np.concatenate([usual, observed])
-    bins = np.geomspace(both[both > 0].min(), 1.05 * both.max(), _BINS)
+    positive = both[both > 0]
+    bins, scale = np.linspace(-0.5, 0.5, 3), "linear"  # numbers with few values are all at zero
+    if len(positive):
+        bins, scale = np.geomspace(positive.min(), 1.05 * positive.max(), _BINS), "log"
     ax.hist(usual, bins, density=True, color="0.7", label="simulations")
     ax.plot(observed, np.full(len(observed), 0.02), "C1|", ms=14, label="observed",
             transform=ax.get_xaxis_transform())  # fmt: skip
-    ax.set(xscale="log", xlabel="distance from the nearest simulations", ylabel="density")
+    ax.set(xscale=scale, xlabel="distance from the nearest simulations", ylabel="density")
     ax.set_title(_titled("observed data", result))
     ax.legend(frameon=False)
     return ax

@@ -24,6 +24,11 @@ def check_pairs(ratio: RatioEstimator, simulations: Simulations, draws: int) -> 
     """Refuse pairs that posteriors cannot be made of."""
     check_parameters(ratio, simulations.layout.shapes)
     check_observations(ratio, simulations.event_shape)
+    if ratio.network is not ratio.untilted:
+        raise ValueError(
+            "This ratio was centered around one posterior, and is not meant for other data, which "
+            "these checks look at. Check the ratio from before."
+        )
     if len(simulations) < _FEWEST_PAIRS:
         raise ValueError(
             f"Ranks need at least {_FEWEST_PAIRS} pairs, got {len(simulations)}; 1,000 to 10,000 "
@@ -119,4 +124,11 @@ def log_ratios(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> np.nd
         network.head(torch.as_tensor(theta[:, start : start + step]).to(like), features)
         for start in range(0, theta.shape[1], step)
     ]
-    return torch.cat(parts, 1).double().cpu().numpy()
+    found = torch.cat(parts, 1).double().cpu().numpy()
+    wrong = (np.isnan(found) | np.isposinf(found)).any(1).sum()
+    if wrong:
+        raise ValueError(
+            f"The ratio is NaN or infinite for {wrong:,} of {len(found):,} observations at draws "
+            "of the prior, so there is nothing to check. Look at its network and at these data."
+        )
+    return found

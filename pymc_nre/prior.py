@@ -130,6 +130,7 @@ class Prior:
         """What `log_density` does, compiled once for many calls."""
         import pymc as pm
         import pytensor
+        from pytensor.compile.mode import get_mode
         from pytensor.graph.replace import vectorize_graph
 
         values, terms = self._log_densities()
@@ -137,8 +138,11 @@ class Prior:
         rows = {name: _with_leading_axis(value) for name, value in values.items()}
         joint = vectorize_graph(single, {values[name]: row for name, row in rows.items()})
         # Compiled by PyTensor's Python linker: a graph for few calls, on long arrays.
+        # Where parameters of a distribution are impossible, as a scale below zero, the density is
+        # zero and not an error.
+        mode = get_mode("FAST_COMPILE").including("local_check_parameter_to_ninf_switch")
         with pm.Model(model=None):  # none of the user's, whose bounds may go unchecked
-            density = pytensor.function(list(rows.values()), joint, mode="FAST_COMPILE")
+            density = pytensor.function(list(rows.values()), joint, mode=mode)
 
         def evaluate(parameters: Mapping[str, np.ndarray]) -> np.ndarray:
             arrays = [

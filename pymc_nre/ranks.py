@@ -137,13 +137,17 @@ def ranks_of(
     x: np.ndarray,
     rng: np.random.Generator,
     tell: Callable[[int], None] = lambda done: None,
+    truth_weighs: bool = True,
 ) -> dict[str, np.ndarray]:
-    """What is known of the pairs of ``prior.truth`` and ``x``; ``tell`` hears how many are done."""
+    """What is known of the pairs of ``prior.truth`` and ``x``; ``tell`` hears how many are done.
+
+    A truth that was not drawn from the prior must not weigh itself.
+    """
     rows = rows_at_once(network, x[:1], prior.draws + 1)
     parts = []
     for start in range(0, len(x), rows):
         block = slice(start, start + rows)
-        parts.append(_ranks(network, prior, block, x[block], rng))
+        parts.append(_ranks(network, prior, block, x[block], rng, truth_weighs))
         tell(min(block.stop, len(x)))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -154,6 +158,7 @@ def _ranks(
     block: slice,
     x: np.ndarray,
     rng: np.random.Generator,
+    truth_weighs: bool,
 ) -> dict[str, np.ndarray]:
     """What is known of each pair of a block."""
     theta, log_prior = prior.around(block)
@@ -161,6 +166,8 @@ def _ranks(
     highest = logits.max(1, keepdims=True)
     weights = np.exp(logits - highest)
     others = weights[:, 1:]
+    if not truth_weighs:
+        weights[:, 0] = 0
     distance = (((theta - prior.reference(len(theta))) / prior.scale) ** 2).sum(-1)
 
     def rank(statistic: np.ndarray) -> np.ndarray:
@@ -182,4 +189,5 @@ def _rank(statistic: np.ndarray, weights: np.ndarray, rng: np.random.Generator) 
     first = statistic[:, :1]
     below = np.where(statistic < first, weights, 0).sum(1)
     tied = np.where(statistic == first, weights, 0).sum(1)  # the first itself among them
-    return (below + rng.random(len(weights)) * tied) / weights.sum(1)
+    total = np.maximum(weights.sum(1), np.finfo(float).tiny)
+    return (below + rng.random(len(weights)) * tied) / total

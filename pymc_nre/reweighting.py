@@ -53,8 +53,8 @@ def auc(
     simulations : Simulations
         Held-out ones from the training prior.
     at : mapping, optional
-        Parameters by name, of their own shapes, where to look; by default those of a few
-        simulations.
+        Parameters by name, of their own shapes, where to look, or several of each along a leading
+        axis; by default those of a few simulations.
     n : int
         Observations to simulate at each point.
     points : int
@@ -93,7 +93,7 @@ def auc(
     'right'
     """
     _check(ratio, simulations)
-    simulator = simulator_of(ratio, simulator, "auc")
+    simulator = simulator_of(ratio, simulator, "auc", simulations.simulator)
     rng = np.random.default_rng(random_seed)
     theta = _points(ratio, simulations, at, points, rng)
     found = [_at(ratio, simulations, simulator, one, n, rng) for one in theta]
@@ -151,7 +151,7 @@ def _points(
 ) -> np.ndarray:
     """Parameters ``(points, D)``."""
     if at is not None:
-        return ratio.layout.pack(at).reshape(1, -1)
+        return np.atleast_2d(ratio.layout.pack(at))
     theta = ratio.layout.pack(simulations.parameters)
     return theta[rng.choice(len(theta), min(points, len(theta)), replace=False)]
 
@@ -214,11 +214,13 @@ def _area(
         (masses[side] ** 2 * (placements[1 - side] - area) ** 2).sum() for side in (0, 1)
     )
     error = math.sqrt(variance)
+    # Under the hypothesis that is tested; where few weights count it is the larger one.
+    by_chance = math.sqrt(sum((mass**2).sum() for mass in masses) / 12)
     passed = [np.concatenate([[0], step[::-1].cumsum()]) for step in steps]
     return {
         "auc": area,
         "auc_error": error,
-        "p_value": float(ndtr(-(area - 0.5) / error)),
+        "p_value": float(ndtr(-(area - 0.5) / max(error, by_chance))),
         "false_positive": grid,
         "true_positive": np.interp(grid, *passed),
     }

@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 
 from .calibration import ALARM
 from .data import Simulations
-from .estimator import RatioEstimator, check_event_shape, check_observations
+from .estimator import RatioEstimator, check_observations, finite_observations
 
 __all__ = ["observation_check"]
 
@@ -46,7 +46,7 @@ def observation_check(
     simulations : Simulations
         From the training prior; those of the training will do. A half stands for what the ratio
         knows, the other tells which distances are usual. With n observations it takes some
-        400 n simulations to tell that one is foreign.
+        200 n simulations to tell that one is foreign.
     observed : array
         One observation ``(*event)``, or several ``(*batch, *event)``.
     random_seed : int, optional
@@ -79,8 +79,7 @@ def observation_check(
     >>> check(task.estimator(), simulations, [1.0, 50.0], random_seed=2).attrs["verdict"]
     'foreign'
     """
-    observed = np.asarray(observed, dtype=float)
-    check_event_shape(ratio.event_shape, observed.shape, "observation_check")
+    observed = finite_observations(ratio, observed, "observation_check")
     check_observations(ratio, simulations.event_shape)
     if len(simulations) < _FEWEST:
         raise ValueError(
@@ -89,11 +88,12 @@ def observation_check(
     rng = np.random.default_rng(random_seed)
     x = simulations.x[rng.permutation(len(simulations))].reshape(len(simulations), -1)
     half = min(len(x) // 2, _REFERENCE)
-    known, others = x[:half], x[half:]
+    others = max(_REFERENCE, round(2 * len(observed) / ALARM))  # twice what it takes
+    known, others = x[:half], x[half : half + others]
     space = _Space(known)
     tree = cKDTree(space.of(known))
     usual = np.sort(_distances(tree, space.of(others)))
-    distance = _distances(tree, space.of(observed.reshape(-1, x.shape[1])))
+    distance = _distances(tree, space.of(observed.reshape(len(observed), -1)))
     larger = len(usual) - np.searchsorted(usual, distance)
     p_values = (1 + larger) / (1 + len(usual))
     return _result(p_values, distance, usual)
@@ -109,7 +109,7 @@ def _result(p_values: np.ndarray, distance: np.ndarray, usual: np.ndarray) -> xr
         verdict = "not known"
         told += (
             f", further than all simulations, which among {len(p_values):,} observations is known "
-            f"to be more than chance with {round(len(p_values) / ALARM):,} simulations or more"
+            f"to be more than chance with {_enough(len(p_values)):,} simulations or more"
         )
     else:
         verdict = "usual"
@@ -126,6 +126,12 @@ def _result(p_values: np.ndarray, distance: np.ndarray, usual: np.ndarray) -> xr
             f"(p = {p_value:.2g}).",
         },
     )
+
+
+def _enough(n: int) -> int:
+    """Simulations of which those that are compared with can tell one of n observations."""
+    wanted = round(n / ALARM)
+    return wanted + min(wanted, _REFERENCE)
 
 
 class _Space:

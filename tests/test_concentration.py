@@ -1,10 +1,12 @@
 """Do posteriors close in on the truth as trials add up?"""
 
 import numpy as np
+import pymc as pm
 import pytest
 from controls import changed
 
 import pymc_nre as nre
+from pymc_nre.concentration import _result
 from pymc_nre.diagnostics import convergence
 
 TASK = nre.tasks.GaussianMean()
@@ -46,6 +48,27 @@ def test_two_parameters_and_a_start_beyond_one_trial():
     task = nre.tasks.LocationScale()
     found = follow(task.estimator(), task.simulate(500, random_seed=4), n=(20, 200))
     assert found.attrs["trials"] == 200
+
+
+def test_a_prior_whose_parameters_depend_on_one_another():
+    # Proposals leave the support, where the scale of another parameter would be negative.
+    with pm.Model() as prior:
+        sigma = pm.HalfNormal("sigma", 1.0)
+        pm.Normal("m", 0.0, sigma)
+
+    def simulator(rng, sigma, m):
+        return rng.normal(m, 0.1 + sigma)
+
+    pairs = nre.simulate(prior, simulator, 3_000, batched=True, random_seed=1, progressbar=False)
+    ratio = nre.train(pairs, epochs=5, random_seed=1, progressbar=False)
+    found = follow(ratio, pairs, n=(1, 10), truths=10)
+    assert np.isfinite(found["spread"]).all()
+
+
+def test_nothing_known_is_not_called_wrong():
+    found = _result(TASK.estimator(), np.full((20, 2, 4), np.nan), np.zeros((20, 1)), (1, 10))
+    assert found.attrs["verdict"] == "not known"
+    assert "Too few posteriors" in found.attrs["summary"]
 
 
 def test_bad_input():

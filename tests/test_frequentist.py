@@ -35,6 +35,15 @@ def test_in_the_middle_it_is_the_level_and_at_the_edge_it_is_not():
     assert abs(shares[1, 0] - 0.68) > 0.05
 
 
+def test_few_draws_do_not_pull_it_to_the_level():
+    # With 30 draws 5 count; a truth with a weight of its own had .605 and .747 here.
+    with pytest.warns(nre.PosteriorWarning, match="effective draws of 30"):
+        found = at(10.0, draws=30)
+    shares = found["coverage"].to_numpy()[0]
+    assert dict(found["ess"].sizes) == {"point": 1, "pair": N}
+    assert shares[0] > 1 / (2 - 0.68) - 4 * found["error"][0, 0]
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="coverage_at needs the simulator"):
         coverage_at(TASK.estimator().for_evaluation(), TASK.simulate(500, random_seed=1), {"mu": 0})

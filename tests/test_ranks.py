@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from controls import changed
 from scipy.integrate import quad
@@ -294,3 +295,19 @@ def test_a_ratio_that_knows_nothing_is_not_seen_but_tells_nothing():
     assert coverage(found).attrs["verdict"] == "right"
     assert normalization(found).attrs["verdict"] == "right"
     assert np.all(np.abs(normalization(found)["information"]) < 1e-6)
+
+
+class WithHoles(type(TASK.estimator().network)):
+    """NaN where parameters are large."""
+
+    def head(self, theta, features):
+        logits = super().head(theta, features)
+        return torch.where(theta[..., 0] > 9.99, torch.nan, logits)
+
+
+def test_a_ratio_with_holes_is_not_called_right():
+    exact = TASK.estimator()
+    network = WithHoles.__new__(WithHoles)
+    network.__dict__.update(exact.network.__dict__)
+    with pytest.raises(ValueError, match=r"NaN or infinite for .* observations"):
+        ranks(exact.with_network(network))

@@ -8,6 +8,7 @@ from controls import changed
 
 import pymc_nre as nre
 from pymc_nre.diagnostics import coverage_at, domain_check, report
+from pymc_nre.tilted import Tilted
 
 TASK = nre.tasks.GaussianMean()
 PAIRS = TASK.simulate(1_000, random_seed=1)
@@ -61,6 +62,36 @@ def test_what_cannot_be_checked_is_said():
     assert "no simulator" in found.skipped["auc"]
     assert "not made: no observed=" in repr(found)
     assert found.passed
+
+
+def test_a_check_that_cannot_be_made_does_not_stop_the_others():
+    few = report(
+        TASK.estimator(), TASK.simulate(150, random_seed=7), 1.0, draws=100, random_seed=1,
+        progressbar=False,
+    )  # fmt: skip
+    assert "at least 200 simulations, got 150" in few.skipped["observation_check"]
+    assert "coverage" in few.checks
+
+    def failing(rng, mu):
+        return np.where(rng.random(len(mu)) < 0.01, np.nan, rng.normal(mu, 1.0))
+
+    ratio = TASK.estimator()
+    ratio.simulator = nre.Simulator(failing, batched=True)
+    assert "at one truth failed" in reported(ratio, observed=None).skipped["convergence"]
+
+
+def test_the_simulator_of_the_simulations_will_do():
+    pairs = nre.simulate(TASK.prior(), TASK.simulator, 200, batched=True, random_seed=1)
+    ratio = TASK.estimator().for_evaluation()
+    found = report(ratio, pairs, draws=100, random_seed=1, progressbar=False)
+    assert {"auc", "convergence"} <= set(found.checks)
+
+
+def test_what_is_centered_for_one_posterior_is_refused():
+    plain = TASK.estimator()
+    tilted = plain.with_network(Tilted(plain.network, 1).eval())
+    with pytest.raises(ValueError, match="Check the ratio from before"):
+        reported(tilted)
 
 
 def test_numbers_come_as_one_tree(exact, tmp_path):

@@ -59,6 +59,17 @@ def test_its_error_is_the_spread_of_repetitions():
     assert np.mean(errors) == pytest.approx(np.std(areas), rel=4 / 600**0.5 + 0.03)
 
 
+def test_the_ends_of_the_scale():
+    labels, weights = np.arange(100) < 50, np.ones(100)
+    assert _area(np.zeros(100), labels, weights, np.ones(1))["p_value"] == pytest.approx(0.5)
+    assert _area(labels.astype(float), labels, weights, np.ones(1))["p_value"] < 1e-12
+
+
+def test_several_points_are_given():
+    result = found(TASK.estimator(), at={"mu": [0.0, 5.0]})
+    np.testing.assert_array_equal(result["parameters"], [[0.0], [5.0]])
+
+
 def test_too_few_effective_observations_are_not_judged():
     few = TASK.simulate(150, random_seed=5)
     result = auc(TASK.estimator(), few, at={"mu": 1.0}, random_seed=1)

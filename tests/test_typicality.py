@@ -49,10 +49,25 @@ def test_what_is_rare_in_combination_only():
 def test_too_few_simulations_to_know():
     found = check(np.append(np.zeros(99), 1e3), simulations=TASK.simulate(400, random_seed=5))
     assert found.attrs["verdict"] == "not known"
-    assert "10,000 simulations or more" in found.attrs["summary"]
+    assert "20,000 simulations or more" in found.attrs["summary"]
+    enough = check(np.append(np.zeros(99), 1e3), simulations=TASK.simulate(20_000, random_seed=5))
+    assert enough.attrs["verdict"] == "foreign"
+
+
+def test_few_values():
+    rng = np.random.default_rng(6)
+    choices = nre.Simulations({"mu": rng.normal(size=1_000)}, rng.integers(0, 2, 1_000))
+    found = check([0.0, 1.0], simulations=choices)
+    assert found.attrs["verdict"] == "usual"
+    assert nre.plots.observation_check(found).has_data()
+    assert check([0.0, 3.0], simulations=choices).attrs["verdict"] != "right"
 
 
 def test_bad_input():
+    with pytest.raises(ValueError, match="finite observations, got NaN or inf"):
+        check([1.0, np.nan])
+    with pytest.raises(ValueError, match="finite observations, got none"):
+        check([])
     with pytest.raises(ValueError, match="at least 200 simulations, got 100"):
         check(1.0, simulations=TASK.simulate(100, random_seed=1))
     with pytest.raises(ValueError, match="observation"):
