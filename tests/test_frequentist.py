@@ -45,5 +45,7 @@ def test_few_draws_do_not_pull_it_to_the_level():
 
 
 def test_bad_input():
+    made = TASK.simulate(500, random_seed=1)
+    bare = nre.Simulations(made.parameters, made.x)
     with pytest.raises(ValueError, match="coverage_at needs the simulator"):
-        coverage_at(TASK.estimator().for_evaluation(), TASK.simulate(500, random_seed=1), {"mu": 0})
+        coverage_at(TASK.estimator().for_evaluation(), bare, {"mu": 0})

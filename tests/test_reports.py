@@ -57,7 +57,8 @@ def test_a_wrong_one_is_told_with_what_to_do(sharp):
 def test_what_cannot_be_checked_is_said():
     ratio = TASK.estimator().for_evaluation()
     ratio.normalized = False
-    found = reported(ratio, observed=None)
+    bare = nre.Simulations(PAIRS.parameters, PAIRS.x)
+    found = report(ratio, bare, draws=300, random_seed=2, progressbar=False)
     assert set(found.skipped) == {"auc", "convergence", "lc2st", "observation_check"}
     assert "no simulator" in found.skipped["auc"]
     assert "not made: no observed=" in repr(found)

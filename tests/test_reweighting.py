@@ -84,7 +84,7 @@ def test_bad_input():
         found(ratio)
     bare = TASK.estimator().for_evaluation()
     with pytest.raises(ValueError, match="auc needs the simulator"):
-        auc(bare, SIMULATIONS)
+        auc(bare, nre.Simulations(SIMULATIONS.parameters, SIMULATIONS.x))
 
 
 def test_nuisance_parameters_are_drawn():
