@@ -61,7 +61,8 @@ def lc2st(
     draws : int
         Of the prior, for each posterior.
     shuffles : int
-        Classifiers with exchanged labels; the smallest p value is 1 / (shuffles + 1).
+        Classifiers with exchanged labels. The smallest p value is 1 / (shuffles + 1), so with
+        fewer than 100 no verdict is "wrong".
     device : {"auto", "cpu", "cuda"}
     random_seed : int, optional
 
