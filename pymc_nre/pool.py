@@ -115,7 +115,7 @@ def rows_at_once(network: RatioNetwork, x: np.ndarray, draws: int) -> int:
 def log_ratios(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
     """``(b, m)`` of parameters ``(b or 1, m, D)`` and observations ``(b, *event)``.
 
-    Some parameters at a time, so that memory is bounded however many there are.
+    Some parameters at a time, so that memory grows by the parameters themselves only.
     """
     like = floating(network)
     features = network.embed(torch.as_tensor(x).to(like))[:, None]
