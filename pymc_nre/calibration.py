@@ -29,7 +29,7 @@ __all__ = [
     "tarp",
 ]
 
-LEVELS = np.round(np.arange(0.05, 0.96, 0.05), 2)
+_LEVELS = np.round(np.arange(0.05, 0.96, 0.05), 2)
 ALARM = 0.01  # p values below it are told
 FEW = 10  # effective draws
 
@@ -67,11 +67,10 @@ def coverage(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     levels = checked_levels(levels)
     u = ranks["density"].to_numpy()
     n = ranks.attrs["effective_pairs"]
-    mean, spread = _moments(u, n)
-    p_value = min(1.0, 3 * min(_shape(u, n), _two_sided(mean), _two_sided(spread)))
+    p_value, _ = judge(u, n)
     # The direction is that of the usual level where most is amiss for its standard error: tails
     # may be too thin where the middle is too wide.
-    usual = _by_level(u, n, LEVELS[LEVELS >= 0.5])
+    usual = _by_level(u, n, _LEVELS[_LEVELS >= 0.5])
     amiss = ((usual["coverage"] - usual["level"]) / usual["error"]).to_numpy()
     worst = np.abs(amiss).argmax()
     verdict = "right" if p_value >= ALARM else ("too narrow" if amiss[worst] < 0 else "too wide")
@@ -188,7 +187,7 @@ def _by_level(u: np.ndarray, n: float, levels: np.ndarray) -> xr.Dataset:
 
 def checked_levels(levels: np.ndarray | None) -> np.ndarray:
     """Credible levels, by default the usual ones."""
-    levels = LEVELS if levels is None else np.asarray(levels, dtype=float)
+    levels = _LEVELS if levels is None else np.asarray(levels, dtype=float)
     if levels.ndim != 1 or not len(levels) or np.any((levels <= 0) | (levels >= 1)):
         raise ValueError(f"levels must be numbers between 0 and 1, got {levels}.")
     return levels

@@ -10,6 +10,7 @@ never resumed on anything else.
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 import re
 import time
@@ -56,9 +57,13 @@ class Checkpoint:
             )
         self._cost, self._written = 0.0, -float("inf")
 
-    def random_seed(self) -> int | None:
-        """The seed of the run in the file, for a resumed run that names none."""
-        return self._read()[0]["random_seed"] if self._exists() else None
+    def chosen_seed(self, random_seed: int | None) -> int:
+        """The user's seed, else that of the run in the file, else a fresh one."""
+        if random_seed is None and self._exists():
+            random_seed = self._read()[0]["random_seed"]
+        if random_seed is None:
+            random_seed = np.random.SeedSequence().generate_state(1)[0]
+        return operator.index(random_seed)
 
     def load(self, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """Facts and tensors of the run to resume; None if there is nothing yet.

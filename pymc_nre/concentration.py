@@ -25,7 +25,8 @@ from .networks import RatioNetwork
 from .pool import check_pairs, log_ratios, single_precision
 from .prior import Prior
 from .progress import progress
-from .simulate import simulate_at
+from .simulate import repeat_at
+from .weights import normalized
 
 __all__ = ["convergence"]
 
@@ -158,8 +159,7 @@ def _trials(
     n: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    own = ratio.layout.unpack(np.tile(truth, (n, 1)))
-    succeeded, x = simulate_at(simulator, own, np.random.SeedSequence(rng.integers(2**32)))
+    succeeded, x = repeat_at(simulator, ratio.layout, truth, n, rng)
     if not succeeded.all():
         raise ValueError(f"{(~succeeded).sum()} of {n} simulations at one truth failed.")
     return x
@@ -182,7 +182,7 @@ def _follow(
     for n in numbers:
         fitted = n == 1
         for _ in range(_FITS):
-            weights, ess = _normalized(log_weights)
+            weights, ess = normalized(log_weights)
             if fitted and ess >= _ENOUGH * draws:
                 break
             proposal = _proposal(theta, weights)
@@ -192,7 +192,7 @@ def _follow(
             if inside.any():
                 log_weights[inside] += _sum(network, theta[inside], x[:n])
             fitted = True
-        rows.append(_described(theta, *_normalized(log_weights), truth, rng))
+        rows.append(_described(theta, *normalized(log_weights), truth, rng))
     return np.array(rows)
 
 
@@ -200,14 +200,6 @@ def _sum(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Log ratios of all trials together, ``(m,)``."""
     blocks = np.array_split(x, math.ceil(len(x) * len(theta) / _AT_ONCE))
     return sum(log_ratios(network, theta[None], block).sum(0) for block in blocks)
-
-
-def _normalized(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights that sum to one, and how many draws they are worth."""
-    highest = log_weights.max()
-    weights = np.exp(log_weights - highest) if np.isfinite(highest) else np.ones(len(log_weights))
-    weights /= weights.sum()
-    return weights, float(1 / (weights**2).sum()) if np.isfinite(highest) else 0.0
 
 
 def _proposal(theta: np.ndarray, weights: np.ndarray) -> Any:

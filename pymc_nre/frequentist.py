@@ -20,7 +20,7 @@ from .data_sets import PosteriorWarning
 from .estimator import RatioEstimator, resolve_device, simulator_of
 from .pool import PriorDraws, check_pairs, single_precision
 from .ranks import ranks_of
-from .simulate import simulate_at
+from .simulate import repeat_at
 
 __all__ = ["coverage_at"]
 
@@ -102,9 +102,7 @@ def coverage_at(
     points = np.atleast_2d(ratio.layout.pack(at))
     found = []
     for point in points:
-        own = ratio.layout.unpack(np.tile(point, (n, 1)))
-        seed = np.random.SeedSequence(rng.integers(2**32))
-        succeeded, x = simulate_at(simulator, own, seed)
+        succeeded, x = repeat_at(simulator, ratio.layout, point, n, rng)
         if not succeeded.all():
             raise ValueError(f"{(~succeeded).sum()} of {n} simulations at one point failed.")
         found.append(ranks_of(network, prior.at(point, n), x, rng, truth_weighs=False))

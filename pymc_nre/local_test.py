@@ -26,6 +26,7 @@ from .data import Simulations
 from .estimator import RatioEstimator, finite_observations, resolve_device
 from .networks import RatioNetwork
 from .pool import PriorDraws, check_pairs, log_ratios, single_precision
+from .weights import normalized
 
 __all__ = ["lc2st"]
 
@@ -156,15 +157,13 @@ def _one_of_each_posterior(
         logits = log_ratios(network, theta, x[block])
         gumbel = rng.gumbel(size=logits.shape)  # the largest sum is a draw by the weights
         drawn = theta[np.arange(len(theta)), (logits + gumbel).argmax(1)]
-        mean, sd = _moments(theta, logits)
+        mean, sd = _moments(theta, normalized(logits)[0])
         pairs.append((np.stack([theta[:, 0], drawn]) - mean) / sd)
     return tuple(np.concatenate(pairs, axis=1))
 
 
-def _moments(theta: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _moments(theta: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation ``(b, D)`` of weighted parameters ``(b, m, D)``."""
-    weights = np.exp(logits - logits.max(1, keepdims=True))
-    weights /= weights.sum(1, keepdims=True)
     mean = np.einsum("bm,bmd->bd", weights, theta)
     variance = np.einsum("bm,bmd->bd", weights, (theta - mean[:, None]) ** 2)
     floor = _LEAST * theta.std(1) + np.finfo(float).tiny  # where one draw has all the weight
@@ -204,12 +203,11 @@ def _posteriors(
     pool = prior.pool[rng.permutation(len(prior.pool))[:_FROM]]
     theta, ess = [], []
     for one in observed:
-        logits = log_ratios(network, pool[None], one[None])[0]
-        weights = np.exp(logits - logits.max())
-        weights /= weights.sum()
-        mean, sd = _moments(pool[None], logits[None])
-        theta.append((pool[rng.choice(len(pool), _AT_OBSERVED, p=weights)] - mean) / sd)
-        ess.append(1 / (weights**2).sum())
+        logits = log_ratios(network, pool[None], one[None])
+        weights, worth = normalized(logits)
+        mean, sd = _moments(pool[None], weights)
+        theta.append((pool[rng.choice(len(pool), _AT_OBSERVED, p=weights[0])] - mean) / sd)
+        ess.append(worth[0])
     return np.array(theta), np.array(ess)
 
 

@@ -13,7 +13,6 @@ chain is thinned to as many draws as are effective.
 
 from __future__ import annotations
 
-import operator
 import os
 import traceback
 import warnings
@@ -143,7 +142,7 @@ def sbc_model(
     _check(replicates, draws, tune, target_accept)
     sampler = chosen_sampler(sampler, model)
     follow = Checkpoint(checkpoint, "calibration run", "pymc_nre.Calibration")
-    seed = _chosen_seed(random_seed, follow)
+    seed = follow.chosen_seed(random_seed)
     drawn = Replicates(model, var_names)
     chains = Chains(drawn.model, list(drawn.layout.shapes), sampler, draws, tune, target_accept)
     table = Table(replicates, drawn.layout.size)
@@ -173,15 +172,6 @@ def _check(replicates: int, draws: int, tune: int, target_accept: float) -> None
         )
     if not 0 < target_accept < 1:
         raise ValueError(f"target_accept must be between 0 and 1, got {target_accept}.")
-
-
-def _chosen_seed(random_seed: int | None, follow: Checkpoint) -> int:
-    """The user's seed, else that of the run to resume, else a fresh one."""
-    if random_seed is None:
-        random_seed = follow.random_seed()
-    if random_seed is None:
-        random_seed = np.random.SeedSequence().generate_state(1)[0]
-    return operator.index(random_seed)
 
 
 @dataclass(frozen=True)

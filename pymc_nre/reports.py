@@ -92,7 +92,7 @@ class Report:
         ]
 
     def _advice(self, name: str, verdict: str) -> str:
-        if verdict in ("right", "usual"):
+        if verdict in _FINE:
             return ""
         if name == "convergence" and self.checks[name].attrs["trials"]:
             return _TRIALS
@@ -104,16 +104,14 @@ class Report:
         failed = [name for name, verdict in self.verdicts.items() if verdict not in _PASSED]
         pairs = f"{self.ranks.sizes['pair']:,} held-out pairs"
         if not failed:
-            judged = [
-                verdict for verdict in self.verdicts.values() if verdict in ("right", "usual")
-            ]
+            judged = [verdict for verdict in self.verdicts.values() if verdict in _FINE]
             return f"Nothing wrong found by {len(judged)} checks on {pairs}."
         return f"{len(failed)} of {len(self.checks)} checks on {pairs} failed: {', '.join(failed)}."
 
     def __repr__(self) -> str:
         lines = [self.headline, ""]
         for name, verdict, summary, advice in self.rows:
-            mark = "ok" if verdict in ("right", "usual") else "--" if verdict in _PASSED else "!!"
+            mark = "ok" if verdict in _FINE else "--" if verdict in _PASSED else "!!"
             lines.append(f"{mark} {name:<18} {summary}")
             if advice:
                 lines.append(f"{'':<21} {advice}")
@@ -162,7 +160,8 @@ class Report:
         return figure
 
 
-_PASSED = ("right", "usual", "not known", "not normalized")
+_FINE = ("right", "usual")
+_PASSED = (*_FINE, "not known", "not normalized")
 _FIGURES = {"auc": "roc"}
 _DRAWN = (
     "coverage",
@@ -294,7 +293,7 @@ def _verdict(result: xr.Dataset) -> str:
 
 def _html_row(name: str, verdict: str, text: str) -> str:
     color = "firebrick"
-    if verdict in ("right", "usual"):
+    if verdict in _FINE:
         color = "green"
     elif verdict in (*_PASSED, "not made"):
         color = "gray"

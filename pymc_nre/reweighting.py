@@ -22,7 +22,8 @@ from .calibration import ALARM
 from .classifiers import Classifiers
 from .data import Simulations, Simulator
 from .estimator import RatioEstimator, check_observations, check_parameters, simulator_of
-from .simulate import simulate_at
+from .simulate import repeat_at
+from .weights import normalized
 
 __all__ = ["auc"]
 
@@ -166,16 +167,13 @@ def _at(
 ) -> dict[str, Any]:
     """What is found at one point ``(D,)``."""
     log_weights = ratio.evaluator.value(theta[None], simulations.x)
-    weights = np.exp(log_weights - log_weights.max())
-    weights /= weights.sum()
-    ess = 1 / (weights**2).sum()
+    weights, ess = normalized(log_weights)
     grid = np.linspace(0, 1, 101)
     if ess < _FEWEST:
         nothing = np.full_like(grid, math.nan)
         numbers = dict.fromkeys(("auc", "auc_error", "p_value"), math.nan)
         return numbers | {"ess": ess, "false_positive": nothing, "true_positive": nothing}
-    own = ratio.layout.unpack(np.tile(theta, (n, 1)))
-    _, simulated = simulate_at(simulator, own, np.random.SeedSequence(rng.integers(2**32)))
+    _, simulated = repeat_at(simulator, ratio.layout, theta, n, rng)
     x = np.concatenate([simulations.x, simulated]).reshape(len(weights) + len(simulated), -1)
     labels = np.arange(len(x)) >= len(weights)
     w = np.concatenate([weights, np.full(len(simulated), 1 / len(simulated))])

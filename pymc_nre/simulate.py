@@ -266,6 +266,14 @@ def simulate_at(
     return observations_of(run(Job(simulator, parameters, seed), n, executor, progressbar, False))
 
 
+def repeat_at(
+    simulator: Simulator, layout: Layout, point: np.ndarray, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of n simulations at one point ``(D,)`` succeeded, and what of."""
+    own = layout.unpack(np.tile(point, (n, 1)))
+    return simulate_at(simulator, own, np.random.SeedSequence(rng.integers(2**32)))
+
+
 def _variable(prior: Any, name: str) -> Any:
     """The variable of a prior model that is its own simulator."""
     named = getattr(prior, "named_vars", None)

@@ -157,7 +157,7 @@ def train(
     network = MLP() if network is None else network
     settings = (epochs, batch_size, learning_rate, weight_decay, patience)
     recipe = _Recipe(loss, network, validation, settings, resolve_device(device))
-    random_seed = _chosen_seed(random_seed, Checkpoint(checkpoint))
+    random_seed = Checkpoint(checkpoint).chosen_seed(random_seed)
     ratios: list[RatioEstimator] = []
     for k in range(members):
         title = f"training {k + 1}/{members}" if members > 1 else "training"
@@ -248,15 +248,6 @@ def _estimator(run: Descent, state: Progress, specification: Any, diary: _Diary)
         history=_history(state, run, diary.seconds),
         simulator=simulations.simulator,
     )
-
-
-def _chosen_seed(random_seed: int | None, follow: Checkpoint) -> int:
-    """The user's seed, else that of the run to resume, else a fresh one."""
-    if random_seed is None:
-        random_seed = follow.random_seed()
-    if random_seed is None:
-        random_seed = np.random.SeedSequence().generate_state(1)[0]
-    return operator.index(random_seed)
 
 
 def _seed(random_seed: int | tuple[int, int]) -> int:

@@ -29,6 +29,7 @@ FLOORS = {
         "calibration",
         "classifiers",
         "plots",
+        "weights",
     }
     | {"activations", "compilation"},
     1: {"embeddings", "convolutions", "checkpoint", "checks", "tilts"},
