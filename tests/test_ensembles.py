@@ -275,8 +275,8 @@ def test_ctrl_c_before_there_is_anything(monkeypatch):
 
 def test_a_factory_that_gives_the_same_module_again():
     with torch.random.fork_rng():
-        torch.manual_seed(1)  # with other weights the first member may learn nothing, and warn
-        module = nre.networks.MLP((8,)).build(1, ())
+        torch.manual_seed(1)  # a network that learns too little would warn
+        module = nre.networks.MLP((64, 64)).build(1, ())
     with pytest.raises(ValueError, match="build a new one at each call"):
         train(network=lambda theta_size, event_shape: module)
 
