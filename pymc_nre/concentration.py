@@ -118,8 +118,8 @@ def convergence(
     start, density = ratio.layout.pack(prior.draw(_FROM_PRIOR, rng)), prior.log_density_function()
 
     def log_prior(points: np.ndarray) -> np.ndarray:
-        # NaN where a density has no value, far outside of the support.
-        return np.nan_to_num(density(ratio.layout.unpack(points)), nan=-np.inf)
+        found = density(ratio.layout.unpack(points))
+        return np.where(np.isnan(found), -np.inf, found)  # no value far outside of the support
 
     parts = []
     with progress(enabled=progressbar) as display:

@@ -130,19 +130,15 @@ class Prior:
         """What `log_density` does, compiled once for many calls."""
         import pymc as pm
         import pytensor
-        from pytensor.compile.mode import get_mode
         from pytensor.graph.replace import vectorize_graph
 
         values, terms = self._log_densities()
-        single = sum(term.sum() for term in terms.values())
+        single = _zero_where_impossible(sum(term.sum() for term in terms.values()))
         rows = {name: _with_leading_axis(value) for name, value in values.items()}
         joint = vectorize_graph(single, {values[name]: row for name, row in rows.items()})
         # Compiled by PyTensor's Python linker: a graph for few calls, on long arrays.
-        # Where parameters of a distribution are impossible, as a scale below zero, the density is
-        # zero and not an error.
-        mode = get_mode("FAST_COMPILE").including("local_check_parameter_to_ninf_switch")
         with pm.Model(model=None):  # none of the user's, whose bounds may go unchecked
-            density = pytensor.function(list(rows.values()), joint, mode=mode)
+            density = pytensor.function(list(rows.values()), joint, mode="FAST_COMPILE")
 
         def evaluate(parameters: Mapping[str, np.ndarray]) -> np.ndarray:
             arrays = [
@@ -182,6 +178,21 @@ def _check_variables(variables: Mapping[str, Any]) -> None:
                 f"Parameter {name!r} of the prior must be a PyMC distribution such as "
                 f"pm.Normal.dist(0, 1), got {type(variable).__name__}."
             )
+
+
+def _zero_where_impossible(log_density: Any) -> Any:
+    """The same, and a density of zero where a distribution has impossible parameters.
+
+    As a scale below zero, which PyMC takes for an error. Of a single draw: of many at once one
+    would make the densities of all zero.
+    """
+    from pymc.logprob.utils import local_check_parameter_to_ninf_switch
+    from pytensor.graph.fg import FunctionGraph
+    from pytensor.graph.rewriting.basic import WalkingGraphRewriter
+
+    graph = FunctionGraph(outputs=[log_density], clone=False)
+    WalkingGraphRewriter(local_check_parameter_to_ninf_switch).rewrite(graph)
+    return graph.outputs[0]
 
 
 def _with_leading_axis(value: Any) -> Any:

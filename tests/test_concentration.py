@@ -8,6 +8,7 @@ from controls import changed
 import pymc_nre as nre
 from pymc_nre.concentration import _result
 from pymc_nre.diagnostics import convergence
+from pymc_nre.pool import log_ratios
 
 TASK = nre.tasks.GaussianMean()
 PAIRS = TASK.simulate(500, random_seed=1)
@@ -63,6 +64,19 @@ def test_a_prior_whose_parameters_depend_on_one_another():
     ratio = nre.train(pairs, epochs=5, random_seed=1, progressbar=False)
     found = follow(ratio, pairs, n=(1, 10), truths=10)
     assert np.isfinite(found["spread"]).all()
+
+
+def test_the_ratio_is_not_asked_outside_of_the_support(monkeypatch):
+    # Small rates make posteriors at the edge of it; there the exact ratio is NaN.
+    task, seen = nre.tasks.PoissonRate(mean=0.5), []
+
+    def recorded(network, theta, x):
+        seen.append(theta.min())
+        return log_ratios(network, theta, x)
+
+    monkeypatch.setattr("pymc_nre.concentration.log_ratios", recorded)
+    follow(task.estimator(), task.simulate(500, random_seed=1), n=(1, 10), truths=10)
+    assert min(seen) > 0
 
 
 def test_nothing_known_is_not_called_wrong():

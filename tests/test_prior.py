@@ -94,6 +94,16 @@ def test_log_density_outside_the_support(name, value):
     assert np.isfinite(density[1])
 
 
+def test_an_impossible_draw_has_density_zero_and_the_others_their_own():
+    with pm.Model() as model:
+        sigma = pm.HalfNormal("sigma", 1.0, shape=2)
+        pm.Normal("x", 0.0, sigma)
+    sigma, x = np.array([[0.5, 1.0], [0.5, -1.0], [2.0, 0.3]]), np.full((3, 2), 0.2)
+    expected = (stats.halfnorm.logpdf(sigma) + stats.norm.logpdf(x, 0, np.abs(sigma))).sum(-1)
+    density = Prior.of(model).log_density({"sigma": sigma, "x": x})
+    np.testing.assert_allclose(density, np.where((sigma > 0).all(-1), expected, -np.inf), RTOL)
+
+
 def test_log_density_in_a_model_context_still_checks_bounds():
     prior = Prior.of(dict_of([FAMILIES["half_normal"][0]]))
     with pm.Model(check_bounds=False):

@@ -40,7 +40,8 @@ def _simulate(rng, log_theta):
 
 def _log_likelihood(log_theta, x):
     errors = (np.log(x) - log_populations(log_theta)) / _NOISE
-    return np.nan_to_num(-0.5 * np.square(errors).sum(-1), nan=-np.inf)
+    found = -0.5 * np.square(errors).sum(-1)
+    return np.where(np.isnan(found), -np.inf, found)
 
 
 TASKS = (
