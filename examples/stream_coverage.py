@@ -39,6 +39,8 @@ TRAININGS = {"exact": 3, "MLP": 3, "MLP-BN": 3, "ResNet-18": 2, "ResNet-18-BN": 
 QUICK = {"per_epoch": 12_800, "epochs": 4, "pairs": 1_000, "draws": 500}
 FULL = {"per_epoch": 12_800, "epochs": 20, "pairs": 10_000, "draws": 500}
 LEVELS = np.array([0.68, 0.95])
+STREAMS = 100  # of one mass and age, for the last column
+ERROR = f"error / sd, {STREAMS} streams"
 TRUTH = (12.0, 5.0)  # mass and age of the stream in the figure
 
 
@@ -64,14 +66,23 @@ def ranks_of(ratio, pairs, settings):
 
 
 def checks(ratio, pairs, settings):
-    """Columns of the table: coverage, and how much streams tell, at least."""
+    """Columns of the table.
+
+    Coverage; how much streams tell, at least; how well a classifier tells reweighted streams from
+    simulated ones; and how far posteriors of many streams are from their truth.
+    """
     ranks = ranks_of(ratio, pairs, settings)
     coverage = nre.diagnostics.coverage(ranks, LEVELS)["coverage"]
     information = nre.diagnostics.normalization(ranks)["information"]
+    areas = nre.diagnostics.auc(ratio, pairs, n=1_000, points=5, random_seed=1)["auc"]
+    options = {"n": (1, 10, STREAMS), "truths": 50, "random_seed": 1, "progressbar": False}
+    last = nre.diagnostics.convergence(ratio, pairs, **options).sel(n=STREAMS)
     return {
         "68%": float(coverage.sel(level=0.68)),
         "95%": float(coverage.sel(level=0.95)),
         "nats": float(information.sel(bound="I1")),
+        "AUC": float(areas.mean()),
+        ERROR: float(((last["error"] / last["spread"]) ** 2).mean() ** 0.5),  # one if right
     }
 
 

@@ -4,13 +4,13 @@ import warnings
 
 import numpy as np
 import pytest
+from benchmarks.results import Results
 from benchmarks.sbibm import lotka_volterra, sir, slcp
 from benchmarks.sbibm.catalog import TASKS
 from benchmarks.sbibm.classifier_test import c2st
 from benchmarks.sbibm.priors import Box, Normal
 from benchmarks.sbibm.published import BUDGETS, published
 from benchmarks.sbibm.recipes import Recipe, combined, trained
-from benchmarks.sbibm.results import Results
 from benchmarks.sbibm.sampler import sample
 from scipy.integrate import solve_ivp
 from sklearn.neural_network import MLPClassifier

@@ -5,8 +5,9 @@ should not. Takes about an hour of one core, resumes, and writes the tables of d
 """
 
 import argparse
-import json
 from collections import Counter, defaultdict
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 import pymc_nre as nre
 from pymc_nre import diagnostics
+from tests.benchmarks.results import Results
 from tests.controls import changed
 
 _DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
@@ -33,20 +35,14 @@ RIGHT = ("right", "usual")
 def main():
     options = _options()
     torch.set_num_threads(1)
-    path = options.work / "checks.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done = {(r["task"], r["control"], r["seed"]) for r in _read(path)}
+    results = Results(options.work / "checks.jsonl", ("task", "control", "seed"))
     for seed in range(options.seeds):
-        for task in TASKS:
-            for control in CONTROLS:
-                wanted = control == "exact" or seed < options.repeats
-                if wanted and (task, control, seed) not in done:
-                    record = {"task": task, "control": control, "seed": seed}
-                    record["verdicts"] = verdicts(task, control, seed)
-                    with path.open("a") as file:
-                        file.write(json.dumps(record) + "\n")
+        for task, control in product(TASKS, CONTROLS):
+            if control == "exact" or seed < options.repeats:
+                which = {"task": task, "control": control, "seed": seed}
+                results.get(partial(verdicts, **which), **which)
         print(seed, flush=True)
-    _write(_read(path), options.out)
+    _write(results.read().values(), options.out)
 
 
 def _options():
@@ -58,14 +54,9 @@ def _options():
     return parser.parse_args()
 
 
-def _read(path):
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
-
-
-def verdicts(name, control, seed):
+def verdicts(task, control, seed):
     """By the name of the check; of `sbc` all that are not right."""
-    task = getattr(nre.tasks, name)()
+    task = getattr(nre.tasks, task)()
     exact = task.estimator()
     ratio = changed(exact, **CONTROLS[control]) if CONTROLS[control] else exact
     pairs = task.simulate(PAIRS, random_seed=[1, seed])
@@ -91,7 +82,7 @@ def verdicts(name, control, seed):
         found["observation_check"] = diagnostics.observation_check(
             ratio, own, data, random_seed=seed
         ).verdict
-    return found
+    return {"verdicts": found}
 
 
 def _write(records, out):

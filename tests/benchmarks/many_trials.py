@@ -10,11 +10,11 @@ errs by exp(-2 pi^2)), and the grid is widened until no mass is at its edge.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +24,7 @@ os.environ |= ONE_THREAD
 
 import numpy as np
 import xarray as xr
+from results import Results
 from tables import Table
 
 import pymc_nre as nre
@@ -38,19 +39,20 @@ BOTH = "pymc_nre, centered, then around the posterior"
 ALONE, FINER = "pymc_nre, around the posterior", "the last, with accuracy=0.05"
 OURS = (TRAINED, CENTERED, BOTH, FINER, ALONE)
 NEIGHBOURS = {"sbi, NRE_C": ("sbi", ""), "BayesFlow, RatioApproximator": ("bayesflow", "jax")}
+KEYS = ("task", "simulations", "estimator", "trials")
 REACH = 6  # exact standard deviations to each side, at first
 
 
 def main():
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
-    results = Results(options.work / "many_trials.jsonl")
+    results = Results(options.work / "many_trials.jsonl", KEYS)
     for task in options.tasks:
         for simulations in options.simulations:
             for name in options.only:
                 if name in OURS or options.neighbours_python:
                     _measure(Problem(task, simulations, options), name, results)
-    text = "\n".join(table.markdown() for table in tables(results))
+    text = "\n".join(table.markdown() for table in tables(results.read()))
     path = options.out / f"many_trials_pymc{version('pymc').split('.')[0]}.inc"
     path.write_text(f"{text}\n")
     print(text, path)
@@ -73,22 +75,6 @@ def parser_of(description):
     parser.add_argument("--work", type=Path, default=scratch)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
     return parser
-
-
-class Results:
-    """What is known already, a JSON line for each estimator and number of trials."""
-
-    def __init__(self, path):
-        self.path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.rows = {tuple(row["key"]): row for row in map(json.loads, lines)}
-
-    def add(self, key, **facts):
-        """Keep a row, here and on disk."""
-        self.rows[key] = {"key": key, **facts}
-        with open(self.path, "a") as lines:
-            lines.write(json.dumps(self.rows[key]) + "\n")
-        print(key, facts, flush=True)
 
 
 class Problem:
@@ -150,25 +136,30 @@ class Problem:
 
 def _measure(problem, name, results):
     """All that is not known yet of an estimator."""
-    trials = problem.options.trials
-    missing = [n for n in trials if (problem.name, problem.size, name, n) not in results.rows]
+    known, shared = results.read(), (problem.name, problem.size, name)
+    missing = [n for n in problem.options.trials if (*shared, n) not in known]
     if not missing:
         return
     with _Densities(problem, name) as density_of:
         for n in missing:
-            began, errors, widths = time.process_time(), [], []
-            for x in problem.data_sets(n):
-                exact = problem.task.posterior(x)
-                _, _, mean, sd = posterior(density_of(x), exact)
-                errors.append((mean - packed(exact.mean)) / packed(exact.sd))
-                widths.append(sd / packed(exact.sd))
-            results.add(
-                (problem.name, problem.size, name, n),
-                error=np.abs(errors).mean(0).tolist(),
-                largest=np.abs(errors).max(0).tolist(),
-                width=np.mean(widths, 0).tolist(),
-                seconds=round(time.process_time() - began),
-            )
+            which = dict(zip(KEYS, (*shared, n), strict=True))
+            print(results.get(partial(_compared, problem, density_of, n), **which), flush=True)
+
+
+def _compared(problem, density_of, n):
+    """With the exact posteriors of data sets of n trials."""
+    began, errors, widths = time.process_time(), [], []
+    for x in problem.data_sets(n):
+        exact = problem.task.posterior(x)
+        _, _, mean, sd = posterior(density_of(x), exact)
+        errors.append((mean - packed(exact.mean)) / packed(exact.sd))
+        widths.append(sd / packed(exact.sd))
+    return {
+        "error": np.abs(errors).mean(0).tolist(),
+        "largest": np.abs(errors).max(0).tolist(),
+        "width": np.mean(widths, 0).tolist(),
+        "seconds": round(time.process_time() - began),
+    }
 
 
 class _Densities:
@@ -253,11 +244,11 @@ def packed(named):
     return np.concatenate([np.ravel(value) for value in named.values()])
 
 
-def tables(results):
+def tables(records):
     """One for each task and number of simulations."""
     for task in TASKS:
         for size in SIMULATIONS:
-            found = {key[2:]: row for key, row in results.rows.items() if key[:2] == (task, size)}
+            found = {key[2:]: row for key, row in records.items() if key[:2] == (task, size)}
             rows = [
                 [name, *(_cell(found.get((name, n))) for n in TRIALS)]
                 for name in (*OURS, *NEIGHBOURS)

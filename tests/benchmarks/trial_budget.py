@@ -7,10 +7,12 @@ the prior are compared with the exact ones.
 
 import copy
 import sys
+from functools import partial
 
 import many_trials
 import numpy as np
-from many_trials import Problem, Results, log_density, packed, parser_of, posterior
+from many_trials import Problem, log_density, packed, parser_of, posterior
+from results import Results
 from tables import Table
 
 import pymc_nre as nre
@@ -25,14 +27,13 @@ def main():
     options = parser_of(__doc__).parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     many_trials.SETS = SETS
-    results = Results(options.work / "trial_budget.jsonl")
+    results = Results(options.work / "trial_budget.jsonl", ("task", "trials"))
     for name in TASKS:
         problem = Problem(name, SIMULATIONS, options)
         for n in TRIALS:
-            if (name, n) not in results.rows:
-                results.add((name, n), **_measured(problem, n))
+            print(results.get(partial(_measured, problem, n), task=name, trials=n), flush=True)
     path = options.out / "trial_budget.inc"
-    path.write_text(_table(results).markdown())
+    path.write_text(_table(results.read()).markdown())
     print(path.read_text(), path)
 
 
@@ -61,9 +62,9 @@ def _measured(problem, n):
     }
 
 
-def _table(results):
+def _table(records):
     rows = []
-    for (name, n), row in results.rows.items():
+    for (name, n), row in records.items():
         squares = np.array(row["squares"])
         seen = np.sqrt(squares.mean(0))
         error = squares.std(0) / len(squares) ** 0.5 / (2 * seen)

@@ -17,13 +17,13 @@ os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 
 import numpy as np
 
+from ..results import Results
 from .catalog import TASKS
 from .classifier_test import c2st
 from .published import BUDGETS
 from .recipes import RECIPES, combined, trained
 from .references import References
 from .report import comparison, exactness
-from .results import Results
 from .sampler import sample
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pymc_nre_sbibm"

@@ -1,4 +1,4 @@
-"""Results on disk: a line of JSON for each observation, so that a killed run goes on."""
+"""Results on disk: a line of JSON for each, so that a benchmark that was killed goes on."""
 
 import json
 from pathlib import Path
