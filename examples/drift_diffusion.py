@@ -88,6 +88,21 @@ def hierarchy(data, likelihood):
     return model
 
 
+def by_ratio(ratio):
+    """The likelihood of `hierarchy`, learned."""
+
+    def likelihood(x, parameters):
+        options = {"dims": ("trial", "column"), "engine": "torch"}
+        nre.RatioLikelihood("x", ratio, observed=x, **options, **parameters)
+
+    return likelihood
+
+
+def by_density(x, parameters):
+    """The likelihood of `hierarchy`, exact."""
+    pm.Potential("x", log_density(x, **parameters).sum())
+
+
 def flat(draws):
     """All numbers of draws by name, ``(chain, draw, numbers)``."""
     return np.concatenate([v.reshape(*v.shape[:2], -1) for v in draws.values()], axis=-1)
@@ -191,20 +206,12 @@ def main(quick=False, seed=1):
     FIGURES.mkdir(exist_ok=True)
     _, ratio = training(quick, seed)
     truth, data = people(np.random.default_rng(2), *((3, 50) if quick else (20, 200)))
-
-    def by_ratio(x, parameters):
-        options = {"dims": ("trial", "column"), "engine": "torch"}
-        nre.RatioLikelihood("x", ratio, observed=x, **options, **parameters)
-
-    def by_likelihood(x, parameters):
-        pm.Potential("x", log_density(x, **parameters).sum())
-
     settings = {"tune": 500, "draws": 1_000, "chains": 2, "random_seed": seed}
     if quick:
         settings |= {"tune": 20, "draws": 10, "max_treedepth": 3}
-    model = hierarchy(data, by_ratio)
+    model = hierarchy(data, by_ratio(ratio))
     idata, drawn = sample(model, **settings)
-    exact = None if quick else sample(hierarchy(data, by_likelihood), **settings)[1]
+    exact = None if quick else sample(hierarchy(data, by_density), **settings)[1]
     table = compare(drawn, exact, truth)
     plot(drawn, exact, truth, data, predict(model, idata, data, seed))
     print(f"{table.round(3).to_string()}\n\nFigures: {FIGURES}")

@@ -312,18 +312,34 @@ def first_order(ratio, exact, data, drawn, example):
 def test_hierarchy(examples, exact, capsys):
     example = examples["drift_diffusion"]
     truth, data = example.people(np.random.default_rng(2), 20, 200)
-
-    def by_likelihood(x, parameters):
-        pm.Potential("x", example.log_density(x, **parameters).sum())
-
-    model = example.hierarchy(data, by_likelihood)
+    model = example.hierarchy(data, example.by_density)
     settings = {"tune": 300, "draws": 500, "chains": 2, "random_seed": 1}
     _, drawn = example.sample(model, **settings)
     table = example.compare(drawn, None, truth)
     trained, centered = example.training(quick=False, seed=1)
     for name, ratio in {"as trained": trained, "centered": centered}.items():
         table[name] = first_order(ratio, exact, data, drawn, example)
+    found = {
+        name: example.compare(draws, drawn, truth)
+        for name, draws in by_both_ratios(centered, data, settings | {"chains": 1}, example)
+    }
     with capsys.disabled():
         print(f"\n{table.round(2).to_string()}")
+        for name, part in found.items():
+            print(f"{name}\n{part.round(2).to_string()}")
     assert table["ESS"].min() >= 400
     assert table["centered"].abs().mean() <= 0.3
+    for part in found.values():
+        assert part["error / sd"].abs().mean() <= 0.2
+        assert abs(part["sd ratio"].mean() - 1) <= 0.05
+
+
+def by_both_ratios(centered, data, settings, example):
+    """Draws of NUTS by the centered ratio, and by that centered around the first of them."""
+    model = example.hierarchy(data, example.by_ratio(centered))
+    idata, drawn = example.sample(model, **settings)
+    yield "centered", drawn
+    options = {"random_seed": 1, "progressbar": False}
+    local = nre.center(centered, around=idata, model=model, **options)
+    model = example.hierarchy(data, example.by_ratio(local))
+    yield "then around the posterior", example.sample(model, **settings)[1]
