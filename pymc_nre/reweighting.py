@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from scipy.special import ndtr
+from scipy.special import logsumexp, ndtr
 from torch import Tensor
 
 from .calibration import ALARM
@@ -29,6 +29,7 @@ __all__ = ["auc"]
 
 _FEWEST = 100  # effective observations
 _EPOCHS = 30
+_LARGEST = 700.0  # whose exponential is a number
 
 
 def auc(
@@ -68,8 +69,9 @@ def auc(
     -------
     xarray.Dataset
         For each ``point``: ``auc`` and its standard error ``auc_error``, ``ess`` (the effective
-        number of reweighted observations), and ``p_value``, which is NaN where there are fewer
-        than 100 of these; ``false_positive`` and ``true_positive`` (point, threshold), the ROC
+        number of reweighted observations, by their weights or by the log ratios of simulated
+        ones, whichever is less), and ``p_value``, which is NaN where there are fewer than 100 of
+        these; ``false_positive`` and ``true_positive`` (point, threshold), the ROC
         curve; the parameters. Attributes as for `coverage`.
 
     Raises
@@ -166,20 +168,30 @@ def _at(
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     """What is found at one point ``(D,)``."""
-    log_weights = ratio.evaluator.value(theta[None], simulations.x)
-    weights, ess = normalized(log_weights)
+    weights, ess = normalized(ratio.evaluator.value(theta[None], simulations.x))
+    _, simulated = repeat_at(simulator, ratio.layout, theta, n, rng)
+    ess = min(ess, _expected_ess(ratio.evaluator.value(theta[None], simulated), len(weights)))
     grid = np.linspace(0, 1, 101)
     if ess < _FEWEST:
         nothing = np.full_like(grid, math.nan)
         numbers = dict.fromkeys(("auc", "auc_error", "p_value"), math.nan)
         return numbers | {"ess": ess, "false_positive": nothing, "true_positive": nothing}
-    _, simulated = repeat_at(simulator, ratio.layout, theta, n, rng)
     x = np.concatenate([simulations.x, simulated]).reshape(len(weights) + len(simulated), -1)
     labels = np.arange(len(x)) >= len(weights)
     w = np.concatenate([weights, np.full(len(simulated), 1 / len(simulated))])
     test = rng.permutation(len(x)) < len(x) // 2
     scores = _scores(x, labels, w, test, rng)
     return {"ess": ess} | _area(scores, labels[test], w[test], grid)
+
+
+def _expected_ess(log_ratios: np.ndarray, n: int) -> float:
+    """Of n reweighted observations, by the log ratios of simulated ones.
+
+    The mean square of weights over the prior is the mean weight over what is simulated here. A
+    part of it that so few observations of the prior are not in has no weight among them, and
+    their own effective number would be too large.
+    """
+    return n * len(log_ratios) / math.exp(min(logsumexp(log_ratios), _LARGEST))
 
 
 def _scores(

@@ -77,6 +77,17 @@ def test_too_few_effective_observations_are_not_judged():
     assert "too few to compare" in result.attrs["summary"]
 
 
+def test_a_peak_that_no_simulation_is_in_is_missed_by_none():
+    # Half of the observations are within 0.03 of the parameter, so that of 2,000 from the whole
+    # prior most often not one is. The others alone have an effective number of hundreds.
+    task = nre.tasks.GaussianMixture(half_width=5.0, narrow=0.01)
+    found = [
+        auc(task.estimator(), task.simulate(2_000, random_seed=s), points=1, random_seed=s)
+        for s in range(3)
+    ]
+    assert [one.attrs["verdict"] for one in found] == ["not known"] * 3
+
+
 def test_bad_input():
     ratio = TASK.estimator()
     ratio.normalized = False
