@@ -17,6 +17,7 @@ import time
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from zlib import crc32
 
 from wire import ONE_THREAD, Worker
 
@@ -118,8 +119,13 @@ class Problem:
         return nre.load(path, simulator=self.simulator)
 
     def around(self, ratio, x, **options):
-        """The ratio centered around its posterior given ``x``."""
-        rng = np.random.default_rng(5)
+        """The ratio centered around its posterior given ``x``.
+
+        Each by simulations of its own. With one seed for all data sets these would differ by their
+        location and scale only, and so would share one error.
+        """
+        seed = crc32(x.tobytes())
+        rng = np.random.default_rng(seed)
         theta, weights, *_ = posterior(log_density(ratio, x), self.task.posterior(x), fine=2)
         step = np.array([np.diff(np.unique(column)).min() for column in theta.T])
         draws = theta[rng.choice(len(theta), 400, p=weights)]
@@ -131,7 +137,7 @@ class Problem:
         with self.task.prior() as model:
             nre.RatioLikelihood("x", ratio, observed=x, **{name: model[name] for name in names})
             given = {"posterior": xr.Dataset(draws)}
-            return nre.center(ratio, around=given, random_seed=6, progressbar=False, **options)
+            return nre.center(ratio, around=given, random_seed=seed, progressbar=False, **options)
 
 
 def _measure(problem, name, results):
