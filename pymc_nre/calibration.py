@@ -264,6 +264,7 @@ def normalization(ranks: xr.Dataset) -> xr.Dataset:
     if ranks.attrs["normalized"]:
         p_value, verdict = _judge_evidence(evidence.mean(), error, float(ranks["ess"].median()))
     bounds = [(log_ratio - log_evidence).mean(), log_ratio.mean() - evidence.mean() + 1]
+    told = bounds[1] if ranks.attrs["normalized"] else bounds[0]
     return xr.Dataset(
         {
             "evidence": evidence.mean(),
@@ -275,7 +276,7 @@ def normalization(ranks: xr.Dataset) -> xr.Dataset:
             "p_value": p_value,
             "verdict": verdict,
             "summary": f"The ratio's mean over the prior is {evidence.mean():.3g} ± {error:.2g}, "
-            f"and should be one: {verdict}. Observations tell {bounds[1]:.3g} nats.",
+            f"and should be one: {verdict}. Observations tell {told:.3g} nats.",
         },
     )
 
@@ -373,9 +374,13 @@ def reliability(ranks: xr.Dataset, bins: int = 10) -> xr.Dataset:
 
 def _by_predicted(d: np.ndarray, n_joint: int, bins: int) -> xr.Dataset:
     """What is predicted and what is so, in bins of as many pairs; the first n_joint belong."""
-    order = np.argsort(d, kind="stable")
-    belong = order < n_joint
-    groups = list(zip(np.array_split(d[order], bins), np.array_split(belong, bins), strict=True))
+    # Pairs that are as probable as each other, as many are where data are discrete, come in no
+    # order: each stands for the share of them that belongs.
+    _, place = np.unique(d.round(6), return_inverse=True)
+    share = np.bincount(place, np.arange(len(d)) < n_joint) / np.bincount(place)
+    order = np.argsort(place, kind="stable")
+    parts = (np.array_split(values[order], bins) for values in (d, share[place]))
+    groups = list(zip(*parts, strict=True))
     errors = [np.sqrt((part * (1 - part)).mean() / len(part)) for part, _ in groups]
     return xr.Dataset(
         {

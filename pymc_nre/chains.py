@@ -189,8 +189,9 @@ def _prepare(step: Any, rng: np.random.Generator, tune: int, draws: int) -> None
         step.setup_chain(rng, tune, draws)
     else:
         step.set_rng(rng)
-    step.tune = bool(tune)
-    if hasattr(step, "reset_tuning"):
-        step.reset_tuning()
-    if hasattr(step, "iter_count"):
-        step.iter_count = 0
+    for one in getattr(step, "methods", [step]):  # a compound step passes on less than all
+        one.tune = bool(tune)
+        if hasattr(one, "reset_tuning"):
+            one.reset_tuning()
+        if hasattr(one, "iter_count"):
+            one.iter_count = 0

@@ -198,7 +198,7 @@ def _follow(
 
 def _sum(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Log ratios of all trials together, ``(m,)``."""
-    blocks = np.array_split(x, math.ceil(len(x) * len(theta) / _AT_ONCE))
+    blocks = np.array_split(x, min(len(x), math.ceil(len(x) * len(theta) / _AT_ONCE)))
     return sum(log_ratios(network, theta[None], block).sum(0) for block in blocks)
 
 

@@ -25,6 +25,7 @@ _PER_PARAMETER = 100  # trials of a cell for each parameter, at least: a third t
 _FEWEST = 400
 _BLOCK = 65_536  # rows at once
 _SINGULAR = 1e-9  # of the largest information: directions below it are not identified
+_CONSTRAINED = 1e-9  # of the largest variance: parameters that add up to one do not vary along it
 
 
 def nested_cells(
@@ -63,16 +64,31 @@ def _scores(
     return np.concatenate(parts).reshape(*rows.shape, theta.shape[1])
 
 
-def _directions_of(gradients: np.ndarray) -> np.ndarray:
+def _free(theta: np.ndarray) -> np.ndarray:
+    """A basis ``(D, k)`` of the directions in which parameters vary.
+
+    The others, as across a simplex, are not part of the likelihood: there a ratio may have any
+    gradient.
+    """
+    unit = theta.std(0)
+    unit = np.where(unit > 0, unit, 1)
+    variances, vectors = np.linalg.eigh(np.atleast_2d(np.cov((theta / unit).T)))
+    free = variances > _CONSTRAINED * variances[-1]
+    return np.eye(len(unit)) if free.all() else unit[:, None] * vectors[:, free]
+
+
+def _directions_of(gradients: np.ndarray, free: np.ndarray) -> np.ndarray:
     """Directions ``(C, D, D)`` of gradients ``(C, m, D)``, cell by cell.
 
     Row j is the direction along which a score of one moves the posterior mean of parameter j by
     one posterior standard deviation of one trial.
     """
+    gradients = gradients @ free
     information = np.einsum("cmd,cme->cde", gradients, gradients) / gradients.shape[1]
     unit = np.sqrt(np.einsum("cdd->cd", information))  # whatever a parameter is measured in
     units = np.where(unit > 0, unit, 1)[:, :, None] * np.where(unit > 0, unit, 1)[:, None]
     inverse = np.linalg.pinv(information / units, rcond=_SINGULAR, hermitian=True) / units
+    inverse = free @ inverse @ free.T
     spread = np.sqrt(np.maximum(np.einsum("cdd->cd", inverse), np.finfo(float).tiny))
     return inverse / spread[:, :, None]
 
@@ -106,7 +122,7 @@ def standardized_scores(
     # Neighbors within a cell come in no order, but for what the tree did last.
     rows = np.random.default_rng(0).permuted(rows, axis=1)
     own, rest = np.split(rows, [rows.shape[1] // 3], axis=1)
-    directions = _directions_of(_scores(ratio, theta, x, own))
+    directions = _directions_of(_scores(ratio, theta, x, own), _free(theta))
     shares = np.einsum("cmd,cjd->cmj", _scores(ratio, theta, x, rest), directions)
     size = np.sqrt((shares**2).mean((0, 1)))
     size = np.where(size > 0, size, 1)

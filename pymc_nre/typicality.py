@@ -29,6 +29,7 @@ _DIRECTIONS = 32  # of largest variance; what is left out of them counts as one 
 _FOR_DIRECTIONS = 1_000  # simulations that these are found from
 _REFERENCE = 20_000  # simulations among which neighbors are looked for
 _FEWEST = 200
+_DIGITS = 6  # of coordinates: what is alike must be at one place, whatever the round-off
 
 
 def observation_check(
@@ -152,14 +153,15 @@ class _Space:
         chosen = (roots > 1e-4 * roots[0])[:_DIRECTIONS].nonzero()[0]
         self.vectors, self.roots = vectors[chosen].T, roots[chosen]
         rest = self._rest(flat - self.mean)
-        self.rest_mean, self.rest_sd = rest.mean(), max(rest.std(), 1e-8)
+        self.rest_mean, self.rest_sd = rest.mean(), max(rest.std(), 10.0**-_DIGITS)
 
     def of(self, x: np.ndarray) -> np.ndarray:
         """Coordinates ``(n, directions + 1)``."""
         flat = self._flat(x) - self.mean
         rest = (self._rest(flat) - self.rest_mean) / self.rest_sd
         inside = flat @ self.vectors / self.roots
-        return np.column_stack([inside, rest]) / np.sqrt(inside.shape[1] + 1)
+        coordinates = np.column_stack([inside, rest]) / np.sqrt(inside.shape[1] + 1)
+        return coordinates.round(_DIGITS)
 
     def _flat(self, x: np.ndarray) -> np.ndarray:
         return np.arcsinh((x - self.middle) / self.scale)

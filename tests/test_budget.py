@@ -4,10 +4,12 @@ import math
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pymc as pm
 import pytest
 import torch
 
 import pymc_nre as nre
+from pymc_nre.domain import Domain
 from pymc_nre.estimator import RatioEstimator
 from pymc_nre.networks import MLP, RatioNetwork
 from pymc_nre.scores import nested_cells, standardized_scores
@@ -51,6 +53,44 @@ def test_exact_ratios_have_no_bias(name):
     assert (np.abs(budget.bias_squared) < 5 * budget.bias_squared_error).all()
     assert (np.abs(budget.width - 1) < 5 * budget.width_error).all()
     assert budget.trials > 40  # three parameters have 512 cells
+
+
+class _OfCounts(RatioNetwork):
+    """The exact ratio of shares and multinomial counts, up to a function of the counts."""
+
+    def __init__(self, planted=0.0):
+        super().__init__(3, (3,))
+        self.planted = planted
+
+    def embed(self, x):
+        return x
+
+    def head(self, theta, features):
+        return torch.special.xlogy(features, theta).sum(-1) + self.planted * theta[..., 0]
+
+
+@pytest.mark.parametrize("planted", [0.0, 2.0])
+def test_parameters_that_add_up_to_one(planted):
+    # The gradient across the simplex is 20, and no bias. A share has at most a variance of 1/80
+    # given one trial, and so 2 times its sd, .22, is seen.
+    simulations = nre.simulate(
+        {"w": pm.Dirichlet.dist(2 * np.ones(3))},
+        lambda rng, w: rng.multinomial(20, w / w.sum(-1, keepdims=True)),
+        50_000,
+        batched=True,
+        random_seed=3,
+        progressbar=False,
+    )
+    ratio = RatioEstimator(
+        _OfCounts(planted),
+        {"w": (3,)},
+        domain=Domain.from_draws(simulations.theta, simulations.log_prior),
+        probe_x=simulations.x,
+    )
+    budget = nre.trial_budget(ratio, simulations)
+    assert budget.is_seen == (planted > 0)
+    # Where counts are of a few trials, the observed and the expected curvature differ little.
+    np.testing.assert_allclose(budget.width, 1, atol=5 * budget.width_error.max())
 
 
 @pytest.mark.parametrize("bias", [0.05, -0.2])

@@ -79,6 +79,11 @@ def test_the_ratio_is_not_asked_outside_of_the_support(monkeypatch):
     assert min(seen) > 0
 
 
+def test_more_draws_than_are_evaluated_at_once():
+    found = follow(TASK.estimator(), n=(1, 2), truths=10, draws=300_000)
+    assert np.isfinite(found["spread"]).all()
+
+
 def test_nothing_known_is_not_called_wrong():
     found = _result(TASK.estimator(), np.full((20, 2, 4), np.nan), np.zeros((20, 1)), (1, 10))
     assert found.attrs["verdict"] == "not known"

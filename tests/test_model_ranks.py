@@ -12,6 +12,7 @@ from conftest import make_estimator
 from scipy.stats import kstest
 
 import pymc_nre as nre
+from pymc_nre.chains import Chains
 from pymc_nre.diagnostics import sbc, sbc_model
 from pymc_nre.model_ranks import _effective, _ranks
 from pymc_nre.networks import MLP, Dense, build
@@ -125,6 +126,21 @@ def test_discrete_variables_and_initial_values():
     assert (found["truth"].sel(parameter="k") % 1 == 0).all()
     with pytest.raises(ValueError, match=r"continuous variables only, not k.*sampler='pymc'"):
         sbc_model(an_integer(), sampler="nutpie")
+
+
+def test_a_chain_does_not_depend_on_those_before():
+    # k is stepped by Metropolis beside NUTS, and has to be tuned again.
+    with pm.Model() as model:
+        k = pm.Poisson("k", 1_000_000)
+        pm.Normal("y", k + 100 * pm.Normal("mu", 0, 1), 300, observed=np.zeros(3))
+    replicates = Replicates(model, None)
+    first, second = (replicates.draw(np.random.default_rng(seed)).data for seed in (1, 2))
+    options = ["k", "mu"], "pymc", 400, 400, 0.9
+    alone, _ = Chains(replicates.model, *options)(second, np.random.SeedSequence(5))
+    chains = Chains(replicates.model, *options)
+    chains(first, np.random.SeedSequence(4))
+    after, _ = chains(second, np.random.SeedSequence(5))
+    np.testing.assert_array_equal(after["k"], alone["k"])
 
 
 def of_twelve(network):

@@ -185,6 +185,21 @@ def test_reliability_is_what_the_classifier_gets_right(exact):
         reliability(exact, bins=0)
 
 
+def test_probabilities_that_tie_are_told_together():
+    # An exact ratio of a binary parameter and a binary observation: two probabilities only.
+    rng, n = np.random.default_rng(13), 5_000
+    theta, other = rng.integers(2, size=(2, n))
+    x = np.where(rng.random(n) < 0.8, theta, 1 - theta)
+    values = {
+        name: ("pair", np.log(np.where(t == x, 1.6, 0.4)))
+        for name, t in (("log_ratio", theta), ("log_ratio_marginal", other))
+    }
+    found = reliability(xr.Dataset(values, attrs={"effective_pairs": n, "normalized": 1}))
+    # An error of bins that share what they count is less than that of bins by themselves.
+    assert found["calibration_error"] < 2 * found["calibration_error_of_chance"]
+    assert np.all(np.abs(found["observed"] - found["predicted"]) < 4 * found["error"])
+
+
 def test_memory_does_not_grow_with_draws(monkeypatch):
     # The same ranks, whether parameters are evaluated all at once or a few at a time.
     pairs = TASK.simulate(100, random_seed=12)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.diagnostics import observation_check
@@ -61,6 +62,19 @@ def test_few_values():
     assert found.attrs["verdict"] == "usual"
     assert nre.plots.observation_check(found).has_data()
     assert check([0.0, 3.0], simulations=choices).attrs["verdict"] != "right"
+
+
+def test_discrete_observations_are_usual_one_at_a_time():
+    # Many simulations are exactly alike: distances are zero, and round-off must not count.
+    rng = np.random.default_rng(7)
+    x = rng.integers(0, 2, (2_000, 3)).astype(float)
+    simulations = nre.Simulations({"mu": rng.normal(size=2_000)}, x)
+    ratio = make_estimator({"mu": ()}, (3,))
+    together = observation_check(ratio, simulations, x[:10], random_seed=2)
+    assert together.attrs["verdict"] == "usual"
+    for one, p_value in zip(x[:10], together["p_value"].to_numpy(), strict=True):
+        alone = observation_check(ratio, simulations, one, random_seed=2)
+        assert float(alone["p_value"][0]) == p_value
 
 
 def test_bad_input():
