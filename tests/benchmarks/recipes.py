@@ -89,7 +89,8 @@ def table(records):
 
 
 def _cell(records, budget, recipe):
-    done = [task for task in CHOSEN if (budget, task, recipe) in records]
+    # Only tasks that all recipes were tried on, so that they can be compared.
+    done = [t for t in CHOSEN if all((budget, t, name) in records for name in RECIPES)]
     if not done:
         return "-"
     gained = [
@@ -98,7 +99,7 @@ def _cell(records, budget, recipe):
     ]
     means = [g.mean() for g in gained]
     error = np.sqrt(sum(g.var() / len(g) for g in gained)) / len(gained)
-    return f"{np.mean(means):+.3f} ± {error:.3f} ({min(means):+.2f} to {max(means):+.2f})"
+    return f"{np.mean(means):+.2f} ± {error:.2f} ({min(means):+.2f} to {max(means):+.2f})"
 
 
 if __name__ == "__main__":
