@@ -191,7 +191,7 @@ def _expected_ess(log_ratios: np.ndarray, n: int) -> float:
     part of it that so few observations of the prior are not in has no weight among them, and
     their own effective number would be too large.
     """
-    return n * len(log_ratios) / math.exp(min(logsumexp(log_ratios), _LARGEST))
+    return math.exp(min(math.log(n * len(log_ratios)) - logsumexp(log_ratios), _LARGEST))
 
 
 def _scores(
