@@ -153,12 +153,13 @@ def test_a_table_goes_on_where_it_was_cut_off(example, tmp_path):
     path, wanted = tmp_path / "rows.jsonl", {"exact": 1, "MLP": 1}
     rows = example.measure(wanted, settings, path)
     lines = path.read_text().splitlines()
-    assert [json.loads(line) for line in lines] == rows
+    # With 100 pairs nothing is known of some columns: NaN, which this takes for equal to itself.
+    np.testing.assert_equal([json.loads(line) for line in lines], rows)
     # What stands there is not made again, and what is missing is made as it was.
     path.write_text(lines[0].replace(str(rows[0]["seconds"]), "-1.0") + "\n")
     again = example.measure(wanted, settings, path)
     assert again[0]["seconds"] == -1
-    assert [row["checks"] for row in again] == [row["checks"] for row in rows]
+    np.testing.assert_equal([row["checks"] for row in again], [row["checks"] for row in rows])
     assert len(example.summary(again)) == len(rows) == 4
     # Other settings share nothing with them.
     more = example.measure({"exact": 1}, settings | {"draws": 120}, path)
