@@ -5,7 +5,8 @@ while the posterior narrows (see `pymc_nre.scores`). Its size is measured on sim
 training has not seen: their scores should have mean zero in every part of the training domain.
 The squares of means over cells of the domain tell how much they miss it, without bias (all
 products of two different trials), at several sizes of cells; that size counts which shows the
-most bias beyond doubt. The second identity of Bartlett tells about the width:
+most bias beyond doubt. Small cells miss less of a bias that changes quickly, and large ones hide
+less of it in noise. The second identity of Bartlett tells about the width:
 
 .. math:: E[-\nabla^2 s] = \mathrm{Var}[\nabla s],
 
@@ -28,8 +29,8 @@ __all__ = ["check_continuous", "check_same_parameters", "trial_budget"]
 
 _CURVE = 20  # points of a curve of the bias along one parameter
 _WIDTH_ROWS = 20_000  # trials whose second derivatives are taken
-# Cells at most, 8 to a parameter: finer ones hide more bias in their noise than they show. And no
-# fewer than this.
+# Cells that tell what may have been missed, 8 to a parameter and no fewer than 64. Finer ones have
+# so much noise that they could vouch for little: they count where they do show more.
 _TO_A_PARAMETER, _CELLS = 8, 64
 
 
@@ -46,9 +47,10 @@ def trial_budget(
     ----------
     ratio : RatioEstimator
     simulations : Simulations
-        From the training prior, and not those that it was trained on. The more, the smaller a
-        bias can be seen: to vouch for N trials takes some 1,000 N simulations, and several times
-        as many for three parameters or more, whose domain has more cells to look at.
+        From the training prior, and not those that it was trained on; or from a narrower one, if
+        that is what matters. The more, the smaller a bias can be seen: to vouch for N trials
+        takes some 1,000 N simulations, and several times as many for three parameters or more,
+        whose domain has more cells to look at.
     share : float
         The bias that is allowed, in posterior standard deviations.
 
@@ -65,10 +67,12 @@ def trial_budget(
 
     Notes
     -----
-    It is the mean over the training prior that is predicted, of what is seen in cells of 400
-    simulations or more: with many parameters these are wide, and a bias that changes within them is
-    larger than it says. First-order in the bias, so beyond
-    about one standard deviation it only tells that the bias is large. Errors that differ from
+    It is the mean square over the parameters of the simulations that is predicted, of what is seen
+    in cells of 400 simulations or more: with many parameters these are wide, and a bias that
+    changes within them is larger than it says. Rare corners, where few simulations were trained
+    on, can rule that mean: simulations from the region that matters tell about that region.
+    First-order in the bias, so beyond about one standard deviation it only tells that the bias is
+    large. Errors that differ from
     trial to trial are another matter: they do not grow with N. Where the support of the
     observations moves with a parameter, as the largest possible value of a uniform distribution,
     the exact likelihood has no score of mean zero either, and the number means nothing.
@@ -127,27 +131,28 @@ def _check(ratio: RatioEstimator, simulations: Simulations, share: float) -> Non
         raise ValueError(f"share must be positive, got {share}.")
 
 
-def _mean_squares(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean squares of cells' means, and standard errors; ``(R, D)``, from fine to coarse."""
+def _mean_squares(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean squares of cells' means and standard errors, ``(R, D)``, and the numbers of cells."""
     sums, squares, m = shares.sum(1), (shares**2).sum(1), shares.shape[1]
-    found, errors = [], []
-    most = max(_CELLS, _TO_A_PARAMETER ** shares.shape[-1])
+    found, errors, counts = [], [], []
     while True:
-        if len(sums) <= most:
-            mean = ((sums**2 - squares) / (m * (m - 1))).mean(0)
-            found.append(mean)
-            errors.append(np.sqrt((2 / m**2 + 4 * mean.clip(0) / m) / len(sums)))
+        mean = ((sums**2 - squares) / (m * (m - 1))).mean(0)
+        found.append(mean)
+        errors.append(np.sqrt((2 / m**2 + 4 * mean.clip(0) / m) / len(sums)))
+        counts.append(len(sums))
         if len(sums) == 1:
-            return np.array(found), np.array(errors)
+            return np.array(found), np.array(errors), np.array(counts)
         sums, squares, m = sums[::2] + sums[1::2], squares[::2] + squares[1::2], 2 * m
 
 
 def _bias(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean square ``(D,)``, its standard error, and a limit that it surely does not exceed."""
-    means, errors = _mean_squares(shares)
-    best = (means - SEEN * errors).argmax(0)
+    means, errors, counts = _mean_squares(shares)
     columns = np.arange(means.shape[1])
-    return means[best, columns], errors[best, columns], (means.clip(0) + SURE * errors).max(0)
+    best = (means - SEEN * errors).argmax(0), columns
+    limits = means.clip(0) + SURE * errors
+    vouching = limits[counts <= max(_CELLS, _TO_A_PARAMETER ** shares.shape[-1])].max(0)
+    return means[best], errors[best], np.maximum(vouching, limits[best])
 
 
 def _width(

@@ -30,7 +30,7 @@ from .execution import SimulationError
 from .losses import NREB, NREC, Loss
 from .online import Online
 from .progress import progress
-from .scores import nested_cells
+from .scores import free_directions, nested_cells
 from .train import TrainingWarning
 
 __all__ = ["change", "fine_tune", "scores_of", "squared_bias"]
@@ -69,7 +69,10 @@ def fine_tune(
     device = resolve_device(device)
     batches = supply(ratio, simulations, replicates, device, seeds[0])
     trained = copy.deepcopy(ratio.network).float().to(device)
-    run = _descent(ratio, batches, _Centered(loss, strength, trained), steps, device, seeds[1])
+    free = free_directions(ratio.layout.pack(batches.held_out.parameters))
+    free = torch.tensor(free, dtype=torch.float32, device=device)
+    centering = _Centered(loss, strength, trained, free)
+    run = _descent(ratio, batches, centering, steps, device, seeds[1])
     with torch.random.fork_rng(devices=[]):
         _descend(run, progressbar)
     network = run.averaged.cpu().double().eval().requires_grad_(False)
@@ -126,15 +129,19 @@ def _shapes_of(simulations: Simulations | Online) -> dict[str, tuple[int, ...]]:
 
 
 class _Centered:
-    """A training loss with the penalty, and with what ties all else to the trained network."""
+    """A training loss with the penalty, and with what ties all else to the trained network.
 
-    def __init__(self, loss: Loss, strength: float, trained: Any) -> None:
-        self.loss, self.strength, self.trained = loss, strength, trained
+    Scores are taken along the columns of ``free``, the directions that parameters can take.
+    """
+
+    def __init__(self, loss: Loss, strength: float, trained: Any, free: Tensor) -> None:
+        self.loss, self.strength, self.trained, self.free = loss, strength, trained, free
 
     def __call__(self, net: Any, theta: Tensor, x: Tensor, cells: Tensor, seen: Tensor) -> Tensor:
         """Of pairs, and of cells ``(C, m, D)`` with observations ``(C, m, *event)``."""
         net.eval()  # moments of batch normalization, and dropout, are those of the trained ratio
-        scores, before = scores_of(net, cells, seen), scores_of(self.trained, cells, seen).detach()
+        scores = scores_of(net, cells, seen) @ self.free
+        before = (scores_of(self.trained, cells, seen) @ self.free).detach()
         penalty = self.strength * squared_bias(scores) + _TIE * change(scores, before)
         return self.loss(net, theta, x) + penalty
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from .estimator import RatioEstimator
 
-__all__ = ["nested_cells", "standardized_scores"]
+__all__ = ["free_directions", "nested_cells", "standardized_scores"]
 
 _PER_PARAMETER = 100  # trials of a cell for each parameter, at least: a third tells information
 _FEWEST = 400
@@ -64,7 +64,7 @@ def _scores(
     return np.concatenate(parts).reshape(*rows.shape, theta.shape[1])
 
 
-def _free(theta: np.ndarray) -> np.ndarray:
+def free_directions(theta: np.ndarray) -> np.ndarray:
     """A basis ``(D, k)`` of the directions in which parameters vary.
 
     The others, as across a simplex, are not part of the likelihood: there a ratio may have any
@@ -122,7 +122,7 @@ def standardized_scores(
     # Neighbors within a cell come in no order, but for what the tree did last.
     rows = np.random.default_rng(0).permuted(rows, axis=1)
     own, rest = np.split(rows, [rows.shape[1] // 3], axis=1)
-    directions = _directions_of(_scores(ratio, theta, x, own), _free(theta))
+    directions = _directions_of(_scores(ratio, theta, x, own), free_directions(theta))
     shares = np.einsum("cmd,cjd->cmj", _scores(ratio, theta, x, rest), directions)
     size = np.sqrt((shares**2).mean((0, 1)))
     size = np.where(size > 0, size, 1)

@@ -29,8 +29,8 @@ class TrialBudget:
     share : float
         The bias that is allowed, in posterior standard deviations.
     bias_squared, bias_squared_error : array, shape (D,)
-        Mean square over the training prior of the bias of one trial, in posterior standard
-        deviations of one trial, and its standard error; below zero by chance.
+        Mean square, over the parameters that were measured, of the bias of one trial, in posterior
+        standard deviations of one trial, and its standard error; below zero by chance.
     bias_squared_limit : array, shape (D,)
         What it surely does not exceed.
     width, width_error : array, shape (D,)
@@ -66,8 +66,8 @@ class TrialBudget:
     def bias(self, trials: int) -> tuple[np.ndarray, np.ndarray]:
         """Predicted error of the posterior mean, and the standard error of the prediction.
 
-        Root mean squares over the training prior, in posterior standard deviations, ``(D,)``
-        each.
+        Root mean squares over the parameters that were measured, in posterior standard
+        deviations, ``(D,)`` each.
         """
         square = np.maximum(self.bias_squared, 0)
         low = np.sqrt(np.maximum(self.bias_squared - self.bias_squared_error, 0))

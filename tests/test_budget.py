@@ -114,6 +114,34 @@ def test_a_bias_that_changes_its_sign_is_found():
     assert abs(budget.bias_squared[0] - 0.02) < 5 * budget.bias_squared_error[0] + 0.002
 
 
+def test_a_bias_that_changes_within_large_cells_is_found():
+    # b = 0.2 sin(20 mu) has the wavelength of the 64 cells that vouch, and those of half their
+    # size see (2 / pi)^2 of its mean square 0.02.
+    ratio = planted(TASKS["mean"], added=lambda theta: -0.01 * torch.cos(20 * theta[..., 0]))
+    budget = nre.trial_budget(ratio, SIMULATIONS["mean"])
+    assert abs(budget.bias_squared[0] - 0.0081) < 5 * budget.bias_squared_error[0]
+    assert budget.trials < 0.2**2 / 0.0081
+
+
+def test_simulations_of_a_region_tell_of_that_region():
+    # b = 0.2 where mu is above 5, a fourth of the prior.
+    ratio = planted(TASKS["mean"], added=lambda theta: 0.2 * (theta[..., 0] - 5).clamp(min=0))
+    without = nre.trial_budget(
+        ratio,
+        nre.simulate(
+            {"mu": pm.Uniform.dist(-10, 4)},
+            TASKS["mean"].simulator,
+            M,
+            batched=True,
+            random_seed=2,
+            progressbar=False,
+        ),
+    )
+    everywhere = nre.trial_budget(ratio, SIMULATIONS["mean"])
+    assert not without.is_seen
+    assert abs(everywhere.bias_squared[0] - 0.01) < 5 * everywhere.bias_squared_error[0] + 0.0005
+
+
 def test_only_the_parameter_that_is_biased():
     ratio = planted(TASKS["location and scale"], added=lambda theta: 0.2 * theta[..., 1])
     budget = nre.trial_budget(ratio, SIMULATIONS["location and scale"])

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import pymc_nre as nre
-from pymc_nre.penalty import change, scores_of, squared_bias
+from pymc_nre.penalty import _Centered, change, scores_of, squared_bias
+from pymc_nre.scores import free_directions
 
 TASK = nre.tasks.GaussianMean()
 HELD_OUT = TASK.simulate(100_000, random_seed=9)
@@ -222,3 +223,37 @@ def test_wrong_arguments(trained):
     )
     with pytest.raises(ValueError, match="fixed reference"):
         nre.center(trained, supply(), loss=nre.losses.CARL(reference))
+
+
+class _Scored(torch.nn.Module):
+    """Its score is the observation, and a constant across the simplex."""
+
+    def __init__(self, across):
+        super().__init__()
+        self.across = across
+
+    def embed(self, x):
+        return x
+
+    def head(self, theta, features):
+        return (theta * (features + self.across)).sum(-1)
+
+
+def test_gradients_across_a_simplex_are_no_bias():
+    # Where parameters add up to one, a multiple of their sum changes no likelihood.
+    rng = np.random.default_rng(5)
+    shares = rng.dirichlet(np.ones(3), size=64)
+    cells, seen = (
+        torch.tensor(part, dtype=torch.float32)
+        for part in (shares[:, None].repeat(128, 1), rng.normal(size=(64, 128, 3)))
+    )
+    free = torch.tensor(free_directions(shares), dtype=torch.float32)
+    assert free.shape == (3, 2)
+
+    def penalty(across, directions):
+        centering = _Centered(lambda *_: 0.0, 1.0, _Scored(0.0), directions)
+        return centering(_Scored(across), None, None, cells, seen).item()
+
+    # Products of 64 x 128 scores of mean zero have a standard error of sqrt(2 x 3 / 64) / 128.
+    assert abs(penalty(20.0, free)) < 5 * 0.0024
+    assert penalty(20.0, torch.eye(3)) > 0.9  # the twin: all directions; 1200 / 1201 in theory

@@ -33,17 +33,20 @@ CHOSEN = (
     "two_moons",
     "lotka_volterra",
 )
-DEFAULT = "default"
+SMALL = nre.networks.MLP((64, 64))
+BASE = "`MLP((64, 64))`"
 RECIPES = {
-    DEFAULT: {},
+    BASE: {"network": SMALL},
     "`MLP((128, 128))`": {"network": nre.networks.MLP((128, 128))},
     "`MLP((64, 64, 64))`": {"network": nre.networks.MLP((64, 64, 64))},
+    "`MLP((128, 128, 128))`": {"network": nre.networks.MLP((128, 128, 128))},
     "`weight_decay=1, learning_rate=3e-3, epochs=20`": {
+        "network": SMALL,
         "weight_decay": 1.0,
         "learning_rate": 3e-3,
         "epochs": 20,
     },
-    "`members=5`": {"members": 5},
+    "`members=5`": {"network": SMALL, "members": 5},
 }
 PAIRS, DRAWS = 400, 10_000
 KEYS = ("simulations", "task", "recipe")

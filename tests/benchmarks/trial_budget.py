@@ -2,7 +2,7 @@
 
 Takes an hour or two, and resumes. A ratio is trained for each task with default options; its
 budget is measured on simulations of their own, and the posteriors of data sets at parameters from
-the prior are compared with the exact ones.
+the prior are compared with the exact ones: all of them, and those in the prior's inner part.
 """
 
 import copy
@@ -22,6 +22,7 @@ TASKS = ("GaussianMean", "LocationScale", "PoissonRate", "HierarchicalGaussian",
 SIMULATIONS, MEASURED, SETS = 50_000, 2_000_000, 400
 FEWER = {"GaussianMixture": 40}  # whose grids are large
 TRIALS = (100, 1_000)
+MARGIN = 0.05  # of the prior of each parameter, at either end, is not in its inner part
 
 
 def main():
@@ -41,10 +42,28 @@ def main():
 
 def _measured(problem, n):
     ratio = problem.trained()
-    budget = nre.trial_budget(
-        copy.copy(ratio), problem.task.simulate(MEASURED, random_seed=11), share=0.2
-    )
+    simulations = problem.task.simulate(MEASURED, random_seed=11)
+    true = ratio.layout.pack(problem.task.simulate(many_trials.SETS, random_seed=7).parameters)
+    low, high = np.quantile(simulations.theta, [MARGIN, 1 - MARGIN], axis=0)
+    inside = ((simulations.theta > low) & (simulations.theta < high)).all(1)
+    within = {name: values[inside] for name, values in simulations.parameters.items()}
+    return {
+        "squares": _squares(problem, ratio, n),
+        "inner": ((true > low) & (true < high)).all(1).tolist(),
+        "everywhere": _predicted(ratio, simulations, n),
+        "within": _predicted(ratio, nre.Simulations(within, simulations.x[inside]), n),
+        "labels": ratio.layout.labels,
+    }
+
+
+def _predicted(ratio, simulations, n):
+    budget = nre.trial_budget(copy.copy(ratio), simulations, share=0.2)
     bias, error = budget.bias(n)
+    return {"bias": bias.tolist(), "error": error.tolist(), "budget": budget.trials}
+
+
+def _squares(problem, ratio, n):
+    """Squared errors of each data set's posterior mean, in exact standard deviations."""
     prior, seen = Prior.of(problem.task.prior()), []
 
     def log_prior(theta):
@@ -55,27 +74,28 @@ def _measured(problem, n):
         log_p = log_density(ratio, x)
         _, _, mean, _ = posterior(lambda theta: log_p(theta) + log_prior(theta), exact)  # noqa: B023
         seen.append((mean - packed(exact.mean)) / packed(exact.sd))
-    return {
-        "predicted": bias.tolist(),
-        "predicted_error": error.tolist(),
-        "squares": (np.array(seen) ** 2).tolist(),
-        "budget": budget.trials,
-        "labels": ratio.layout.labels,
-    }
+    return (np.array(seen) ** 2).tolist()
 
 
 def _table(records):
     rows = []
     for (name, n), row in records.items():
-        squares = np.array(row["squares"])
-        seen = np.sqrt(squares.mean(0))
-        error = squares.std(0) / len(squares) ** 0.5 / (2 * seen)
+        squares, inner = np.array(row["squares"]), np.array(row["inner"])
         for j, label in enumerate(row["labels"]):
-            predicted = f"{row['predicted'][j]:.2f} ± {row['predicted_error'][j]:.2f}"
-            found = f"{seen[j]:.2f} ± {error[j]:.2f}"
-            rows.append([f"{name}: {label}", n, predicted, found, row["budget"]])
-    heads = ("task and parameter", "trials", "predicted", "seen", "budget")
-    return Table("Root mean square error, in exact posterior standard deviations", heads, rows)
+            everywhere = _cells(row["everywhere"], squares, j)
+            within = _cells(row["within"], squares[inner], j)
+            rows.append([f"{name}: {label}", n, *everywhere, *within])
+    heads = ("predicted", "seen", "budget")
+    heads = (*heads, *(f"{head}, inner part" for head in heads))
+    title = "Root mean square error, in exact posterior standard deviations"
+    return Table(title, ("task and parameter", "trials", *heads), rows)
+
+
+def _cells(predicted, squares, j):
+    seen = np.sqrt(squares.mean(0)[j])
+    error = squares.std(0)[j] / len(squares) ** 0.5 / (2 * seen)
+    told = f"{predicted['bias'][j]:.2f} ± {predicted['error'][j]:.2f}"
+    return told, f"{seen:.2f} ± {error:.2f}", predicted["budget"]
 
 
 if __name__ == "__main__":
