@@ -33,6 +33,7 @@ from .progress import say
 from .simulate import simulate_at
 from .tilted import Tilted
 from .train import TrainingWarning
+from .trials import gain
 
 __all__ = ["center_locally"]
 
@@ -241,12 +242,5 @@ def _gain(
     ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations, trials: float
 ) -> str:
     """The bias before and after, on other simulations, in words."""
-    found = []
-    for one in (ratio, centered):
-        bias, error = trial_budget(copy.copy(one), held_out).bias(round(trials))
-        parts = zip(one.layout.labels, bias, error, strict=True)
-        found.append(", ".join(f"{label} {b:.2g} ± {e:.1g}" for label, b, e in parts))
-    return (
-        f"bias with {trials:,.0f} trials, in posterior standard deviations: {found[0]} before, "
-        f"{found[1]} after"
-    )
+    before, after = (trial_budget(copy.copy(one), held_out) for one in (ratio, centered))
+    return gain(before, after, trials)

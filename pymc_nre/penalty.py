@@ -29,9 +29,10 @@ from .estimator import RatioEstimator, resolve_device
 from .execution import SimulationError
 from .losses import NREB, NREC, Loss
 from .online import Online
-from .progress import progress
+from .progress import progress, say
 from .scores import free_directions, nested_cells
 from .train import TrainingWarning
+from .trials import gain
 
 __all__ = ["change", "fine_tune", "scores_of", "squared_bias"]
 
@@ -41,6 +42,7 @@ _STEPS_OF_AN_EPOCH = 100
 _LEARNING_RATE = 2e-3
 _HELD_OUT = 0.2  # of a fixed set
 _REPORT = 200_000  # fresh simulations on which the bias is measured
+_TOLD = 1_000  # trials, in what is told of the gain
 _FEWEST = 20_000
 _REPLICATES, _PER_PARAMETER = 128, 16  # observations in a cell; at least
 _TIE = 1.0  # weight of what scores change otherwise, in units of a trial's information
@@ -78,7 +80,7 @@ def fine_tune(
     network = run.averaged.cpu().double().eval().requires_grad_(False)
     centered = ratio.with_network(network)
     centered.normalized = ratio.normalized and loss.normalized
-    _measure(ratio, centered, batches.held_out)
+    _measure(ratio, centered, batches.held_out, progressbar)
     return centered
 
 
@@ -320,15 +322,17 @@ def _descend(run: Descent, progressbar: bool) -> None:
             )
 
 
-def _measure(ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations) -> None:
-    """Leave the budget with the new ratio; warn if nothing was gained."""
-    before = trial_budget(copy.copy(ratio), held_out).bias_squared.max()
-    after = trial_budget(centered, held_out).bias_squared.max()
-    if after > before:
+def _measure(
+    ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations, progressbar: bool
+) -> None:
+    """Leave the budget with the new ratio; tell what was gained, and warn if nothing was."""
+    before, after = trial_budget(copy.copy(ratio), held_out), trial_budget(centered, held_out)
+    if progressbar:
+        say(gain(before, after, _TOLD))
+    if after.bias_squared.max() > before.bias_squared.max():
         warnings.warn(
-            f"The bias is not smaller than before (at 1,000 trials {np.sqrt(1_000 * after):.2g} "
-            f"posterior standard deviations, {np.sqrt(1_000 * max(before, 0)):.2g} before). Take "
-            "fresh simulations (nre.Online) and more steps.",
+            f"The bias is not smaller than before ({gain(before, after, _TOLD)}). Take fresh "
+            "simulations (nre.Online) and more steps.",
             TrainingWarning,
             stacklevel=4,
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SEEN", "SURE", "TrialBudget"]
+__all__ = ["SEEN", "SURE", "TrialBudget", "gain"]
 
 # Standard errors. Several sizes of cells are looked at, so what is seen by chance needs more.
 SEEN = 3.0
@@ -63,7 +63,7 @@ class TrialBudget:
     curves: np.ndarray
     curve_errors: np.ndarray
 
-    def bias(self, trials: int) -> tuple[np.ndarray, np.ndarray]:
+    def bias(self, trials: float) -> tuple[np.ndarray, np.ndarray]:
         """Predicted error of the posterior mean, and the standard error of the prediction.
 
         Root mean squares over the parameters that were measured, in posterior standard
@@ -150,6 +150,18 @@ class TrialBudget:
             axis.set_xlabel(self.parameters[j])
         axes[0, 0].set_ylabel(f"bias at {_rounded(self.trials)} trials\n(posterior sd)")
         return figure
+
+
+def gain(before: TrialBudget, after: TrialBudget, trials: float) -> str:
+    """The bias before and after a ratio was centered, in words."""
+    told = []
+    for budget in (before, after):
+        parts = zip(budget.parameters, *budget.bias(trials), strict=True)
+        told.append(", ".join(f"{label} {bias:.2g} ± {error:.1g}" for label, bias, error in parts))
+    return (
+        f"bias with {trials:,.0f} trials, in posterior standard deviations: {told[0]} before, "
+        f"{told[1]} after"
+    )
 
 
 def _rounded(number: float) -> str:

@@ -1,5 +1,7 @@
 """Centering takes the bias away that grows with the number of trials."""
 
+import re
+
 import numpy as np
 import pymc as pm
 import pytest
@@ -38,6 +40,15 @@ def test_the_bias_is_smaller(trained, centered):
     assert before > 5 * error  # there is something to take away
     after, error = squares(centered)
     assert after < before / 5
+
+
+def test_what_was_gained_is_told(trained, capsys):
+    nre.center(trained, supply(), steps=200, random_seed=3)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "bias with 1,000 trials, in posterior standard deviations:" in told
+    before, after = re.findall(r"mu ([\d.]+) ± [\d.]+ (?:before|after)", told)
+    assert float(before) == pytest.approx(1_000**0.5 * squares(trained)[0] ** 0.5, rel=0.3)
+    assert float(after) < float(before) / 2
 
 
 def test_the_twin_without_a_penalty_keeps_its_bias(trained):

@@ -7,7 +7,7 @@ the prior are compared with the exact ones: all of them, and those in the prior'
 
 import copy
 import sys
-from functools import partial
+from functools import cache, partial
 
 import many_trials
 import numpy as np
@@ -19,7 +19,7 @@ import pymc_nre as nre
 from pymc_nre.prior import Prior
 
 TASKS = ("GaussianMean", "LocationScale", "PoissonRate", "HierarchicalGaussian", "GaussianMixture")
-SIMULATIONS, MEASURED, SETS = 50_000, 2_000_000, 400
+SIMULATIONS, MEASURED, SETS = 50_000, 8_000_000, 400
 FEWER = {"GaussianMixture": 40}  # whose grids are large
 TRIALS = (100, 1_000)
 MARGIN = 0.05  # of the prior of each parameter, at either end, is not in its inner part
@@ -41,23 +41,37 @@ def main():
 
 
 def _measured(problem, n):
-    ratio = problem.trained()
-    simulations = problem.task.simulate(MEASURED, random_seed=11)
+    ratio, budgets = problem.trained(), _budgets(problem)
     true = ratio.layout.pack(problem.task.simulate(many_trials.SETS, random_seed=7).parameters)
-    low, high = np.quantile(simulations.theta, [MARGIN, 1 - MARGIN], axis=0)
-    inside = ((simulations.theta > low) & (simulations.theta < high)).all(1)
-    within = {name: values[inside] for name, values in simulations.parameters.items()}
     return {
         "squares": _squares(problem, ratio, n),
-        "inner": ((true > low) & (true < high)).all(1).tolist(),
-        "everywhere": _predicted(ratio, simulations, n),
-        "within": _predicted(ratio, nre.Simulations(within, simulations.x[inside]), n),
+        "inner": budgets["inside"](true).tolist(),
+        "everywhere": _predicted(budgets["everywhere"], n),
+        "within": _predicted(budgets["within"], n),
         "labels": ratio.layout.labels,
     }
 
 
-def _predicted(ratio, simulations, n):
-    budget = nre.trial_budget(copy.copy(ratio), simulations, share=0.2)
+@cache
+def _budgets(problem):
+    """Over the whole prior and over its inner part, and what is inside of that."""
+    ratio = problem.trained()
+    simulations = problem.task.simulate(MEASURED, random_seed=11)
+    low, high = np.quantile(simulations.theta, [MARGIN, 1 - MARGIN], axis=0)
+
+    def inside(theta):
+        return ((theta > low) & (theta < high)).all(1)
+
+    kept = inside(simulations.theta)
+    within = {name: values[kept] for name, values in simulations.parameters.items()}
+    return {
+        "inside": inside,
+        "everywhere": nre.trial_budget(copy.copy(ratio), simulations),
+        "within": nre.trial_budget(copy.copy(ratio), nre.Simulations(within, simulations.x[kept])),
+    }
+
+
+def _predicted(budget, n):
     bias, error = budget.bias(n)
     return {"bias": bias.tolist(), "error": error.tolist(), "budget": budget.trials}
 
