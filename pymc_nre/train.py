@@ -41,10 +41,11 @@ __all__ = ["TrainingWarning", "train"]
 _STEPS = 6_000  # gradient steps of a default run: where the tasks' accuracy levels off ...
 _FEWEST_EPOCHS = 20  # ... unless that would see each simulation less often than this
 _MOST_EPOCHS = 300  # small sets overfit long before 6,000 steps
+_DEEP = 10_000  # simulations from which on a third layer gains
 _VALIDATION_ROWS = 16_384  # pairs evaluated at once in validation ...
 _VALIDATION_NUMBERS = 2**20  # ... fewer if their observations are large
 _ROUNDED = 1e-5  # single precision rounds by 6e-8: 0.6 % of a spread that is 1e-5 of its numbers
-_ONE_THREAD_WORK = 2e7  # multiplications in a forward pass; the default network makes 7e6
+_ONE_THREAD_WORK = 2e7  # multiplications in a forward pass; two layers of 64 make 7e6
 
 
 class TrainingWarning(UserWarning):
@@ -79,7 +80,8 @@ def train(
     loss : Loss, optional
         ``NREC()`` by default; see `pymc_nre.losses`.
     network : MLP, ResidualMLP or callable, optional
-        ``MLP((64, 64))`` by default; a specification from `pymc_nre.networks`, or a function
+        By default ``MLP((64, 64))``, with a third layer of 64 for 10,000 simulations or more; a
+        specification from `pymc_nre.networks`, or a function
         ``(theta_size, event_shape) -> nn.Module``.
     members : int
         Networks to train, each from other weights and with other held-out simulations (but those
@@ -154,7 +156,7 @@ def train(
     if members < 1:
         raise ValueError(f"members must be at least 1, got {members}.")
     loss = NREC() if loss is None else loss
-    network = MLP() if network is None else network
+    network = _network(simulations) if network is None else network
     settings = (epochs, batch_size, learning_rate, weight_decay, patience)
     recipe = _Recipe(loss, network, validation, settings, resolve_device(device))
     random_seed = Checkpoint(checkpoint).chosen_seed(random_seed)
@@ -271,6 +273,12 @@ def _identity(recipe: _Recipe, batches: Batches, plan: Plan, random_seed: int) -
 
 def _numpy(tensor: Tensor) -> np.ndarray:
     return tensor.cpu().numpy()
+
+
+def _network(simulations: Simulations | Online) -> MLP:
+    """What to build if the user did not say."""
+    few = isinstance(simulations, Simulations) and len(simulations) < _DEEP
+    return MLP((64, 64)) if few else MLP((64, 64, 64))
 
 
 def _plan(

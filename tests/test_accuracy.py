@@ -50,6 +50,7 @@ LOSSES = {
     "balanced NRE-C": losses.Balanced(losses.NREC()),
     "CARL": None,
 }
+NETWORK = nre.networks.MLP((64, 64))
 # A strong penalty hides part of what there is to learn: 12,000 and 20,000 steps, not 6,000.
 EPOCHS = {("Poisson rate", "BNRE"): 280, ("Gaussian mixture", "BNRE"): 460}
 
@@ -166,6 +167,7 @@ def test_every_task_and_loss_against_the_exact_posterior(capsys):
             ratio = nre.train(
                 simulations,
                 loss=problem.loss,
+                network=NETWORK,
                 epochs=EPOCHS.get((task, loss)),
                 random_seed=1,
                 progressbar=False,

@@ -202,6 +202,15 @@ def test_specifications_train(simulations, network):
     assert str(network) in repr(ratio)
 
 
+def test_the_default_network_follows_the_number_of_simulations(simulations):
+    supply = nre.Online(TASK.prior(), TASK.simulator, batched=True, per_epoch=2_000)
+    enough = TASK.simulate(10_000, random_seed=1)
+    layers = [
+        len(quick(some, epochs=1).specification.hidden) for some in (simulations, enough, supply)
+    ]
+    assert layers == [2, 3, 3]
+
+
 def test_own_network_trains(simulations):
     def factory(theta_size, event_shape):
         class Own(torch.nn.Module):

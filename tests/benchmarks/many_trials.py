@@ -6,7 +6,7 @@ that has sbi and BayesFlow they are trained on the same simulations; ``--only`` 
 
 For each data set the posterior under the training prior is summed on a grid around the exact
 one. A step of one exact standard deviation is enough for a normal density (the trapezoidal rule
-errs by exp(-2 pi^2)), and the grid is widened until no mass is at its edge.
+errs by exp(-2 pi^2)); the grid follows the posterior, and is widened until no mass is at its edge.
 """
 
 import argparse
@@ -41,6 +41,7 @@ ALONE, FINER = "pymc_nre, around the posterior", "the last, with accuracy=0.05"
 OURS = (TRAINED, CENTERED, BOTH, FINER, ALONE)
 NEIGHBOURS = {"sbi, NRE_C": ("sbi", ""), "BayesFlow, RatioApproximator": ("bayesflow", "jax")}
 KEYS = ("task", "simulations", "estimator", "trials")
+NETWORK = nre.networks.MLP((64, 64))  # of ours
 REACH = 6  # exact standard deviations to each side, at first
 
 
@@ -98,8 +99,12 @@ class Problem:
             yield self.task.simulator(rng, **each)
 
     def trained(self):
-        """Trained once, with default options."""
-        return self._kept("trained", lambda: nre.train(self.simulations(), random_seed=1))
+        """Trained once."""
+
+        def make():
+            return nre.train(self.simulations(), network=NETWORK, random_seed=1)
+
+        return self._kept("trained", make)
 
     def centered(self):
         """Fine-tuned once, with default options."""
@@ -230,19 +235,22 @@ def log_density(ratio, x):
 
 def posterior(log_p, exact, fine=1):
     """Grid ``(g, D)``, weights ``(g,)``, mean and standard deviation ``(D,)``."""
-    mean, sd, reach = packed(exact.mean), packed(exact.sd), REACH
+    middle, sd, reach = packed(exact.mean), packed(exact.sd), REACH
     while True:
         steps = np.arange(-reach * fine, reach * fine + 1) / fine
-        mesh = np.meshgrid(*[steps] * len(mean), indexing="ij")
-        theta = np.stack(mesh, -1).reshape(-1, len(mean)) * sd + mean
+        mesh = np.meshgrid(*[steps] * len(sd), indexing="ij")
+        theta = np.stack(mesh, -1).reshape(-1, len(sd)) * sd + middle
         values = log_p(theta)
         weights = np.exp(values - values.max())
         weights /= weights.sum()
-        edge = np.any(np.abs(theta - mean) > (reach - 0.5) * sd, axis=-1)
+        edge = np.any(np.abs(theta - middle) > (reach - 0.5) * sd, axis=-1)
         if weights[edge].sum() < 1e-4 or reach > 50:
-            center = weights @ theta
-            return theta, weights, center, np.sqrt(weights @ (theta - center) ** 2)
-        reach *= 2
+            mean = weights @ theta
+            return theta, weights, mean, np.sqrt(weights @ (theta - mean) ** 2)
+        if edge[values.argmax()]:
+            middle = theta[values.argmax()]
+        else:
+            reach *= 2
 
 
 def packed(named):

@@ -90,8 +90,7 @@ def table(records):
 
 
 def _cell(records, budget, recipe):
-    # Only tasks that all recipes were tried on, so that they can be compared.
-    done = [t for t in CHOSEN if all((budget, t, name) in records for name in RECIPES)]
+    done = [t for t in CHOSEN if all((budget, t, name) in records for name in (recipe, BASE))]
     if not done:
         return "-"
     gained = [

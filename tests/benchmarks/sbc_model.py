@@ -51,7 +51,12 @@ def trained(path):
     simulator = nre.Simulator(TASK.simulator, batched=True)
     if path and Path(path).exists():
         return nre.load(path, simulator=simulator)
-    ratio = nre.train(TASK.simulate(50_000, random_seed=1), random_seed=1, progressbar=False)
+    ratio = nre.train(
+        TASK.simulate(50_000, random_seed=1),
+        network=nre.networks.MLP((64, 64)),
+        random_seed=1,
+        progressbar=False,
+    )
     if path:
         ratio.save(path)
     return ratio
