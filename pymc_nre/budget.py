@@ -72,10 +72,10 @@ def trial_budget(
     changes within them is larger than it says. Rare corners, where few simulations were trained
     on, can rule that mean: simulations from the region that matters tell about that region.
     First-order in the bias, so beyond about one standard deviation it only tells that the bias is
-    large. Errors that differ from
-    trial to trial are another matter: they do not grow with N. Where the support of the
-    observations moves with a parameter, as the largest possible value of a uniform distribution,
-    the exact likelihood has no score of mean zero either, and the number means nothing.
+    large. Errors that differ from trial to trial are another matter: they do not grow with N. Where
+    the support of the observations moves with a parameter, as the largest possible value of a
+    uniform distribution, the exact likelihood has no score of mean zero either, and the number
+    means nothing.
 
     References
     ----------

@@ -80,8 +80,8 @@ def train(
     loss : Loss, optional
         ``NREC()`` by default; see `pymc_nre.losses`.
     network : MLP, ResidualMLP or callable, optional
-        By default ``MLP((64, 64))``, with a third layer of 64 for 10,000 simulations or more; a
-        specification from `pymc_nre.networks`, or a function
+        By default ``MLP((64, 64))``, with a third layer of 64 for 10,000 simulations or more and
+        for `Online`; a specification from `pymc_nre.networks`, or a function
         ``(theta_size, event_shape) -> nn.Module``.
     members : int
         Networks to train, each from other weights and with other held-out simulations (but those
