@@ -51,12 +51,9 @@ def test_what_was_gained_is_told(trained, capsys):
     assert float(after) < float(before) / 2
 
 
-def test_the_twin_without_a_penalty_keeps_its_bias(trained):
+def test_the_twin_without_a_penalty_keeps_its_bias(trained, centered):
     twin = nre.center(trained, supply(), strength=1e-9, steps=400, random_seed=3, progressbar=False)
-    assert (
-        squares(twin)[0]
-        > 3 * squares(nre.center(trained, supply(), steps=400, random_seed=3, progressbar=False))[0]
-    )
+    assert squares(twin)[0] > 3 * squares(centered)[0]
 
 
 def test_posteriors_of_many_trials(trained, centered):
