@@ -3,8 +3,8 @@
 ``python -m tests.benchmarks.recipes``, from the repository's root. On tasks of sbibm a ratio is
 trained by each recipe, with one seed, and judged on pairs that it has not seen: by how many nats
 its posterior is denser at the true parameters than the prior, on average. This is largest for the
-exact posterior, so that a difference tells which of two ratios is closer to it. Takes an hour or
-two, and resumes.
+exact posterior, so that a difference tells which of two ratios is closer to it. Takes some hours,
+and resumes.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def nats(ratio, theta, x, pool):
 
 
 def table(records):
-    """What each recipe has over the base: the mean over tasks, and the worst and best."""
+    """What each recipe has over the base: the mean over tasks that both have, and the extremes."""
     heads = ("recipe", *(f"{n:,} simulations" for n in BUDGETS))
     rows = [[name, *(_cell(records, n, name) for n in BUDGETS)] for name in RECIPES if name != BASE]
     return Table("Nats more than two layers of 64", heads, rows).markdown()

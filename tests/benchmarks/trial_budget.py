@@ -1,8 +1,9 @@
 """Does `trial_budget` predict the error that is seen? ``python tests/benchmarks/trial_budget.py``.
 
-Takes an hour or two, and resumes. A ratio is trained for each task with two layers of 64; its
-budget is measured on simulations of their own, and the posteriors of data sets at parameters from
-the prior are compared with the exact ones: all of them, and those in the prior's inner part.
+Takes an hour or two and 5 GB of memory, and resumes. A ratio of two layers of 64 is trained for
+each task; its budget is measured on simulations of their own, and the posteriors of data sets at
+parameters from the prior are compared with the exact ones: all of them, and those in the prior's
+inner part.
 """
 
 import copy
