@@ -178,7 +178,8 @@ def training(quick, seed):
     n = 20_000 if quick else 1_000_000
     fresh = nre.simulate(training_prior, simulator, n, batched=True, random_seed=seed + 2)
     print(f"As trained, {nre.trial_budget(ratio, fresh)}")
-    centered = nre.center(ratio, supply, steps=steps, random_seed=seed + 1)
+    # By ten times the strength trials would tell other things than before: see docs/many_trials.md.
+    centered = nre.center(ratio, supply, steps=steps, strength=10, random_seed=seed + 1)
     print(f"Centered, {nre.trial_budget(centered, fresh)}")
     return ratio, centered
 

@@ -76,7 +76,9 @@ def center(
         The training loss to go on with: by default ``NREC()``, or ``NREB()`` if the ratio is not
         normalized.
     strength : float
-        lambda, the weight of the penalty.
+        lambda, the weight of the penalty. Where it is too large for a network and a simulator,
+        single trials come to tell other things than before, and posteriors of any number of
+        trials move by that: how far is told beside the bias.
     steps : int
         Gradient steps, rounded up to hundreds.
     replicates : int, optional
@@ -88,7 +90,7 @@ def center(
     random_seed : int, optional
         The same seed on the same machine gives the same ratio.
     progressbar : bool
-        Show how far it is, and the bias before and after.
+        Show how far it is, the bias before and after, and how far posteriors move besides.
 
     Returns
     -------

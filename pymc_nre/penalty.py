@@ -30,7 +30,7 @@ from .execution import SimulationError
 from .losses import NREB, NREC, Loss
 from .online import Online
 from .progress import progress, say
-from .scores import free_directions, nested_cells
+from .scores import free_directions, nested_cells, scatter
 from .train import TrainingWarning
 from .trials import gain
 
@@ -43,6 +43,7 @@ _LEARNING_RATE = 2e-3
 _HELD_OUT = 0.2  # of a fixed set
 _REPORT = 200_000  # fresh simulations on which the bias is measured
 _TOLD = 1_000  # trials, in what is told of the gain
+_MUCH = 0.1  # posterior standard deviations by which posteriors move besides
 _FEWEST = 20_000
 _REPLICATES, _PER_PARAMETER = 128, 16  # observations in a cell; at least
 _TIE = 1.0  # weight of what scores change otherwise, in units of a trial's information
@@ -328,7 +329,7 @@ def _measure(
     """Leave the budget with the new ratio; tell what was gained, and warn if nothing was."""
     before, after = trial_budget(copy.copy(ratio), held_out), trial_budget(centered, held_out)
     if progressbar:
-        say(gain(before, after, _TOLD))
+        say(f"{gain(before, after, _TOLD)}; {_changed(ratio, centered, held_out)}")
     if after.bias_squared.max() > before.bias_squared.max():
         warnings.warn(
             f"The bias is not smaller than before ({gain(before, after, _TOLD)}). Take fresh "
@@ -336,3 +337,14 @@ def _measure(
             TrainingWarning,
             stacklevel=4,
         )
+
+
+def _changed(ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations) -> str:
+    """What the bias does not tell of, in words."""
+    theta = ratio.layout.pack(held_out.parameters)
+    sizes = scatter(ratio, centered, theta, held_out.x)
+    told = ", ".join(
+        f"{label} {size:.2g}" for label, size in zip(ratio.layout.labels, sizes, strict=True)
+    )
+    remedy = " (a smaller strength= moves them less)" if sizes.max() > _MUCH else ""
+    return f"posteriors of any number of trials also move by {told}, either way{remedy}"

@@ -19,7 +19,7 @@ import numpy as np
 
 from .estimator import RatioEstimator
 
-__all__ = ["free_directions", "nested_cells", "standardized_scores"]
+__all__ = ["free_directions", "nested_cells", "scatter", "standardized_scores"]
 
 _PER_PARAMETER = 100  # trials of a cell for each parameter, at least: a third tells information
 _FEWEST = 400
@@ -127,3 +127,16 @@ def standardized_scores(
     size = np.sqrt((shares**2).mean((0, 1)))
     size = np.where(size > 0, size, 1)
     return rest, shares / size, directions / size[:, None]
+
+
+def scatter(
+    before: RatioEstimator, after: RatioEstimator, theta: np.ndarray, x: np.ndarray
+) -> np.ndarray:
+    """By how much two ratios differ about their means: standard deviations ``(D,)``.
+
+    In posterior standard deviations, at any number of trials: by as much as this the posterior
+    means of the two differ from data set to data set, in no common direction.
+    """
+    rows, shares, directions = standardized_scores(before, theta, x)
+    moved = np.einsum("cmd,cjd->cmj", _scores(after, theta, x, rows), directions) - shares
+    return (moved - moved.mean(1, keepdims=True)).std((0, 1))

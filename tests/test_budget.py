@@ -12,7 +12,7 @@ import pymc_nre as nre
 from pymc_nre.domain import Domain
 from pymc_nre.estimator import RatioEstimator
 from pymc_nre.networks import MLP, RatioNetwork
-from pymc_nre.scores import nested_cells, standardized_scores
+from pymc_nre.scores import nested_cells, scatter, standardized_scores
 from pymc_nre.trials import TrialBudget
 
 TASKS = {
@@ -53,6 +53,18 @@ def test_exact_ratios_have_no_bias(name):
     assert (np.abs(budget.bias_squared) < 5 * budget.bias_squared_error).all()
     assert (np.abs(budget.width - 1) < 5 * budget.width_error).all()
     assert budget.trials > 40  # three parameters have 512 cells
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_scatter_is_what_is_not_bias(name):
+    task, simulations = TASKS[name], SIMULATIONS[name]
+
+    def scatter_of(**options):
+        return scatter(task.estimator(), planted(task, **options), simulations.theta, simulations.x)
+
+    # A tenth of every score, whose variance is one, but for the cells' means.
+    np.testing.assert_allclose(scatter_of(sharpness=1.1), 0.1, rtol=0.01)
+    np.testing.assert_allclose(scatter_of(added=lambda theta: theta.sum(-1)), 0, atol=1e-9)
 
 
 class _OfCounts(RatioNetwork):

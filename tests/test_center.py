@@ -9,7 +9,7 @@ import torch
 
 import pymc_nre as nre
 from pymc_nre.penalty import _Centered, change, scores_of, squared_bias
-from pymc_nre.scores import free_directions
+from pymc_nre.scores import free_directions, scatter
 
 TASK = nre.tasks.GaussianMean()
 HELD_OUT = TASK.simulate(100_000, random_seed=9)
@@ -43,12 +43,15 @@ def test_the_bias_is_smaller(trained, centered):
 
 
 def test_what_was_gained_is_told(trained, capsys):
-    nre.center(trained, supply(), steps=200, random_seed=3)
+    tuned = nre.center(trained, supply(), steps=200, random_seed=3)
     told = " ".join(capsys.readouterr().out.split())
     assert "bias with 1,000 trials, in posterior standard deviations:" in told
     before, after = re.findall(r"mu ([\d.]+) ± [\d.]+ (?:before|after)", told)
     assert float(before) == pytest.approx(1_000**0.5 * squares(trained)[0] ** 0.5, rel=0.3)
     assert float(after) < float(before) / 2
+    (moved,) = re.findall(r"also move by mu ([\d.]+), either way", told)
+    size = scatter(trained, tuned, HELD_OUT.theta, HELD_OUT.x)
+    assert float(moved) == pytest.approx(size[0], rel=0.1)
 
 
 def test_the_twin_without_a_penalty_keeps_its_bias(trained, centered):
