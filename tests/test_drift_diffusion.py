@@ -267,6 +267,32 @@ def table_of_one_subject(ratios, examples, exact):
     return pd.concat(parts, keys=range(SUBJECTS), names=["subject", "ratio"])
 
 
+def by_exact_scores(ratio, examples, exact, ranges):
+    """Bias with 1,000 trials, and scatter, in posterior sds: root mean squares over ``ranges``."""
+    rng, found = np.random.default_rng(3), []
+    for draw in rng.uniform(*ranges, size=(200, 4)):
+        theta = rows(draw, 5_000)
+        x = examples["wiener"].simulator(rng, *theta.T)
+        score = exact[1](x, theta)[1]
+        wrong = ratio.evaluator.value_and_gradient(theta, x)[1] - score
+        inverse = np.linalg.inv(np.cov(score.T))
+        shares = wrong @ inverse / inverse.diagonal() ** 0.5
+        found.append([TRIALS**0.5 * shares.mean(0), shares.std(0)])
+    return np.sqrt(np.square(found).mean(0)).ravel()
+
+
+def table_by_exact_scores(ratios, examples, exact):
+    """Over the training prior and where the subjects are from."""
+    prior = np.array(list(examples["drift_diffusion"].RANGES.values())).T
+    found = {
+        (name, where): by_exact_scores(ratio, examples, exact, ranges)
+        for name, ratio in ratios.items()
+        for where, ranges in {"prior": prior, "subjects": TRUTHS}.items()
+    }
+    columns = pd.MultiIndex.from_product([["bias", "scatter"], list("vazt")])
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns)
+
+
 def summary(table):
     """Over all subjects, a row for each ratio and parameter."""
     parts = {}
@@ -286,7 +312,8 @@ def test_one_subject(examples, exact, capsys):
     table = table_of_one_subject(ratios, examples, exact)
     found = summary(table)
     with capsys.disabled():
-        print(f"\n{found.round(2).to_string()}\n{centered.budget}")
+        print(f"\n{found.round(2).to_string()}\n{trained.budget}\n{centered.budget}")
+        print(table_by_exact_scores(ratios, examples, exact).round(2).to_string())
     # Below that many effective draws the errors would be those of the weights.
     assert table["effective", "draws"].min() >= 100
     assert found.loc["centered", "mean error"].max() <= 0.5
