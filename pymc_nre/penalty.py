@@ -34,7 +34,7 @@ from .scores import free_directions, nested_cells, scatter
 from .train import TrainingWarning
 from .trials import gain
 
-__all__ = ["change", "fine_tune", "scores_of", "squared_bias"]
+__all__ = ["change", "fine_tune", "scores_of", "squared_bias", "told_of_change"]
 
 _CELLS = 64  # values of the parameters in a step
 _PAIRS = 256  # pairs in a step, for the training loss
@@ -329,7 +329,7 @@ def _measure(
     """Leave the budget with the new ratio; tell what was gained, and warn if nothing was."""
     before, after = trial_budget(copy.copy(ratio), held_out), trial_budget(centered, held_out)
     if progressbar:
-        say(f"{gain(before, after, _TOLD)}; {_changed(ratio, centered, held_out)}")
+        say(f"{gain(before, after, _TOLD)}; {told_of_change(ratio, centered, held_out)}")
     if after.bias_squared.max() > before.bias_squared.max():
         warnings.warn(
             f"The bias is not smaller than before ({gain(before, after, _TOLD)}). Take fresh "
@@ -339,7 +339,7 @@ def _measure(
         )
 
 
-def _changed(ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations) -> str:
+def told_of_change(ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations) -> str:
     """What the bias does not tell of, in words."""
     theta = ratio.layout.pack(held_out.parameters)
     sizes = scatter(ratio, centered, theta, held_out.x)

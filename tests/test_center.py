@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import pymc_nre as nre
-from pymc_nre.penalty import _Centered, change, scores_of, squared_bias
+from pymc_nre import penalty
+from pymc_nre.penalty import _Centered, change, scores_of, squared_bias, told_of_change
 from pymc_nre.scores import free_directions, scatter
 
 TASK = nre.tasks.GaussianMean()
@@ -42,7 +43,7 @@ def test_the_bias_is_smaller(trained, centered):
     assert after < before / 5
 
 
-def test_what_was_gained_is_told(trained, capsys):
+def test_what_was_gained_is_told(trained, capsys, monkeypatch):
     tuned = nre.center(trained, supply(), steps=200, random_seed=3)
     told = " ".join(capsys.readouterr().out.split())
     assert "bias with 1,000 trials, in posterior standard deviations:" in told
@@ -52,6 +53,11 @@ def test_what_was_gained_is_told(trained, capsys):
     (moved,) = re.findall(r"also move by mu ([\d.]+), either way", told)
     size = scatter(trained, tuned, HELD_OUT.theta, HELD_OUT.x)
     assert float(moved) == pytest.approx(size[0], rel=0.1)
+    assert "strength" not in told
+    monkeypatch.setattr(penalty, "_MUCH", float(moved) / 2)
+    assert told_of_change(trained, tuned, HELD_OUT).endswith(
+        "(a smaller strength= moves them less)"
+    )
 
 
 def test_the_twin_without_a_penalty_keeps_its_bias(trained, centered):
