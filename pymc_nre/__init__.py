@@ -3,7 +3,6 @@
 from importlib.metadata import version
 
 from . import diagnostics, losses, networks, plots, tasks
-from .archive import EstimatorFileError
 from .budget import trial_budget
 from .center import center
 from .combine import ensemble
@@ -11,6 +10,7 @@ from .data import Simulations, Simulator
 from .data_sets import PosteriorWarning
 from .distribution import RatioLikelihood, log_ratio
 from .estimator import RatioEstimator, load
+from .exceptions import EstimatorFileError
 from .execution import SimulationError, SimulationWarning
 from .guard import DomainWarning, TrialsWarning
 from .online import Online

@@ -24,7 +24,7 @@ from .estimator import RatioEstimator, resolve_device, simulator_of
 from .networks import RatioNetwork
 from .pool import check_pairs, log_ratios, single_precision
 from .prior import Prior
-from .progress import progress
+from .runtime.progress import progress
 from .simulate import repeat_at
 from .weights import normalized
 

@@ -19,11 +19,12 @@ import torch
 import xarray as xr
 
 from . import networks
-from .archive import EstimatorFileError, read_archive, write_archive
 from .data import Layout, Simulator, as_simulator, describe_shape
 from .domain import Domain
 from .ensembles import Ensemble
 from .evaluate import TorchEvaluator
+from .exceptions import EstimatorFileError
+from .runtime.archive import read_archive, write_archive
 from .tilted import Tilted
 from .trials import TrialBudget
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .networks import RatioNetwork, floating
-from .threads import one_thread_if
+from .runtime.devices import one_thread_if
 
 __all__ = ["TorchEvaluator", "check_rows"]
 

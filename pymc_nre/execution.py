@@ -21,7 +21,7 @@ import cloudpickle
 import numpy as np
 
 from .data import Simulator
-from .progress import progress
+from .runtime.progress import progress
 
 __all__ = ["InThisThread", "Job", "Outcome", "SimulationError", "SimulationWarning"]
 __all__ += ["as_they_end", "run", "shares_memory", "unpickled"]

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from .estimator import RatioEstimator
-from .threads import one_thread_if
+from .runtime.devices import one_thread_if
 
 __all__ = ["hessian_product", "value", "value_and_gradient"]
 

@@ -29,7 +29,7 @@ from .estimator import RatioEstimator, simulator_of
 from .evaluate import TorchEvaluator
 from .execution import SimulationError
 from .mapping import model_in_use, posterior_of, trials_of
-from .progress import say
+from .runtime.progress import say
 from .simulate import simulate_at
 from .tilted import Tilted
 from .train import TrainingWarning

@@ -27,14 +27,14 @@ import xarray as xr
 
 from .calibration import FEW
 from .chains import Chains, chosen_sampler
-from .checkpoint import Checkpoint, fingerprint
 from .data_sets import PosteriorWarning
 from .execution import InThisThread, as_they_end, shares_memory, unpickled
 from .ledger import DONE, FAILED, PER_PARAMETER, TO_DO, Diary, Outcome, Table
 from .mapping import model_in_use
 from .ops import make_torch_survive_forks
-from .progress import progress
 from .replicates import CannotDrawError, Replicates
+from .runtime.checkpoint import Checkpoint, fingerprint
+from .runtime.progress import progress
 
 __all__ = ["sbc_model"]
 

@@ -42,7 +42,7 @@ from pytensor.tensor.rewriting.basic import register_specialize
 
 from .cotangents import for_theta, not_in_x, refuse_third_derivatives
 from .estimator import RatioEstimator
-from .threads import one_thread_if
+from .runtime.devices import one_thread_if
 
 __all__ = ["HessianProduct", "LogRatio", "LogRatioAndGradient", "make_torch_survive_forks"]
 

@@ -29,7 +29,7 @@ from .estimator import RatioEstimator, resolve_device
 from .execution import SimulationError
 from .losses import NREB, NREC, Loss
 from .online import Online
-from .progress import progress, say
+from .runtime.progress import progress, say
 from .scores import free_directions, nested_cells, scatter
 from .train import TrainingWarning
 from .trials import gain

@@ -29,7 +29,7 @@ from .data_sets import PosteriorWarning
 from .estimator import RatioEstimator, resolve_device
 from .networks import RatioNetwork
 from .pool import PriorDraws, check_pairs, log_ratios, rows_at_once, single_precision
-from .progress import progress
+from .runtime.progress import progress
 
 __all__ = ["posterior_ranks", "ranks_of"]
 

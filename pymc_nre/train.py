@@ -23,7 +23,6 @@ import xarray as xr
 from torch import Tensor
 
 from .batches import Batch, Batches, batches_of
-from .checkpoint import Checkpoint, fingerprint
 from .combine import ensemble
 from .data import Simulations
 from .descent import Descent, Plan, Progress, part
@@ -32,8 +31,9 @@ from .estimator import RatioEstimator, resolve_device
 from .losses import NREC, Loss
 from .networks import MLP, RatioNetwork, build
 from .online import Online
-from .progress import progress
-from .threads import one_thread_if
+from .runtime.checkpoint import Checkpoint, fingerprint
+from .runtime.devices import one_thread_if
+from .runtime.progress import progress
 
 __all__ = ["TrainingWarning", "train"]
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import pymc_nre as nre
-from pymc_nre.archive import EstimatorFileError
-from pymc_nre.checkpoint import fingerprint
 from pymc_nre.descent import Descent
+from pymc_nre.exceptions import EstimatorFileError
+from pymc_nre.runtime.checkpoint import fingerprint
 
 EPOCHS = 6
 
@@ -145,7 +145,7 @@ class StopsAt:
 
 
 def test_ctrl_c_then_resume(simulations, tmp_path, monkeypatch):
-    monkeypatch.setattr("pymc_nre.checkpoint._SHARE", 1e9)
+    monkeypatch.setattr("pymc_nre.runtime.checkpoint._SHARE", 1e9)
     whole = quick(simulations, None)
     with pytest.warns(nre.TrainingWarning, match="was interrupted after"):
         part = quick(simulations, tmp_path / "t", loss=StopsAt(14))
@@ -157,7 +157,7 @@ def test_ctrl_c_then_resume(simulations, tmp_path, monkeypatch):
 
 def test_without_the_random_streams_bits_would_differ(simulations, tmp_path, monkeypatch):
     """The twin: what `restore` restores is needed."""
-    monkeypatch.setattr("pymc_nre.checkpoint._SHARE", 1e9)
+    monkeypatch.setattr("pymc_nre.runtime.checkpoint._SHARE", 1e9)
     whole = quick(simulations, None)
     with pytest.warns(nre.TrainingWarning, match="was interrupted after"):
         quick(simulations, tmp_path / "t", loss=StopsAt(14))
@@ -175,7 +175,7 @@ def test_a_finished_training_is_not_trained_again(simulations, tmp_path):
 
 
 def test_a_seed_that_was_not_given_is_remembered(simulations, tmp_path, monkeypatch):
-    monkeypatch.setattr("pymc_nre.checkpoint._SHARE", 1e9)
+    monkeypatch.setattr("pymc_nre.runtime.checkpoint._SHARE", 1e9)
     with pytest.warns(nre.TrainingWarning, match="was interrupted after"):
         quick(simulations, tmp_path / "t", loss=StopsAt(14), random_seed=None)
     resumed = quick(simulations, tmp_path / "t", random_seed=None)
@@ -225,8 +225,8 @@ def test_writing_takes_a_small_share_of_the_time(simulations, tmp_path, monkeypa
         clock[0] += 0.1
         return clock[0]
 
-    monkeypatch.setattr("pymc_nre.checkpoint.write_archive", slow)
-    monkeypatch.setattr("pymc_nre.checkpoint.time.monotonic", tick)
+    monkeypatch.setattr("pymc_nre.runtime.checkpoint.write_archive", slow)
+    monkeypatch.setattr("pymc_nre.runtime.checkpoint.time.monotonic", tick)
     quick(simulations, tmp_path / "t", epochs=100, patience=100)
     assert written == [1, 100]
 

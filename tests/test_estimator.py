@@ -16,9 +16,10 @@ from conftest import make_estimator
 from torch import nn
 
 import pymc_nre as nre
-from pymc_nre import EstimatorFileError, RatioEstimator, archive
+from pymc_nre import EstimatorFileError, RatioEstimator
 from pymc_nre.estimator import resolve_device
 from pymc_nre.networks import MLP, ResidualMLP, build
+from pymc_nre.runtime import archive
 
 
 class Custom(nn.Module):

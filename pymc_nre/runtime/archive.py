@@ -18,13 +18,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EstimatorFileError", "read_archive", "write_archive"]
+from ..exceptions import EstimatorFileError
+
+__all__ = ["read_archive", "write_archive"]
 
 FORMAT, FORMAT_VERSION = "pymc_nre.RatioEstimator", 1
-
-
-class EstimatorFileError(ValueError):
-    """A file that does not hold an estimator this version can trust."""
 
 
 def write_archive(

@@ -1,0 +1,9 @@
+"""The errors and warnings of the package, in one place, so that any room can raise them."""
+
+from __future__ import annotations
+
+__all__ = ["EstimatorFileError"]
+
+
+class EstimatorFileError(ValueError):
+    """A file that does not hold an estimator this version can trust."""
