@@ -6,15 +6,15 @@ from . import diagnostics, losses, networks, plots, tasks
 from .budget import trial_budget
 from .center import center
 from .combine import ensemble
-from .data import Simulations, Simulator
 from .data_sets import PosteriorWarning
 from .distribution import RatioLikelihood, log_ratio
 from .estimator import RatioEstimator, load
-from .exceptions import EstimatorFileError
-from .execution import SimulationError, SimulationWarning
+from .exceptions import EstimatorFileError, SimulationError, SimulationWarning
 from .guard import DomainWarning, TrialsWarning
-from .online import Online
-from .simulate import simulate
+from .simulation.joint import simulate
+from .simulation.online import Online
+from .simulation.simulations import Simulations
+from .simulation.simulator import Simulator
 from .tabulate import posterior_grid
 from .train import TrainingWarning, train
 from .trials import TrialBudget

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import Simulations
-from .execution import SimulationError
+from .exceptions import SimulationError
 from .losses import Loss
-from .online import Online
+from .simulation.online import Online
+from .simulation.simulations import Simulations
 
 __all__ = ["Batches", "FixedBatches", "OnlineBatches", "batches_of"]
 

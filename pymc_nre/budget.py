@@ -20,9 +20,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .data import Simulations
 from .estimator import RatioEstimator, check_observations, check_parameters
 from .scores import standardized_scores
+from .simulation.simulations import Simulations
 from .trials import SEEN, SURE, TrialBudget
 
 __all__ = ["check_continuous", "check_same_parameters", "trial_budget"]

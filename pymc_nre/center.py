@@ -13,12 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from .data import Simulations, Simulator
 from .estimator import RatioEstimator
 from .local import center_locally
 from .losses import Loss
-from .online import Online
 from .penalty import fine_tune
+from .simulation.online import Online
+from .simulation.simulations import Simulations
+from .simulation.simulator import Simulator
 
 __all__ = ["center"]
 

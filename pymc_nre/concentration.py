@@ -19,13 +19,14 @@ import numpy as np
 import xarray as xr
 
 from .calibration import ALARM, judge
-from .data import Simulations, Simulator
 from .estimator import RatioEstimator, resolve_device, simulator_of
 from .networks import RatioNetwork
 from .pool import check_pairs, log_ratios, single_precision
-from .prior import Prior
 from .runtime.progress import progress
-from .simulate import repeat_at
+from .simulation.execution import repeat_at
+from .simulation.prior import Prior
+from .simulation.simulations import Simulations
+from .simulation.simulator import Simulator
 from .weights import normalized
 
 __all__ = ["convergence"]

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from .estimator import RatioEstimator, check_event_shape
-from .prior import Prior
+from .simulation.prior import Prior
 
 __all__ = ["DataSets", "PosteriorWarning", "Target", "check_values", "in_domain"]
 __all__ += ["prior_of_parameters", "summed_log_ratio", "warn"]

@@ -19,12 +19,13 @@ import torch
 import xarray as xr
 
 from . import networks
-from .data import Layout, Simulator, as_simulator, describe_shape
 from .domain import Domain
 from .ensembles import Ensemble
 from .evaluate import TorchEvaluator
 from .exceptions import EstimatorFileError
 from .runtime.archive import read_archive, write_archive
+from .simulation.parameters import Layout, describe_shape
+from .simulation.simulator import Simulator, as_simulator
 from .tilted import Tilted
 from .trials import TrialBudget
 

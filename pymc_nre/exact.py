@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import Simulations, Simulator
 from .domain import Domain
 from .estimator import RatioEstimator
 from .networks import RatioNetwork
-from .simulate import simulate
+from .simulation.joint import simulate
+from .simulation.simulations import Simulations
+from .simulation.simulator import Simulator
 
 __all__ = ["LOG_2PI", "ExactNetwork", "Posterior", "Task", "legendre", "log_mass", "span"]
 

@@ -15,12 +15,13 @@ import numpy as np
 import xarray as xr
 
 from .calibration import FEW, checked_levels
-from .data import Simulations, Simulator
 from .data_sets import PosteriorWarning
 from .estimator import RatioEstimator, resolve_device, simulator_of
 from .pool import PriorDraws, check_pairs, single_precision
 from .ranks import ranks_of
-from .simulate import repeat_at
+from .simulation.execution import repeat_at
+from .simulation.simulations import Simulations
+from .simulation.simulator import Simulator
 
 __all__ = ["coverage_at"]
 

@@ -24,13 +24,14 @@ import numpy as np
 from scipy.linalg import solve_continuous_lyapunov
 
 from .budget import check_continuous, trial_budget
-from .data import Simulations, Simulator
 from .estimator import RatioEstimator, simulator_of
 from .evaluate import TorchEvaluator
-from .execution import SimulationError
+from .exceptions import SimulationError
 from .mapping import model_in_use, posterior_of, trials_of
 from .runtime.progress import say
-from .simulate import simulate_at
+from .simulation.execution import simulate_at
+from .simulation.simulations import Simulations
+from .simulation.simulator import Simulator
 from .tilted import Tilted
 from .train import TrainingWarning
 from .trials import gain

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from .calibration import ALARM, FEW
 from .classifiers import Classifiers
-from .data import Simulations
 from .estimator import RatioEstimator, finite_observations, resolve_device
 from .networks import RatioNetwork
 from .pool import PriorDraws, check_pairs, log_ratios, single_precision
+from .simulation.simulations import Simulations
 from .weights import normalized
 
 __all__ = ["lc2st"]

@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 if TYPE_CHECKING:
-    from .data import Simulations
+    from .simulation.simulations import Simulations
 
 __all__ = ["BNRE", "CARL", "NREA", "NREB", "NREC", "Balanced", "Loss"]
 

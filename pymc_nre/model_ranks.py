@@ -28,12 +28,12 @@ import xarray as xr
 from .calibration import FEW
 from .chains import Chains, chosen_sampler
 from .data_sets import PosteriorWarning
-from .execution import InThisThread, as_they_end, shares_memory, unpickled
 from .ledger import DONE, FAILED, PER_PARAMETER, TO_DO, Diary, Outcome, Table
 from .mapping import model_in_use
 from .ops import make_torch_survive_forks
 from .replicates import CannotDrawError, Replicates
 from .runtime.checkpoint import Checkpoint, fingerprint
+from .runtime.executors import InThisThread, as_they_end, shares_memory, unpickled
 from .runtime.progress import progress
 
 __all__ = ["sbc_model"]

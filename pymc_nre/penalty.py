@@ -23,14 +23,14 @@ import torch
 from torch import Tensor
 
 from .budget import check_same_parameters, trial_budget
-from .data import Simulations
 from .descent import Descent, Plan
 from .estimator import RatioEstimator, resolve_device
-from .execution import SimulationError
+from .exceptions import SimulationError
 from .losses import NREB, NREC, Loss
-from .online import Online
 from .runtime.progress import progress, say
 from .scores import free_directions, nested_cells, scatter
+from .simulation.online import Online
+from .simulation.simulations import Simulations
 from .train import TrainingWarning
 from .trials import gain
 
@@ -127,8 +127,8 @@ def _check(
 def _shapes_of(simulations: Simulations | Online) -> dict[str, tuple[int, ...]]:
     if isinstance(simulations, Simulations):
         return dict(simulations.layout.shapes)
-    study = simulations.study
-    return {name: study.prior.shapes[name] for name in study.parameters}
+    joint_simulator = simulations.joint_simulator
+    return {name: joint_simulator.prior.shapes[name] for name in joint_simulator.parameters}
 
 
 class _Centered:
@@ -217,11 +217,11 @@ class _Fresh:
     ) -> None:
         self.layout, self.online, self.replicates = ratio.layout, online, replicates
         self.device, self.entropy = device, seed
-        self.held_out = self._study.run(_REPORT, seed=self._seed(0, 0), **self._options)
+        self.held_out = self._joint_simulator.run(_REPORT, seed=self._seed(0, 0), **self._options)
 
     @property
-    def _study(self) -> Any:
-        return self.online.study
+    def _joint_simulator(self) -> Any:
+        return self.online.joint_simulator
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -234,12 +234,12 @@ class _Fresh:
 
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Any]:
         """Batches of pairs and of cells."""
-        pairs = self._study.run(self.size, seed=self._seed(1, index), **self._options)
+        pairs = self._joint_simulator.run(self.size, seed=self._seed(1, index), **self._options)
         _check_enough("simulations", len(pairs), self.size)
         theta_of_pairs = self.layout.pack(pairs.parameters)
         for step in range(len(pairs) // batch_size):
             rows = slice(step * batch_size, (step + 1) * batch_size)
-            parameters, x = self._study.replicate(
+            parameters, x = self._joint_simulator.replicate(
                 _CELLS,
                 self.replicates,
                 seed=self._seed(2, index, step),

@@ -7,9 +7,9 @@ import copy
 import numpy as np
 import torch
 
-from .data import Simulations
 from .estimator import RatioEstimator, check_observations, check_parameters
 from .networks import RatioNetwork, floating
+from .simulation.simulations import Simulations
 
 __all__ = ["PriorDraws", "check_pairs", "log_ratios", "rows_at_once", "single_precision"]
 

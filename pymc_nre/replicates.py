@@ -19,9 +19,9 @@ from pymc.distributions.distribution import PartialObservedRV
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.compile.mode import Mode
 
-from .data import Layout
 from .distribution import RatioLikelihoodRV
-from .forward import ForwardDraw
+from .simulation.forward import ForwardDraw
+from .simulation.parameters import Layout
 
 __all__ = ["CannotDrawError", "Replicate", "Replicates", "data_name"]
 

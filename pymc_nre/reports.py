@@ -14,12 +14,12 @@ import xarray as xr
 from . import plots
 from .calibration import coverage, normalization, reliability, sbc, tarp
 from .concentration import convergence
-from .data import Simulations
 from .estimator import RatioEstimator
-from .execution import SimulationError
+from .exceptions import SimulationError
 from .local_test import lc2st
 from .ranks import posterior_ranks
 from .reweighting import auc
+from .simulation.simulations import Simulations
 from .typicality import observation_check
 
 __all__ = ["Report", "report"]

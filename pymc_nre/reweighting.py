@@ -20,9 +20,10 @@ from torch import Tensor
 
 from .calibration import ALARM
 from .classifiers import Classifiers
-from .data import Simulations, Simulator
 from .estimator import RatioEstimator, check_observations, check_parameters, simulator_of
-from .simulate import repeat_at
+from .simulation.execution import repeat_at
+from .simulation.simulations import Simulations
+from .simulation.simulator import Simulator
 from .weights import normalized
 
 __all__ = ["auc"]

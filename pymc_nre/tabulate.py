@@ -22,7 +22,7 @@ from .data_sets import DataSets, Target, prior_of_parameters, warn
 from .estimator import RatioEstimator
 from .grids import Axis, boxes, cells, edges_with_mass, product, summarize, within
 from .guard import warn_if_prior_leaves
-from .prior import Prior
+from .simulation.prior import Prior
 
 __all__ = ["posterior_grid"]
 

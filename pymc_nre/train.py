@@ -24,16 +24,16 @@ from torch import Tensor
 
 from .batches import Batch, Batches, batches_of
 from .combine import ensemble
-from .data import Simulations
 from .descent import Descent, Plan, Progress, part
 from .domain import Domain
 from .estimator import RatioEstimator, resolve_device
 from .losses import NREC, Loss
 from .networks import MLP, RatioNetwork, build
-from .online import Online
 from .runtime.checkpoint import Checkpoint, fingerprint
 from .runtime.devices import one_thread_if
 from .runtime.progress import progress
+from .simulation.online import Online
+from .simulation.simulations import Simulations
 
 __all__ = ["TrainingWarning", "train"]
 

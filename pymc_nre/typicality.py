@@ -19,8 +19,8 @@ import xarray as xr
 from scipy.spatial import cKDTree
 
 from .calibration import ALARM
-from .data import Simulations
 from .estimator import RatioEstimator, check_observations, finite_observations
+from .simulation.simulations import Simulations
 
 __all__ = ["observation_check"]
 

@@ -12,9 +12,9 @@ import xarray as xr
 from hypothesis import settings
 
 from pymc_nre import RatioEstimator
-from pymc_nre.data import Layout
 from pymc_nre.domain import Domain
 from pymc_nre.networks import MLP, build
+from pymc_nre.simulation.parameters import Layout
 
 # The same examples on every run: a red test is red for everyone.
 settings.register_profile("pymc_nre", derandomize=True, max_examples=30, deadline=None)

@@ -15,7 +15,7 @@ from scipy.stats import qmc, t
 
 import pymc_nre as nre
 from pymc_nre import losses, tasks
-from pymc_nre.prior import Prior
+from pymc_nre.simulation.prior import Prior
 
 SIMULATIONS = 100_000
 DATA_SETS = 20

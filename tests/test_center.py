@@ -155,8 +155,8 @@ def test_what_is_held_fast_is_all_but_the_mean():
 
 
 def test_replicates_share_their_parameters():
-    study = supply().study
-    parameters, x = study.replicate(50, 200, seed=1)
+    joint_simulator = supply().joint_simulator
+    parameters, x = joint_simulator.replicate(50, 200, seed=1)
     assert parameters["mu"].shape == (50,)
     assert x.shape == (50, 200)
     assert (np.abs(x.mean(1) - parameters["mu"]) < 5 / 200**0.5).all()
@@ -165,7 +165,7 @@ def test_replicates_share_their_parameters():
 def test_replicates_of_nuisance_parameters_have_their_own():
     prior = {"mu": pm.Uniform.dist(-1, 1), "shift": pm.Normal.dist(0, 3)}
     online = nre.Online(prior, lambda rng, mu, shift: mu + shift, parameters=["mu"], batched=True)
-    parameters, x = online.study.replicate(20, 500, seed=1)
+    parameters, x = online.joint_simulator.replicate(20, 500, seed=1)
     assert list(parameters) == ["mu"]
     np.testing.assert_allclose(x.std(1), 3, rtol=0.2)
 
@@ -175,7 +175,7 @@ def test_draws_that_fail_are_left_out():
         return np.where(mu > 0, np.nan, rng.normal(mu))
 
     online = nre.Online({"mu": pm.Uniform.dist(-1, 1)}, simulator, batched=True)
-    parameters, x = online.study.replicate(40, 8, seed=1)
+    parameters, x = online.joint_simulator.replicate(40, 8, seed=1)
     assert 5 < len(x) < 35
     assert (parameters["mu"] < 0).all()
     assert x.shape == (len(parameters["mu"]), 8)
@@ -211,7 +211,7 @@ def test_the_order_of_the_parameters_does_not_matter():
 
 def test_interrupted(trained, monkeypatch):
     online, calls = supply(), []
-    original = type(online.study).replicate
+    original = type(online.joint_simulator).replicate
 
     def interrupt(self, *arguments, **options):
         calls.append(1)
@@ -219,7 +219,7 @@ def test_interrupted(trained, monkeypatch):
             raise KeyboardInterrupt
         return original(self, *arguments, **options)
 
-    monkeypatch.setattr(type(online.study), "replicate", interrupt)
+    monkeypatch.setattr(type(online.joint_simulator), "replicate", interrupt)
     with pytest.warns(nre.TrainingWarning, match="as far as it came"):
         ratio = nre.center(trained, online, steps=400, random_seed=3, progressbar=False)
     assert ratio != trained

@@ -11,9 +11,9 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from pymc_nre import Simulations, Simulator
-from pymc_nre.data import RESERVED, Layout
-from pymc_nre.forward import ForwardDraw
-from pymc_nre.prior import Prior
+from pymc_nre.simulation.forward import ForwardDraw
+from pymc_nre.simulation.parameters import RESERVED, Layout
+from pymc_nre.simulation.prior import Prior
 
 SHAPES = {"mu": (), "beta": (3,), "A": (2, 2)}
 

@@ -9,7 +9,7 @@ import pymc as pm
 import pytest
 from scipy import stats
 
-from pymc_nre.forward import ForwardDraw, as_dtype
+from pymc_nre.simulation.forward import ForwardDraw, as_dtype
 
 N = 3_000
 KS = stats.kstwobign.isf(1e-4) / np.sqrt(N)  # exceeded once in 10,000 times

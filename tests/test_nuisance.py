@@ -14,7 +14,8 @@ import pymc_nre as nre
 from pymc_nre.domain import Domain
 from pymc_nre.losses import CARL
 from pymc_nre.networks import MLP
-from pymc_nre.simulate import Study, simulate_at
+from pymc_nre.simulation.execution import simulate_at
+from pymc_nre.simulation.joint import JointSimulator
 
 N = 2_000
 KS = stats.kstwobign.isf(1e-4) / np.sqrt(N)  # exceeded once in 10,000 times
@@ -379,11 +380,11 @@ def test_a_reference_for_carl():
 
 
 def test_a_study_keeps_what_was_meant():
-    study = Study.of(shared_offset(), "x", ["mu"], batched=False)
-    assert study.parameters == ("mu",)
-    assert set(study.prior.variables) == {"mu", "offset"}
-    assert study.simulator.batched
-    assert study.predictor.nuisance is None  # x is drawn with all that it depends on
+    joint_simulator = JointSimulator.of(shared_offset(), "x", ["mu"], batched=False)
+    assert joint_simulator.parameters == ("mu",)
+    assert set(joint_simulator.prior.variables) == {"mu", "offset"}
+    assert joint_simulator.simulator.batched
+    assert joint_simulator.predictor.nuisance is None  # x is drawn with all that it depends on
 
 
 def test_simulations_at_given_parameters_draw_nuisance():

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import pymc_nre as nre
-from pymc_nre.prior import Prior
+from pymc_nre.simulation.prior import Prior
 
 # name: (how PyMC writes it, scipy's own). Densities are on the parameter's own scale.
 FAMILIES = {
@@ -194,7 +194,7 @@ def test_long_arrays_are_evaluated_in_chunks(monkeypatch):
     prior = Prior.of({"mu": pm.Normal.dist(0.0, 3.0)})
     values = {"mu": np.linspace(-5, 5, 11)}
     whole = prior.log_density(values)
-    monkeypatch.setattr("pymc_nre.prior._DENSITY_CHUNK", 4)
+    monkeypatch.setattr("pymc_nre.simulation.prior._DENSITY_CHUNK", 4)
     np.testing.assert_array_equal(prior.log_density(values), whole)
 
 

@@ -12,8 +12,9 @@ import pymc as pm
 import pytest
 
 import pymc_nre as nre
-from pymc_nre import SimulationError, SimulationWarning, execution
-from pymc_nre.execution import BLOCK
+from pymc_nre import SimulationError, SimulationWarning
+from pymc_nre.simulation import execution
+from pymc_nre.simulation.execution import BLOCK
 
 
 def prior():
@@ -47,7 +48,7 @@ def pools(request):
         return
     # Not by plain forking: pytest's process has threads. The server imports once for all.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pymc_nre.execution"])
+    context.set_forkserver_preload(["pymc_nre.simulation.execution"])
     with (
         ProcessPoolExecutor(1, mp_context=context) as one,
         ProcessPoolExecutor(2, mp_context=context) as two,

@@ -17,7 +17,7 @@ from results import Results
 from tables import Table
 
 import pymc_nre as nre
-from pymc_nre.prior import Prior
+from pymc_nre.simulation.prior import Prior
 
 TASKS = ("GaussianMean", "LocationScale", "PoissonRate", "HierarchicalGaussian", "GaussianMixture")
 SIMULATIONS, MEASURED, SETS = 50_000, 8_000_000, 400

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .data import Simulations
-from .simulate import Study
+from .joint import JointSimulator
+from .simulations import Simulations
 
 __all__ = ["Online"]
 
@@ -61,14 +61,14 @@ class Online:
     ) -> None:
         if per_epoch < 10:
             raise ValueError(f"per_epoch must be at least 10, got {per_epoch}.")
-        self.study = Study.of(prior, simulator, parameters, batched)
+        self.joint_simulator = JointSimulator.of(prior, simulator, parameters, batched)
         self.executor = executor
         self.per_epoch = per_epoch
         self.entropy = np.random.SeedSequence(random_seed).entropy
 
     def simulations(self, index: int) -> Simulations:
         """Set number ``index``, the same whenever it is asked for."""
-        return self.study.run(
+        return self.joint_simulator.run(
             self.per_epoch,
             executor=self.executor,
             seed=np.random.SeedSequence(self.entropy, spawn_key=(index,)),
@@ -77,5 +77,5 @@ class Online:
         )
 
     def __repr__(self) -> str:
-        names = ", ".join(self.study.parameters)
+        names = ", ".join(self.joint_simulator.parameters)
         return f"Online: {self.per_epoch:,} fresh simulations an epoch, parameters {names}"

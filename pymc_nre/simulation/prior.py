@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data import check_reserved
 from .forward import ForwardDraw
+from .parameters import check_reserved
 
 if TYPE_CHECKING:
     from pytensor.tensor import TensorVariable

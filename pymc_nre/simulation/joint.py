@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from .data import Layout, Simulations, Simulator
-from .execution import Job, Outcome, SimulationWarning, all_failed, run, varying_shape
+from ..exceptions import SimulationWarning
+from .execution import Job, Outcome, observations_of, run
 from .forward import ForwardDraw, as_dtype
+from .parameters import Layout
 from .prior import Prior
+from .simulations import Simulations
+from .simulator import Simulator
 
-__all__ = ["Study", "observations_of", "simulate"]
+__all__ = ["JointSimulator", "simulate"]
 
 
 def simulate(
@@ -101,12 +104,14 @@ def simulate(
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}.")
-    study = Study.of(prior, simulator, parameters, batched)
-    return study.run(n, at=at, executor=executor, seed=random_seed, progressbar=progressbar)
+    joint_simulator = JointSimulator.of(prior, simulator, parameters, batched)
+    return joint_simulator.run(
+        n, at=at, executor=executor, seed=random_seed, progressbar=progressbar
+    )
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class JointSimulator:
     """A prior, which of its variables are parameters, and a simulator.
 
     Attributes
@@ -133,7 +138,7 @@ class Study:
         simulator: Callable[..., Any] | str,
         parameters: Collection[str] | None,
         batched: bool,
-    ) -> Study:
+    ) -> JointSimulator:
         """What a user means by the arguments of `simulate`."""
         if isinstance(simulator, str):
             variable = _variable(prior, simulator)
@@ -234,44 +239,6 @@ class Study:
         if simulations.n_failed:
             _warn_failed(simulations.n_failed, outcomes)
         return simulations
-
-
-def observations_of(outcomes: list[Outcome]) -> tuple[np.ndarray, np.ndarray]:
-    """Which simulations succeeded, and the observations of those that did."""
-    parts = [outcome.x for outcome in outcomes if outcome.x is not None]
-    if not parts:
-        raise all_failed(outcomes)
-    for part in parts:
-        if part.shape[1:] != parts[0].shape[1:]:
-            raise varying_shape(part.shape[1:], parts[0].shape[1:])
-    return np.concatenate([outcome.succeeded for outcome in outcomes]), np.concatenate(parts)
-
-
-def simulate_at(
-    simulator: Simulator,
-    parameters: Mapping[str, np.ndarray],
-    seed: np.random.SeedSequence,
-    executor: Executor | None = None,
-    progressbar: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which simulations at given parameters, stacked ``(n, *own)``, succeeded, and what of.
-
-    Nuisance parameters are drawn for each.
-    """
-    n = len(next(iter(parameters.values())))
-    if simulator.nuisance is not None:
-        for_nuisance, seed = seed.spawn(2)
-        drawn = simulator.nuisance.draw(np.random.default_rng(for_nuisance), parameters, n)
-        parameters = {**parameters, **drawn}
-    return observations_of(run(Job(simulator, parameters, seed), n, executor, progressbar, False))
-
-
-def repeat_at(
-    simulator: Simulator, layout: Layout, point: np.ndarray, n: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which of n simulations at one point ``(D,)`` succeeded, and what of."""
-    own = layout.unpack(np.tile(point, (n, 1)))
-    return simulate_at(simulator, own, np.random.SeedSequence(rng.integers(2**32)))
 
 
 def _variable(prior: Any, name: str) -> Any:

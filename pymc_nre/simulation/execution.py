@@ -10,33 +10,25 @@ from __future__ import annotations
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 import cloudpickle
 import numpy as np
 
-from .data import Simulator
-from .runtime.progress import progress
+from ..exceptions import SimulationError, SimulationWarning
+from ..runtime.executors import InThisThread, as_they_end, shares_memory, unpickled
+from ..runtime.progress import progress
+from .parameters import Layout
+from .simulator import Simulator
 
-__all__ = ["InThisThread", "Job", "Outcome", "SimulationError", "SimulationWarning"]
-__all__ += ["as_they_end", "run", "shares_memory", "unpickled"]
+__all__ = ["Job", "Outcome", "observations_of", "repeat_at", "run", "simulate_at"]
 
 BLOCK = 1_000  # draws in one call of a batched simulator; part of the meaning of a seed
 _TASK_SECONDS = 0.25  # aim of a task's length: short for the display, long beside its overhead
 _HOPELESS = 100  # if this many failed and none succeeded, the simulator is broken
-
-
-class SimulationError(RuntimeError):
-    """No simulation succeeded."""
-
-
-class SimulationWarning(UserWarning):
-    """Some simulations were left out, or not all were made."""
 
 
 @dataclass(frozen=True)
@@ -72,21 +64,6 @@ class Job:
         if seconds_per_draw is None:
             return 1  # find out how long one takes
         return int(np.clip(_TASK_SECONDS / max(seconds_per_draw, 1e-9), 1, min(5_000, n - start)))
-
-
-class InThisThread(Executor):
-    """Run each task when it is submitted, so that one loop serves every executor."""
-
-    _max_workers = 1
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future:
-        """Run it."""
-        future: Future = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # handed to whoever asks for the result
-            future.set_exception(error)
-        return future
 
 
 def run(
@@ -132,40 +109,6 @@ def _outcomes(job: Job, n: int, executor: Executor, pickled: bytes | None) -> It
     for outcome in as_they_end(executor, _simulate_slice, tasks()):
         seconds_per_draw = outcome.seconds / (outcome.stop - outcome.start)
         yield outcome
-
-
-def as_they_end(
-    executor: Executor, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]
-) -> Iterator[Any]:
-    """Keep the executor supplied with two tasks for each worker; yield results as they end."""
-    window = 2 * (getattr(executor, "_max_workers", None) or 8)
-    if isinstance(executor, InThisThread):
-        window = 1
-    tasks = iter(tasks)
-    pending: set[Future] = set()
-    try:
-        while True:
-            for task in islice(tasks, window - len(pending)):
-                pending.add(executor.submit(function, *task))
-            if not pending:
-                return
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-    finally:
-        for future in pending:
-            future.cancel()
-
-
-def shares_memory(executor: Executor) -> bool:
-    """Whether what is given to the executor stays in this process."""
-    return isinstance(executor, (InThisThread, ThreadPoolExecutor))
-
-
-@lru_cache(maxsize=4)
-def unpickled(pickled: bytes) -> Any:
-    """Once for each worker and object, not once for each task."""
-    return cloudpickle.loads(pickled)
 
 
 def _simulate_slice(
@@ -273,3 +216,41 @@ def _before_first_gap(outcomes: list[Outcome]) -> list[Outcome]:
             break
         prefix.append(outcome)
     return prefix
+
+
+def observations_of(outcomes: list[Outcome]) -> tuple[np.ndarray, np.ndarray]:
+    """Which simulations succeeded, and the observations of those that did."""
+    parts = [outcome.x for outcome in outcomes if outcome.x is not None]
+    if not parts:
+        raise all_failed(outcomes)
+    for part in parts:
+        if part.shape[1:] != parts[0].shape[1:]:
+            raise varying_shape(part.shape[1:], parts[0].shape[1:])
+    return np.concatenate([outcome.succeeded for outcome in outcomes]), np.concatenate(parts)
+
+
+def simulate_at(
+    simulator: Simulator,
+    parameters: Mapping[str, np.ndarray],
+    seed: np.random.SeedSequence,
+    executor: Executor | None = None,
+    progressbar: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which simulations at given parameters, stacked ``(n, *own)``, succeeded, and what of.
+
+    Nuisance parameters are drawn for each.
+    """
+    n = len(next(iter(parameters.values())))
+    if simulator.nuisance is not None:
+        for_nuisance, seed = seed.spawn(2)
+        drawn = simulator.nuisance.draw(np.random.default_rng(for_nuisance), parameters, n)
+        parameters = {**parameters, **drawn}
+    return observations_of(run(Job(simulator, parameters, seed), n, executor, progressbar, False))
+
+
+def repeat_at(
+    simulator: Simulator, layout: Layout, point: np.ndarray, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of n simulations at one point ``(D,)`` succeeded, and what of."""
+    own = layout.unpack(np.tile(point, (n, 1)))
+    return simulate_at(simulator, own, np.random.SeedSequence(rng.integers(2**32)))

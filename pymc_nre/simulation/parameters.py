@@ -1,0 +1,140 @@
+"""Parameters by name and packed: names, shapes, and what they may be called.
+
+Inside the library parameters travel *packed*: one matrix ``(n, D)``, the parameters in
+order, each flattened in C order. Outside they are always named. `Layout` is the only place
+that converts between the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Layout"]
+
+# Keywords of RatioLikelihood, of pm.Distribution and of simulators: as parameter names they
+# could not be told apart from these.
+RESERVED = frozenset(
+    {"name", "ratio", "observed", "dims", "total_size", "simulator", "outside"}
+    | {"engine", "precision", "shape", "size", "rng", "return_next_rng", "dtype", "random_seed"}
+    | {"initval", "transform", "default_transform"}
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and shapes of the parameters, in packing order.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple of int
+        Own shape of each parameter; ``()`` for a scalar.
+    integer : frozenset of str
+        Names of the parameters that are integers; they travel as floats and are unpacked as
+        what they are, since simulators index and count with them.
+
+    Examples
+    --------
+    >>> from pymc_nre.simulation.parameters import Layout
+    >>> Layout({"mu": (), "beta": (3,)}).size
+    4
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    integer: frozenset[str] = frozenset()
+
+    @property
+    def size(self) -> int:
+        """D, the length of the packed vector."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """A label for each packed number: ``mu``, ``beta[0]``, ``beta[1]``."""
+        return [
+            name + (f"[{', '.join(map(str, index))}]" if index else "")
+            for name, shape in self.shapes.items()
+            for index in np.ndindex(shape)
+        ]
+
+    def check_names(self, given: Mapping[str, Any], caller: str) -> None:
+        """Raise TypeError unless ``given`` names every parameter and nothing else."""
+        unknown = sorted(set(given) - set(self.shapes))
+        missing = [name for name in self.shapes if name not in given]
+        if unknown or missing:
+            problems = [f"unknown {', '.join(unknown)}"] * bool(unknown)
+            problems += [f"missing {', '.join(missing)}"] * bool(missing)
+            raise TypeError(
+                f"{caller}: expected the parameters {', '.join(self.shapes)}, got "
+                f"{'; '.join(problems)}. Name each of them, and nothing else."
+            )
+
+    def pack(self, parameters: Mapping[str, np.ndarray], caller: str = "log_ratio") -> np.ndarray:
+        """Packed ``(*batch, D)`` of named arrays ``(*batch, *own)``, batches broadcast."""
+        self.check_names(parameters, caller)
+        arrays = {name: np.asarray(parameters[name], dtype=float) for name in self.shapes}
+        batches = []
+        for name, own in self.shapes.items():
+            check_own_shape(name, own, arrays[name].shape, caller)
+            batches.append(arrays[name].shape[: arrays[name].ndim - len(own)])
+        batch = np.broadcast_shapes(*batches)
+        flat = [
+            np.broadcast_to(arrays[name], (*batch, *own)).reshape(*batch, math.prod(own))
+            for name, own in self.shapes.items()
+        ]
+        return np.concatenate(flat, axis=-1)
+
+    def unpack(self, theta: np.ndarray) -> dict[str, np.ndarray]:
+        """Named arrays ``(*batch, *own)`` of packed ``(*batch, D)``."""
+        parameters, start = {}, 0
+        for name, own in self.shapes.items():
+            stop = start + math.prod(own)
+            value = theta[..., start:stop].reshape((*theta.shape[:-1], *own))
+            parameters[name] = np.rint(value).astype(int) if name in self.integer else value
+            start = stop
+        return parameters
+
+
+def check_own_shape(
+    name: str, own: tuple[int, ...], shape: tuple[int | None, ...], caller: str
+) -> None:
+    """Raise ValueError unless ``shape`` ends with ``own``; None is a length not known yet."""
+    tail = shape[len(shape) - len(own) :] if len(shape) >= len(own) else None
+    if tail is None or any(
+        got is not None and got != want for got, want in zip(tail, own, strict=True)
+    ):
+        raise ValueError(
+            f"{caller}: parameter {name!r} has own shape {own}, so it must have shape (*batch, "
+            f"{', '.join(map(str, own))}), got {shape}. Put the parameter's own axes last."
+        )
+
+
+def check_reserved(names: Mapping[str, Any]) -> None:
+    """Raise ValueError if a parameter's name means something else to RatioLikelihood."""
+    clashes = sorted(RESERVED.intersection(names))
+    if clashes:
+        raise ValueError(
+            f"Parameters cannot be called {', '.join(clashes)}: RatioLikelihood takes keywords of "
+            f"that name. Rename them in the prior and in the simulator, e.g. {clashes[0]}_."
+        )
+    odd = sorted(name for name in names if not str(name).isidentifier())
+    if odd:
+        raise ValueError(
+            f"Parameter names must be Python identifiers, since they are passed by keyword; got "
+            f"{', '.join(map(repr, odd))}. Rename them in the prior and in the simulator."
+        )
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a parameter counts or indexes."""
+    return np.asarray(value).dtype.kind in "biu"
+
+
+def describe_shape(shape: tuple[int, ...]) -> str:
+    """``scalar`` or the shape."""
+    return f"shape {shape}" if shape else "scalar"

@@ -1,0 +1,63 @@
+"""A simulator, and how it wants to be called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .forward import ForwardDraw
+
+__all__ = ["Simulator"]
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """A simulator and how it wants to be called.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(rng, **parameters)``.
+    batched : bool
+        False: parameters of their own shape in, one observation out. True: parameters and
+        result carry a leading axis, one entry for each observation.
+    nuisance : ForwardDraw, optional
+        Draws the parameters that callers do not pass, given those that they do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_nre import Simulator
+    >>> simulator = Simulator(lambda rng, mu: rng.normal(mu, 1.0))
+    >>> simulator.draw(np.random.default_rng(1), {"mu": np.zeros(3)}, 3).shape
+    (3,)
+    """
+
+    function: Callable[..., Any]
+    batched: bool = False
+    nuisance: ForwardDraw | None = None
+
+    def draw(self, rng: np.random.Generator, parameters: Mapping[str, np.ndarray], n: int) -> Any:
+        """``n`` observations for parameters ``(n, *own)``, from one generator."""
+        if self.nuisance is not None:
+            parameters = {**parameters, **self.nuisance.draw(rng, parameters, n)}
+        if self.batched:
+            return np.asarray(self.function(rng, **parameters))
+        rows = ({name: value[i] for name, value in parameters.items()} for i in range(n))
+        return np.stack([np.asarray(self.function(rng, **row)) for row in rows])
+
+
+def as_simulator(simulator: Simulator | Callable[..., Any] | None) -> Simulator | None:
+    """A bare function is a simulator of single observations."""
+    if simulator is None or isinstance(simulator, Simulator):
+        return simulator
+    if not callable(simulator):
+        raise TypeError(
+            "simulator must be a function simulator(rng, **parameters), got "
+            f"{type(simulator).__name__}."
+        )
+    return Simulator(simulator)
