@@ -20,7 +20,7 @@ import xarray as xr
 
 from .calibration import ALARM, judge
 from .estimator import RatioEstimator, resolve_device, simulator_of
-from .networks import RatioNetwork
+from .networks.base import RatioNetwork
 from .pool import check_pairs, log_ratios, single_precision
 from .runtime.progress import progress
 from .simulation.execution import repeat_at

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .batches import Batches
 from .losses import Loss
-from .networks import RatioNetwork
+from .networks.base import RatioNetwork
 
 __all__ = ["Descent", "Plan", "Progress", "part"]
 

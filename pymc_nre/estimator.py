@@ -18,15 +18,16 @@ import numpy as np
 import torch
 import xarray as xr
 
-from . import networks
 from .domain import Domain
-from .ensembles import Ensemble
 from .evaluate import TorchEvaluator
 from .exceptions import EstimatorFileError
+from .networks.base import Factory, RatioNetwork
+from .networks.correction import Tilted
+from .networks.ensemble import Ensemble
+from .networks.specifications import build, specification_from_dict, specification_to_dict
 from .runtime.archive import read_archive, write_archive
 from .simulation.parameters import Layout, describe_shape
 from .simulation.simulator import Simulator, as_simulator
-from .tilted import Tilted
 from .trials import TrialBudget
 
 __all__ = ["RatioEstimator", "load", "resolve_device"]
@@ -75,7 +76,7 @@ class RatioEstimator:
 
     def __init__(
         self,
-        network: networks.RatioNetwork,
+        network: RatioNetwork,
         parameters: Mapping[str, tuple[int, ...]],
         *,
         domain: Domain,
@@ -108,7 +109,7 @@ class RatioEstimator:
         return dict(self.layout.shapes)
 
     @property
-    def untilted(self) -> networks.RatioNetwork:
+    def untilted(self) -> RatioNetwork:
         """The network as it was trained, without what local centering takes off."""
         return self.network.inner if isinstance(self.network, Tilted) else self.network
 
@@ -165,7 +166,7 @@ class RatioEstimator:
         """The same estimator on ``"cpu"`` or ``"cuda"``."""
         return self.with_network(copy.deepcopy(self.network).to(resolve_device(device)))
 
-    def with_network(self, network: networks.RatioNetwork) -> RatioEstimator:
+    def with_network(self, network: RatioNetwork) -> RatioEstimator:
         """The same estimator around another network, frozen and in double precision."""
         changed = copy.copy(self)
         for of_the_network in ("evaluator", "digest"):
@@ -296,7 +297,7 @@ class RatioEstimator:
             "parameters": {name: list(shape) for name, shape in self.parameters.items()},
             "integer": sorted(self.layout.integer),
             "event_shape": list(self.event_shape),
-            "network": networks.specification_to_dict(self.specification),
+            "network": specification_to_dict(self.specification),
             "members": self.members,
             "mean_of": getattr(self.untilted, "mean_of", None),
             "tilted": self.network is not self.untilted,
@@ -312,7 +313,7 @@ class RatioEstimator:
 def load(
     path: str | os.PathLike[str],
     *,
-    network: networks.Factory | None = None,
+    network: Factory | None = None,
     simulator: Simulator | Callable[..., Any] | None = None,
     device: str = "cpu",
 ) -> RatioEstimator:
@@ -464,20 +465,18 @@ def _rebuild(
     metadata: dict[str, Any],
     theta_size: int,
     event_shape: tuple[int, ...],
-    factory: networks.Factory | None,
-) -> tuple[Any, networks.RatioNetwork]:
+    factory: Factory | None,
+) -> tuple[Any, RatioNetwork]:
     specification = None
     if metadata["network"]["type"] != "custom":
-        specification = factory = networks.specification_from_dict(metadata["network"])
+        specification = factory = specification_from_dict(metadata["network"])
     if factory is None:
         raise TypeError(
             "This estimator holds a network of your own, of which only the weights are saved. Pass "
             "the function (theta_size, event_shape) -> nn.Module that built it: load(path, "
             "network=function)."
         )
-    members = [
-        networks.build(factory, theta_size, event_shape) for _ in range(metadata.get("members", 1))
-    ]
+    members = [build(factory, theta_size, event_shape) for _ in range(metadata.get("members", 1))]
     net = members[0] if len(members) == 1 else Ensemble(members, metadata["mean_of"])
     return specification, Tilted(net, theta_size) if metadata.get("tilted") else net
 

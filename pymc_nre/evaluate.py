@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .networks import RatioNetwork, floating
+from .networks.base import RatioNetwork, floating
 from .runtime.devices import one_thread_if
 
 __all__ = ["TorchEvaluator", "check_rows"]

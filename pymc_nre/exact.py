@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .domain import Domain
 from .estimator import RatioEstimator
-from .networks import RatioNetwork
+from .networks.base import RatioNetwork
 from .simulation.joint import simulate
 from .simulation.simulations import Simulations
 from .simulation.simulator import Simulator

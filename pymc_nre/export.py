@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from . import kernels
 from .activations import ACTIVATION_CODES
-from .embeddings import Rows
-from .ensembles import Ensemble
-from .layers import ACTIVATIONS, BatchNorm, Standardize
-from .networks import RatioNetwork, ResidualBlock, SplitNetwork
-from .tilted import Tilted
+from .networks.base import RatioNetwork, ResidualBlock, SplitNetwork
+from .networks.correction import Tilted
+from .networks.embeddings import Rows
+from .networks.ensemble import Ensemble
+from .networks.layers import ACTIVATIONS, BatchNorm, Standardize
 
 __all__ = ["Exported", "export"]
 

@@ -28,11 +28,11 @@ from .estimator import RatioEstimator, simulator_of
 from .evaluate import TorchEvaluator
 from .exceptions import SimulationError
 from .mapping import model_in_use, posterior_of, trials_of
+from .networks.correction import Tilted
 from .runtime.progress import say
 from .simulation.execution import simulate_at
 from .simulation.simulations import Simulations
 from .simulation.simulator import Simulator
-from .tilted import Tilted
 from .train import TrainingWarning
 from .trials import gain
 

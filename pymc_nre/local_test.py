@@ -23,7 +23,7 @@ from torch import Tensor
 from .calibration import ALARM, FEW
 from .classifiers import Classifiers
 from .estimator import RatioEstimator, finite_observations, resolve_device
-from .networks import RatioNetwork
+from .networks.base import RatioNetwork
 from .pool import PriorDraws, check_pairs, log_ratios, single_precision
 from .simulation.simulations import Simulations
 from .weights import normalized

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .estimator import RatioEstimator, check_observations, check_parameters
-from .networks import RatioNetwork, floating
+from .networks.base import RatioNetwork, floating
 from .simulation.simulations import Simulations
 
 __all__ = ["PriorDraws", "check_pairs", "log_ratios", "rows_at_once", "single_precision"]

@@ -28,7 +28,8 @@ from .descent import Descent, Plan, Progress, part
 from .domain import Domain
 from .estimator import RatioEstimator, resolve_device
 from .losses import NREC, Loss
-from .networks import MLP, RatioNetwork, build
+from .networks.base import RatioNetwork
+from .networks.specifications import MLP, build
 from .runtime.checkpoint import Checkpoint, fingerprint
 from .runtime.devices import one_thread_if
 from .runtime.progress import progress

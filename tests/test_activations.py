@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pymc_nre.activations import ACTIVATION_CODES, activate
-from pymc_nre.layers import ACTIVATIONS
+from pymc_nre.networks.layers import ACTIVATIONS
 
 # Roundings of a few operations, ours and torch's, in units of eps. The worst is the slope of
 # silu, which both take as s (1 + x (1 - s)): the rounding of s, up to eps / 4, is multiplied by

@@ -10,7 +10,7 @@ from pymc_nre import networks
 from pymc_nre.curvature import hessian_product
 from pymc_nre.evaluate import TorchEvaluator
 from pymc_nre.export import export
-from pymc_nre.layers import ACTIVATIONS, NORMS
+from pymc_nre.networks.layers import ACTIVATIONS, NORMS
 
 EVERYWHERE = np.empty(0)  # no domain
 

@@ -10,7 +10,6 @@ from torch import nn
 
 import pymc_nre as nre
 from pymc_nre.domain import Domain
-from pymc_nre.embeddings import build_embedding
 from pymc_nre.losses import CARL, NREA, NREB, NREC, Balanced
 from pymc_nre.networks import (
     MLP,
@@ -22,8 +21,9 @@ from pymc_nre.networks import (
     build,
     masked_set,
     specification_from_dict,
-    specification_to_dict,
 )
+from pymc_nre.networks.embeddings import build_embedding
+from pymc_nre.networks.specifications import specification_to_dict
 
 
 class Own(nn.Module):

@@ -16,12 +16,12 @@ import torch
 
 from pymc_nre import jax_kernels, kernels
 from pymc_nre.activations import ACTIVATION_CODES
-from pymc_nre.ensembles import Ensemble
 from pymc_nre.evaluate import TorchEvaluator
 from pymc_nre.export import export
-from pymc_nre.layers import ACTIVATIONS
 from pymc_nre.networks import MLP, Dense, ResidualMLP, build
-from pymc_nre.tilted import Tilted
+from pymc_nre.networks.correction import Tilted
+from pymc_nre.networks.ensemble import Ensemble
+from pymc_nre.networks.layers import ACTIVATIONS
 
 TOLERANCE = {"float64": 1e-11, "float32": 2e-4}  # sums of 16 products, eight layers deep
 D, N = 3, 7

@@ -20,8 +20,8 @@ from pymc_nre import kernels
 from pymc_nre.activations import ACTIVATION_CODES
 from pymc_nre.evaluate import TorchEvaluator
 from pymc_nre.export import export
-from pymc_nre.layers import BatchNorm
 from pymc_nre.networks import MLP, DeepSet, Dense, ResidualMLP, build
+from pymc_nre.networks.layers import BatchNorm
 
 # Each of at most 10 layers sums at most 71 products and so rounds by less than 71 eps =
 # 1.6e-14 of its largest terms, in torch and in the kernel: at worst 3e-13 in all. The rest is

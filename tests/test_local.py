@@ -17,7 +17,7 @@ from pymc_nre.export import export
 from pymc_nre.local import _Posterior
 from pymc_nre.mapping import trials_of
 from pymc_nre.networks import RatioNetwork
-from pymc_nre.tilted import Tilted
+from pymc_nre.networks.correction import Tilted
 
 N = 200
 

@@ -12,16 +12,14 @@ from pymc_nre import evaluate
 from pymc_nre.evaluate import TorchEvaluator
 from pymc_nre.losses import NREA, NREB, NREC
 from pymc_nre.networks import (
-    ACTIVATIONS,
     MLP,
     DeepSet,
     RatioNetwork,
     ResidualMLP,
-    Standardize,
     build,
     specification_from_dict,
-    specification_to_dict,
 )
+from pymc_nre.networks.specifications import ACTIVATIONS, Standardize, specification_to_dict
 
 DTYPES = {torch.float32: 1e-5, torch.float64: 1e-12}  # tolerance: a few hundred roundings
 

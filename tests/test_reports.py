@@ -8,7 +8,7 @@ from controls import changed
 
 import pymc_nre as nre
 from pymc_nre.diagnostics import coverage_at, domain_check, report
-from pymc_nre.tilted import Tilted
+from pymc_nre.networks.correction import Tilted
 
 TASK = nre.tasks.GaussianMean()
 PAIRS = TASK.simulate(1_000, random_seed=1)

@@ -10,8 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "Embedding", "Specification", "Standardize"]
-__all__ += ["check_choices", "checked_widths", "dense", "normalization"]
+__all__ = [
+    "ACTIVATIONS",
+    "Embedding",
+    "Specification",
+    "Standardize",
+    "check_choices",
+    "checked_widths",
+    "dense",
+    "normalization",
+]
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "silu": nn.SiLU,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .networks import RatioNetwork, floating
+from .base import RatioNetwork, floating
 
 __all__ = ["Tilted"]
 

@@ -3,7 +3,7 @@ r"""Embeddings: from one observation, whatever its shape, to a vector of feature
 An observation may be a set, a series or an image. An embedding is built into a network by
 ``MLP(embedding=...)``; it sees observations alone, so it is evaluated once for each, in
 training (contrastive pairs share it) and in MCMC (once for a data set). Those for series and
-images are in `pymc_nre.convolutions`.
+images are in `pymc_nre.networks.convolutions`.
 
 Like networks, embeddings are written as small frozen specifications and built when the
 shape of an observation is known. Each brings the standardization that suits it: the members
