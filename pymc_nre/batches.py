@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .exceptions import SimulationError
-from .losses import Loss
+from .losses.base import Loss
 from .simulation.online import Online
 from .simulation.simulations import Simulations
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from .estimator import RatioEstimator
 from .local import center_locally
-from .losses import Loss
+from .losses.base import Loss
 from .penalty import fine_tune
 from .simulation.online import Online
 from .simulation.simulations import Simulations

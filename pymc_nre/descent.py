@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .batches import Batches
-from .losses import Loss
+from .losses.base import Loss
 from .networks.base import RatioNetwork
 
 __all__ = ["Descent", "Plan", "Progress", "part"]

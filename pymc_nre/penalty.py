@@ -26,7 +26,8 @@ from .budget import check_same_parameters, trial_budget
 from .descent import Descent, Plan
 from .estimator import RatioEstimator, resolve_device
 from .exceptions import SimulationError
-from .losses import NREB, NREC, Loss
+from .losses.base import Loss
+from .losses.contrastive import NREB, NREC
 from .runtime.progress import progress, say
 from .scores import free_directions, nested_cells, scatter
 from .simulation.online import Online

@@ -27,7 +27,8 @@ from .combine import ensemble
 from .descent import Descent, Plan, Progress, part
 from .domain import Domain
 from .estimator import RatioEstimator, resolve_device
-from .losses import NREC, Loss
+from .losses.base import Loss
+from .losses.contrastive import NREC
 from .networks.base import RatioNetwork
 from .networks.specifications import MLP, build
 from .runtime.checkpoint import Checkpoint, fingerprint

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from pymc_nre import tasks
-from pymc_nre.losses import NREA, NREB, NREC, _logits
+from pymc_nre.losses import NREA, NREB, NREC
+from pymc_nre.losses.contrastive import _logits
 
 BATCHES, BATCH = 400, 64
 T_LIMIT = 5.0

@@ -13,7 +13,8 @@ from test_losses import BATCH, DIRECTIONS, T_LIMIT, Perturbed, pairs, t_statisti
 
 import pymc_nre as nre
 from pymc_nre import tasks
-from pymc_nre.losses import BNRE, CARL, NREA, NREB, NREC, Balanced, _logits
+from pymc_nre.losses import BNRE, CARL, NREA, NREB, NREC, Balanced
+from pymc_nre.losses.contrastive import _logits
 
 BATCHES = 400
 AT = 1.0  # CARL's reference

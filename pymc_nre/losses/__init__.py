@@ -1,0 +1,17 @@
+r"""What to minimize: losses that are least where the logit is a log likelihood ratio.
+
+A ratio estimator is a classifier: it sees *joint* pairs, :math:`\theta \sim p(\theta),
+x \sim p(x \mid \theta)`, and *marginal* pairs, in which the two are independent, and the
+logit :math:`s(\theta, x)` that separates them best is :math:`\log p(x \mid \theta) / p(x)`.
+
+What a loss must say of itself is in `base`; those that contrast joint with marginal pairs are in
+`contrastive`, a penalty on classifiers that are out of balance in `balanced`, and the ratio to a
+fixed reference in `carl`.
+"""
+
+from .balanced import BNRE, Balanced
+from .base import Loss
+from .carl import CARL
+from .contrastive import NREA, NREB, NREC
+
+__all__ = ["BNRE", "CARL", "NREA", "NREB", "NREC", "Balanced", "Loss"]

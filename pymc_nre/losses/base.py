@@ -1,0 +1,49 @@
+r"""What a loss is, and what it says of itself.
+
+A loss is a frozen, callable value, ``loss(net, theta, x)``, where ``net.embed(x)`` turns
+observations into features, once each, and ``net.head(theta, features)`` gives logits. It
+states the facts that the rest of the library reads:
+
+``reference``
+    What the likelihood is divided by: ``"evidence"``, or for `CARL` ``"fixed"``, the
+    likelihood at fixed parameters. A loss with a fixed reference carries
+    ``reference_simulations`` and is called with a third batch, drawn from their ``x``.
+``normalized``
+    Whether the optimal logit is the log ratio itself, or only up to a function of ``x``.
+``chance``
+    The loss of a network that has learned nothing (logit zero everywhere).
+``minimum_batch``
+    The smallest batch that the loss can be computed on.
+``batch_size``, ``learning_rate``
+    What it trains best with (optional: 256 and 0.01), measured in docs/training.md.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+__all__ = ["Loss"]
+
+
+class Network(Protocol):
+    """What a loss needs of a network."""
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Features ``(n, F)`` of observations ``(n, *event)``."""
+
+    def head(self, theta: Tensor, features: Tensor) -> Tensor:
+        """Logits ``(*)`` of parameters ``(*, D)`` with features ``(*, F)``."""
+
+
+class Loss(Protocol):
+    """What `pymc_nre.train` needs of a loss."""
+
+    reference: str
+    normalized: bool
+    chance: float
+    minimum_batch: int
+
+    def __call__(self, net: Network, theta: Tensor, x: Tensor, *reference_x: Tensor) -> Tensor:
+        """Scalar loss of joint pairs, theta ``(n, D)`` and x ``(n, *event)``."""
