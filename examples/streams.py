@@ -17,7 +17,7 @@ import pymc as pm
 import torch
 
 import pymc_nre as nre
-from pymc_nre.domain import Domain
+from pymc_nre.estimators.domain import Domain
 
 BINS, NOISE = 64, 0.05
 RANGES = {"mass": (1.0, 50.0), "age": (3.0, 7.0)}

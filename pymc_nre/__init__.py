@@ -5,10 +5,12 @@ from importlib.metadata import version
 from . import diagnostics, losses, networks, plots, tasks
 from .budget import trial_budget
 from .center import center
-from .combine import ensemble
 from .data_sets import PosteriorWarning
 from .distribution import RatioLikelihood, log_ratio
-from .estimator import RatioEstimator, load
+from .estimators.ensemble import ensemble
+from .estimators.estimator import RatioEstimator
+from .estimators.files import load
+from .estimators.trial_budget import TrialBudget
 from .exceptions import EstimatorFileError, SimulationError, SimulationWarning
 from .guard import DomainWarning, TrialsWarning
 from .simulation.joint import simulate
@@ -17,7 +19,6 @@ from .simulation.simulations import Simulations
 from .simulation.simulator import Simulator
 from .tabulate import posterior_grid
 from .train import TrainingWarning, train
-from .trials import TrialBudget
 from .weigh import resample, weighted_draws
 
 __version__ = version("pymc_nre")

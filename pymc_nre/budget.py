@@ -20,10 +20,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .estimator import RatioEstimator, check_observations, check_parameters
+from .estimators.checks import check_observations, check_parameters
+from .estimators.estimator import RatioEstimator
+from .estimators.trial_budget import SEEN, SURE, TrialBudget
 from .scores import standardized_scores
 from .simulation.simulations import Simulations
-from .trials import SEEN, SURE, TrialBudget
 
 __all__ = ["check_continuous", "check_same_parameters", "trial_budget"]
 

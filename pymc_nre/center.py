@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from .estimator import RatioEstimator
+from .estimators.estimator import RatioEstimator
 from .local import center_locally
 from .losses.base import Loss
 from .penalty import fine_tune

@@ -34,8 +34,8 @@ from pytensor.tensor.rewriting.basic import register_specialize
 from . import curvature, kernels
 from .compilation import call_by_name, version
 from .cotangents import for_theta, not_in_x, refuse_third_derivatives
-from .domain import Domain
-from .evaluate import check_rows
+from .estimators.domain import Domain
+from .estimators.evaluator import check_rows
 from .export import Exported
 
 __all__ = ["CompiledHessianProduct", "CompiledRatio", "CompiledRatioAndGradient"]

@@ -19,9 +19,11 @@ import numpy as np
 import xarray as xr
 
 from .calibration import ALARM, judge
-from .estimator import RatioEstimator, resolve_device, simulator_of
+from .estimators.checks import simulator_of
+from .estimators.estimator import RatioEstimator
 from .networks.base import RatioNetwork
 from .pool import check_pairs, log_ratios, single_precision
+from .runtime.devices import resolve_device
 from .runtime.progress import progress
 from .simulation.execution import repeat_at
 from .simulation.prior import Prior

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .estimator import RatioEstimator, check_event_shape
+from .estimators.estimator import RatioEstimator
+from .simulation.parameters import check_event_shape
 from .simulation.prior import Prior
 
 __all__ = ["DataSets", "PosteriorWarning", "Target", "check_values", "in_domain"]

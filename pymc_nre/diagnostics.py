@@ -10,7 +10,7 @@ import xarray as xr
 
 from .calibration import coverage, normalization, reliability, sbc, tarp
 from .concentration import convergence
-from .estimator import RatioEstimator
+from .estimators.estimator import RatioEstimator
 from .evidence import compare, log_marginal_ratio
 from .frequentist import coverage_at
 from .local_test import lc2st

@@ -24,9 +24,9 @@ from pytensor.tensor import TensorVariable
 from pytensor.tensor.random.op import RandomVariable
 
 from .engines import as_data, as_rows, check_engine, log_ratios
-from .estimator import RatioEstimator, check_event_shape
+from .estimators.estimator import RatioEstimator
 from .guard import check_observed, check_outside, refusal, warn_if_many_trials, warn_if_prior_leaves
-from .simulation.parameters import check_own_shape
+from .simulation.parameters import check_event_shape, check_own_shape
 from .simulation.simulator import Simulator, as_simulator
 
 __all__ = ["RatioLikelihood", "log_ratio"]

@@ -21,7 +21,7 @@ from pytensor.graph.utils import MissingInputError
 from pytensor.tensor import TensorConstant, TensorVariable
 
 from .compiled_ops import CompiledRatioAndGradient
-from .estimator import RatioEstimator
+from .estimators.estimator import RatioEstimator
 from .export import Exported, export
 from .features import Features
 from .guard import check_held, only_finite

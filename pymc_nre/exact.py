@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .domain import Domain
-from .estimator import RatioEstimator
+from .estimators.domain import Domain
+from .estimators.estimator import RatioEstimator
 from .networks.base import RatioNetwork
 from .simulation.joint import simulate
 from .simulation.simulations import Simulations

@@ -30,7 +30,7 @@ from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_and_
 from .checks import HOLES
 from .compilation import sources
 from .cotangents import not_in_x
-from .estimator import RatioEstimator
+from .estimators.estimator import RatioEstimator
 from .export import export
 
 __all__ = ["Features"]

@@ -16,9 +16,11 @@ import xarray as xr
 
 from .calibration import FEW, checked_levels
 from .data_sets import PosteriorWarning
-from .estimator import RatioEstimator, resolve_device, simulator_of
+from .estimators.checks import simulator_of
+from .estimators.estimator import RatioEstimator
 from .pool import PriorDraws, check_pairs, single_precision
 from .ranks import ranks_of
+from .runtime.devices import resolve_device
 from .simulation.execution import repeat_at
 from .simulation.simulations import Simulations
 from .simulation.simulator import Simulator

@@ -29,7 +29,8 @@ from pytensor.graph.utils import MissingInputError
 from pytensor.tensor import TensorVariable
 
 from .checks import HOLES
-from .estimator import RatioEstimator, check_event_shape
+from .estimators.estimator import RatioEstimator
+from .simulation.parameters import check_event_shape
 
 __all__ = [
     "OUTSIDE",

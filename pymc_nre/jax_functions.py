@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from .estimator import RatioEstimator
+from .estimators.estimator import RatioEstimator
 from .runtime.devices import one_thread_if
 
 __all__ = ["hessian_product", "value", "value_and_gradient"]

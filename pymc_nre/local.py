@@ -24,8 +24,10 @@ import numpy as np
 from scipy.linalg import solve_continuous_lyapunov
 
 from .budget import check_continuous, trial_budget
-from .estimator import RatioEstimator, simulator_of
-from .evaluate import TorchEvaluator
+from .estimators.checks import simulator_of
+from .estimators.estimator import RatioEstimator
+from .estimators.evaluator import TorchEvaluator
+from .estimators.trial_budget import gain
 from .exceptions import SimulationError
 from .mapping import model_in_use, posterior_of, trials_of
 from .networks.correction import Tilted
@@ -34,7 +36,6 @@ from .simulation.execution import simulate_at
 from .simulation.simulations import Simulations
 from .simulation.simulator import Simulator
 from .train import TrainingWarning
-from .trials import gain
 
 __all__ = ["center_locally"]
 

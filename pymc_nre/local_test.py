@@ -22,9 +22,11 @@ from torch import Tensor
 
 from .calibration import ALARM, FEW
 from .classifiers import Classifiers
-from .estimator import RatioEstimator, finite_observations, resolve_device
+from .estimators.checks import finite_observations
+from .estimators.estimator import RatioEstimator
 from .networks.base import RatioNetwork
 from .pool import PriorDraws, check_pairs, log_ratios, single_precision
+from .runtime.devices import resolve_device
 from .simulation.simulations import Simulations
 from .weights import normalized
 

@@ -16,7 +16,7 @@ import xarray as xr
 from pymc.variational.minibatch_rv import MinibatchRandomVariable, get_scaling
 
 from .distribution import RatioLikelihoodRV
-from .estimator import RatioEstimator
+from .estimators.estimator import RatioEstimator
 from .guard import packed_rows
 
 __all__ = [

@@ -41,7 +41,7 @@ from pytensor.link.numba.dispatch.basic import (
 from pytensor.tensor.rewriting.basic import register_specialize
 
 from .cotangents import for_theta, not_in_x, refuse_third_derivatives
-from .estimator import RatioEstimator
+from .estimators.estimator import RatioEstimator
 from .runtime.devices import one_thread_if
 
 __all__ = ["HessianProduct", "LogRatio", "LogRatioAndGradient", "make_torch_survive_forks"]

@@ -24,16 +24,17 @@ from torch import Tensor
 
 from .budget import check_same_parameters, trial_budget
 from .descent import Descent, Plan
-from .estimator import RatioEstimator, resolve_device
+from .estimators.estimator import RatioEstimator
+from .estimators.trial_budget import gain
 from .exceptions import SimulationError
 from .losses.base import Loss
 from .losses.contrastive import NREB, NREC
+from .runtime.devices import resolve_device
 from .runtime.progress import progress, say
 from .scores import free_directions, nested_cells, scatter
 from .simulation.online import Online
 from .simulation.simulations import Simulations
 from .train import TrainingWarning
-from .trials import gain
 
 __all__ = ["change", "fine_tune", "scores_of", "squared_bias", "told_of_change"]
 

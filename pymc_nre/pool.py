@@ -7,7 +7,8 @@ import copy
 import numpy as np
 import torch
 
-from .estimator import RatioEstimator, check_observations, check_parameters
+from .estimators.checks import check_observations, check_parameters
+from .estimators.estimator import RatioEstimator
 from .networks.base import RatioNetwork, floating
 from .simulation.simulations import Simulations
 

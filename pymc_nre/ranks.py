@@ -25,9 +25,10 @@ import xarray as xr
 
 from .calibration import FEW
 from .data_sets import PosteriorWarning
-from .estimator import RatioEstimator, resolve_device
+from .estimators.estimator import RatioEstimator
 from .networks.base import RatioNetwork
 from .pool import PriorDraws, check_pairs, log_ratios, rows_at_once, single_precision
+from .runtime.devices import resolve_device
 from .runtime.progress import progress
 from .simulation.simulations import Simulations
 

@@ -14,7 +14,7 @@ import xarray as xr
 from . import plots
 from .calibration import coverage, normalization, reliability, sbc, tarp
 from .concentration import convergence
-from .estimator import RatioEstimator
+from .estimators.estimator import RatioEstimator
 from .exceptions import SimulationError
 from .local_test import lc2st
 from .ranks import posterior_ranks

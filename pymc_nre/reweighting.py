@@ -20,7 +20,8 @@ from torch import Tensor
 
 from .calibration import ALARM
 from .classifiers import Classifiers
-from .estimator import RatioEstimator, check_observations, check_parameters, simulator_of
+from .estimators.checks import check_observations, check_parameters, simulator_of
+from .estimators.estimator import RatioEstimator
 from .simulation.execution import repeat_at
 from .simulation.simulations import Simulations
 from .simulation.simulator import Simulator

@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from .data_sets import DataSets, Target, prior_of_parameters, warn
-from .estimator import RatioEstimator
+from .estimators.estimator import RatioEstimator
 from .grids import Axis, boxes, cells, edges_with_mass, product, summarize, within
 from .guard import warn_if_prior_leaves
 from .simulation.prior import Prior

@@ -23,16 +23,16 @@ import xarray as xr
 from torch import Tensor
 
 from .batches import Batch, Batches, batches_of
-from .combine import ensemble
 from .descent import Descent, Plan, Progress, part
-from .domain import Domain
-from .estimator import RatioEstimator, resolve_device
+from .estimators.domain import Domain
+from .estimators.ensemble import ensemble
+from .estimators.estimator import RatioEstimator
 from .losses.base import Loss
 from .losses.contrastive import NREC
 from .networks.base import RatioNetwork
 from .networks.specifications import MLP, build
 from .runtime.checkpoint import Checkpoint, fingerprint
-from .runtime.devices import one_thread_if
+from .runtime.devices import one_thread_if, resolve_device
 from .runtime.progress import progress
 from .simulation.online import Online
 from .simulation.simulations import Simulations

@@ -19,7 +19,8 @@ import xarray as xr
 from scipy.spatial import cKDTree
 
 from .calibration import ALARM
-from .estimator import RatioEstimator, check_observations, finite_observations
+from .estimators.checks import check_observations, finite_observations
+from .estimators.estimator import RatioEstimator
 from .simulation.simulations import Simulations
 
 __all__ = ["observation_check"]

@@ -23,7 +23,7 @@ from .data_sets import (
     summed_log_ratio,
     warn,
 )
-from .estimator import RatioEstimator
+from .estimators.estimator import RatioEstimator
 from .guard import warn_if_prior_leaves
 
 __all__ = ["resample", "weighted_draws"]

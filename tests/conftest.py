@@ -12,7 +12,7 @@ import xarray as xr
 from hypothesis import settings
 
 from pymc_nre import RatioEstimator
-from pymc_nre.domain import Domain
+from pymc_nre.estimators.domain import Domain
 from pymc_nre.networks import MLP, build
 from pymc_nre.simulation.parameters import Layout
 

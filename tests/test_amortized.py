@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 import pymc_nre as nre
 from pymc_nre import PosteriorWarning, posterior_grid, resample, tabulate, weighted_draws
 from pymc_nre import data_sets as module_of_data_sets
-from pymc_nre.domain import Domain
+from pymc_nre.estimators.domain import Domain
 
 GAUSSIAN = nre.tasks.GaussianMean()
 MEAN = GAUSSIAN.estimator()

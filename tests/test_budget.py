@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import pymc_nre as nre
-from pymc_nre.domain import Domain
-from pymc_nre.estimator import RatioEstimator
+from pymc_nre.estimators.domain import Domain
+from pymc_nre.estimators.estimator import RatioEstimator
+from pymc_nre.estimators.trial_budget import TrialBudget
 from pymc_nre.networks import MLP, RatioNetwork
 from pymc_nre.scores import nested_cells, scatter, standardized_scores
-from pymc_nre.trials import TrialBudget
 
 TASKS = {
     "mean": nre.tasks.GaussianMean(),

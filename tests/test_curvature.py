@@ -8,7 +8,7 @@ import torch
 
 from pymc_nre import networks
 from pymc_nre.curvature import hessian_product
-from pymc_nre.evaluate import TorchEvaluator
+from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.export import export
 from pymc_nre.networks.layers import ACTIVATIONS, NORMS
 

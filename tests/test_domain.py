@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from pymc_nre.domain import OUTSIDE_SHARE, Domain, _score_map, _scores
+from pymc_nre.estimators.domain import OUTSIDE_SHARE, Domain, _score_map, _scores
 
 N = 20_000
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import pymc_nre as nre
-from pymc_nre.domain import Domain
+from pymc_nre.estimators.domain import Domain
 from pymc_nre.losses import CARL, NREA, NREB, NREC, Balanced
 from pymc_nre.networks import (
     MLP,

@@ -11,8 +11,8 @@ from conftest import make_estimator
 
 import pymc_nre as nre
 from pymc_nre import curvature, kernels
-from pymc_nre.domain import Domain
-from pymc_nre.evaluate import TorchEvaluator
+from pymc_nre.estimators.domain import Domain
+from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.export import export
 from pymc_nre.networks import MLP, DeepSet, ResidualMLP
 

@@ -17,9 +17,9 @@ from torch import nn
 
 import pymc_nre as nre
 from pymc_nre import EstimatorFileError, RatioEstimator
-from pymc_nre.estimator import resolve_device
 from pymc_nre.networks import MLP, ResidualMLP, build
 from pymc_nre.runtime import archive
+from pymc_nre.runtime.devices import resolve_device
 
 
 class Custom(nn.Module):
@@ -147,7 +147,7 @@ def test_batches_that_do_not_broadcast(estimator):
 def test_the_network_is_a_frozen_copy_in_float64():
     torch.manual_seed(1)
     net = build(MLP((4,)), 1, ())
-    domain = nre.domain.Domain.from_draws(np.random.default_rng(1).normal(size=(50, 1)))
+    domain = nre.estimators.domain.Domain.from_draws(np.random.default_rng(1).normal(size=(50, 1)))
     ratio = RatioEstimator(net, {"mu": ()}, domain=domain, probe_x=np.zeros(5))
     assert ratio.network is not net
     assert {v.dtype for v in ratio.network.state_dict().values()} == {torch.float64}
@@ -195,7 +195,9 @@ DIFFERENT = {
     "other activation": lambda: make_estimator(event_shape=(3,), network=MLP((8, 4), "silu")),
     "other domain": lambda: make_estimator(
         event_shape=(3,),
-        domain=nre.domain.Domain.from_draws(np.random.default_rng(9).normal(size=(500, 3))),
+        domain=nre.estimators.domain.Domain.from_draws(
+            np.random.default_rng(9).normal(size=(500, 3))
+        ),
     ),
 }
 

@@ -13,8 +13,8 @@ from pytensor.gradient import NullTypeGradError
 
 import pymc_nre as nre
 from pymc_nre import ops
-from pymc_nre.domain import Domain
-from pymc_nre.estimator import RatioEstimator
+from pymc_nre.estimators.domain import Domain
+from pymc_nre.estimators.estimator import RatioEstimator
 from pymc_nre.features import Features
 from pymc_nre.networks import MLP, DeepSet
 
@@ -83,9 +83,9 @@ def test_only_replaced_data_call_torch(mode, monkeypatch):
     model = model_of(mutable())
     function = model.compile_logp(mode=mode)
     calls = []
-    original = nre.estimator.TorchEvaluator.features
+    original = nre.estimators.evaluator.TorchEvaluator.features
     monkeypatch.setattr(
-        nre.estimator.TorchEvaluator,
+        nre.estimators.evaluator.TorchEvaluator,
         "features",
         lambda self, x: calls.append(len(x)) or original(self, x),
     )

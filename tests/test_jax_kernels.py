@@ -16,7 +16,7 @@ import torch
 
 from pymc_nre import jax_kernels, kernels
 from pymc_nre.activations import ACTIVATION_CODES
-from pymc_nre.evaluate import TorchEvaluator
+from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.export import export
 from pymc_nre.networks import MLP, Dense, ResidualMLP, build
 from pymc_nre.networks.correction import Tilted
@@ -361,9 +361,9 @@ def check_features():
     import pytensor
     import pytensor.tensor as pt
 
-    from pymc_nre.domain import Domain
     from pymc_nre.engines import as_data, log_ratios
-    from pymc_nre.estimator import RatioEstimator
+    from pymc_nre.estimators.domain import Domain
+    from pymc_nre.estimators.estimator import RatioEstimator
     from pymc_nre.networks import DeepSet
 
     net = network(MLP((8, 8), embedding=DeepSet((8, 4))), (5,))

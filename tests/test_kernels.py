@@ -18,7 +18,7 @@ from torch import nn
 
 from pymc_nre import kernels
 from pymc_nre.activations import ACTIVATION_CODES
-from pymc_nre.evaluate import TorchEvaluator
+from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.export import export
 from pymc_nre.networks import MLP, DeepSet, Dense, ResidualMLP, build
 from pymc_nre.networks.layers import BatchNorm

@@ -12,7 +12,7 @@ from conftest import make_estimator
 
 import pymc_nre as nre
 from pymc_nre import curvature, kernels
-from pymc_nre.evaluate import TorchEvaluator
+from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.export import export
 from pymc_nre.local import _Posterior
 from pymc_nre.mapping import trials_of

@@ -15,7 +15,7 @@ import torch
 
 from pymc_nre import tasks
 from pymc_nre.losses import NREA, NREB, NREC
-from pymc_nre.losses.contrastive import _logits
+from pymc_nre.losses.contrastive import contrastive_logits
 
 BATCHES, BATCH = 400, 64
 T_LIMIT = 5.0
@@ -83,7 +83,7 @@ class WrongClassWeight:
     """NRE-A with the marginal class counted twice."""
 
     def __call__(self, net, theta, x):
-        s = _logits(net, theta, x, rolls=1)
+        s = contrastive_logits(net, theta, x, rolls=1)
         return (torch.nn.functional.softplus(torch.stack([-s[:, 0], s[:, 1]])).T @ WEIGHTS).mean()
 
 
@@ -94,7 +94,7 @@ def nre_c_without(term):
     """NRE-C with one of its constants forgotten."""
 
     def loss(net, theta, x, k=5, gamma=0.5):
-        s = _logits(net, theta, x, rolls=k)
+        s = contrastive_logits(net, theta, x, rolls=k)
         log_k = 0.0 if term == "K" else math.log(k)
         log_gamma = 0.0 if term == "gamma" else math.log(gamma)
         weight = 1.0 if term == "weight" else gamma
@@ -120,7 +120,7 @@ BUGS = {
     "NRE-A, wrong class weight": WrongClassWeight(),
     "NRE-A, permutation with fixed points": fixed_points,
     "NRE-B, true candidate left out of the sum": lambda net, theta, x: (
-        (s := _logits(net, theta, x, rolls=4))[:, 1:].logsumexp(-1) - s[:, 0]
+        (s := contrastive_logits(net, theta, x, rolls=4))[:, 1:].logsumexp(-1) - s[:, 0]
     ).mean(),
     "NRE-C, K forgotten": nre_c_without("K"),
     "NRE-C, gamma forgotten": nre_c_without("gamma"),

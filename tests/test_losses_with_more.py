@@ -14,7 +14,7 @@ from test_losses import BATCH, DIRECTIONS, T_LIMIT, Perturbed, pairs, t_statisti
 import pymc_nre as nre
 from pymc_nre import tasks
 from pymc_nre.losses import BNRE, CARL, NREA, NREB, NREC, Balanced
-from pymc_nre.losses.contrastive import _logits
+from pymc_nre.losses.contrastive import contrastive_logits
 
 BATCHES = 400
 AT = 1.0  # CARL's reference
@@ -33,7 +33,7 @@ class UnbiasedPenalty:
     target: float = 0.0
 
     def __call__(self, net, theta, x):
-        s = _logits(net, theta, x, self.balanced.loss.rolls)
+        s = contrastive_logits(net, theta, x, self.balanced.loss.rolls)
         first, second = (self.balanced.imbalance(half) - self.target for half in s.chunk(2))
         return self.balanced.loss.of_logits(s) + self.balanced.strength * first * second
 
@@ -57,7 +57,7 @@ def test_a_penalty_with_another_target_is_caught(loss):
 def test_the_square_is_what_it_says(loss):
     loss, exact = BALANCED[loss], tasks.GaussianMean().estimator().network
     theta, x = pairs(BATCH)
-    s = _logits(exact, theta, x, loss.loss.rolls)
+    s = contrastive_logits(exact, theta, x, loss.loss.rolls)
     imbalance = s[:, 0].sigmoid().mean() + s[:, 1:].sigmoid().mean() - 1
     expected = loss.loss(exact, theta, x) + loss.strength * imbalance**2
     torch.testing.assert_close(loss(exact, theta, x), expected)
@@ -72,7 +72,7 @@ def test_balance_of_the_exact_ratio_and_of_a_sharper_one():
         each = s[:, 0].sigmoid() + s[:, 1].sigmoid() - 1
         return (each.mean() / (each.std() / len(each) ** 0.5)).item()
 
-    logits = _logits(exact, theta, x, 1)
+    logits = contrastive_logits(exact, theta, x, 1)
     assert abs(t(logits)) < T_LIMIT
     assert abs(t(1.5 * logits)) > 2 * T_LIMIT
 

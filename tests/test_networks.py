@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pymc_nre import evaluate
-from pymc_nre.evaluate import TorchEvaluator
+from pymc_nre.estimators import evaluator as evaluate
+from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.losses import NREA, NREB, NREC
 from pymc_nre.networks import (
     MLP,

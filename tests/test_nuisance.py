@@ -11,7 +11,7 @@ from conftest import make_estimator
 from scipy import stats
 
 import pymc_nre as nre
-from pymc_nre.domain import Domain
+from pymc_nre.estimators.domain import Domain
 from pymc_nre.losses import CARL
 from pymc_nre.networks import MLP
 from pymc_nre.simulation.execution import simulate_at

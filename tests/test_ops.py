@@ -14,8 +14,8 @@ from pytensor.gradient import NullTypeGradError
 
 import pymc_nre as nre
 from pymc_nre import compiled_ops, engines, networks, ops
-from pymc_nre.domain import Domain
-from pymc_nre.estimator import RatioEstimator
+from pymc_nre.estimators.domain import Domain
+from pymc_nre.estimators.estimator import RatioEstimator
 from pymc_nre.export import export
 
 # "C" is PyTensor's virtual machine with C code, which calls `perform`.
@@ -233,13 +233,13 @@ def test_shapes_are_inferred_without_an_evaluation(case, theta, monkeypatch):
 
 def count_evaluations(monkeypatch, tell):
     for name in ("value", "value_and_gradient", "hessian_product"):
-        original = getattr(nre.estimator.TorchEvaluator, name)
+        original = getattr(nre.estimators.evaluator.TorchEvaluator, name)
 
         def counting(self, *arguments, original=original):
             tell()
             return original(self, *arguments)
 
-        monkeypatch.setattr(nre.estimator.TorchEvaluator, name, counting)
+        monkeypatch.setattr(nre.estimators.evaluator.TorchEvaluator, name, counting)
 
 
 @only_torch
@@ -260,7 +260,7 @@ def test_value_alone_pays_for_no_gradient(case, theta, linker, monkeypatch):
     t = symbolic(theta)
     function = pytensor.function([t], case[1](t, case[4]).sum(), mode=MODES[linker]())
     monkeypatch.setattr(
-        nre.estimator.TorchEvaluator,
+        nre.estimators.evaluator.TorchEvaluator,
         "value_and_gradient",
         lambda *arguments: pytest.fail("a gradient was computed"),
     )

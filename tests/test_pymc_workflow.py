@@ -18,7 +18,7 @@ import xarray as xr
 from scipy import stats
 
 import pymc_nre as nre
-from pymc_nre.domain import Domain
+from pymc_nre.estimators.domain import Domain
 from pymc_nre.networks import RatioNetwork
 
 RATIO = nre.tasks.GaussianMean().estimator()

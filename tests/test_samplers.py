@@ -159,7 +159,7 @@ GRADIENT = (
     from pytensor.compile.mode import get_mode
     import pymc_nre
     from pymc_nre import ops
-    from pymc_nre.evaluate import TorchEvaluator
+    from pymc_nre.estimators.evaluator import TorchEvaluator
     from conftest import make_estimator
 
     assert "jax" not in sys.modules

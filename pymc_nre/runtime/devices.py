@@ -1,4 +1,4 @@
-"""One torch thread for small work.
+"""Where torch computes, on how many threads, and in forked processes.
 
 Torch splits work over its threads from sizes at which that hardly pays on an idle machine,
 and costs a factor of 5 to 25 where chains or other programs want the cores too (value and
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["one_thread_if"]
+__all__ = ["one_thread_if", "resolve_device"]
 
 
 @contextmanager
@@ -28,3 +28,17 @@ def one_thread_if(small: bool) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def resolve_device(device: str) -> str:
+    """``"auto"`` is CUDA where there is one; asking for CUDA where there is none is an error."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}.")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"device={device!r} was asked for, but torch {torch.__version__} sees no CUDA device "
+            "here. Use device='cpu' or 'auto', or install a CUDA build of torch and its driver."
+        )
+    return device

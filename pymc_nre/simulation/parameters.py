@@ -138,3 +138,20 @@ def is_integer(value: Any) -> bool:
 def describe_shape(shape: tuple[int, ...]) -> str:
     """``scalar`` or the shape."""
     return f"shape {shape}" if shape else "scalar"
+
+
+def check_event_shape(
+    event_shape: tuple[int, ...], shape: tuple[int | None, ...], caller: str
+) -> None:
+    """Raise ValueError unless ``shape`` ends with the event shape; None is not known yet."""
+    tail = shape[len(shape) - len(event_shape) :]
+    fits = len(tail) == len(event_shape) and all(
+        got is None or got == want for got, want in zip(tail, event_shape, strict=True)
+    )
+    if not fits:
+        wanted = f"(*batch, {', '.join(map(str, event_shape))})"
+        raise ValueError(
+            f"{caller}: the ratio was trained on observations of shape {event_shape}, so observed "
+            f"data must have shape {wanted}, got {tuple(shape)}. Reshape the data, the axes of one "
+            "observation last."
+        )

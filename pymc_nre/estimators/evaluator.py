@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .networks.base import RatioNetwork, floating
-from .runtime.devices import one_thread_if
+from ..networks.base import RatioNetwork, floating
+from ..runtime.devices import one_thread_if
 
 __all__ = ["TorchEvaluator", "check_rows"]
 

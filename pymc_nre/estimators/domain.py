@@ -48,7 +48,7 @@ class Domain:
     Examples
     --------
     >>> import numpy as np
-    >>> from pymc_nre.domain import Domain
+    >>> from pymc_nre.estimators.domain import Domain
     >>> domain = Domain.from_draws(np.random.default_rng(1).uniform(-10, 10, (5_000, 1)))
     >>> domain.inside(np.array([[0.0], [11.0]]))
     array([ True, False])

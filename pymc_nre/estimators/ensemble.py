@@ -8,8 +8,8 @@ from typing import Any
 
 import xarray as xr
 
+from ..networks.ensemble import Ensemble
 from .estimator import RatioEstimator
-from .networks.ensemble import Ensemble
 
 __all__ = ["ensemble"]
 

@@ -18,22 +18,20 @@ import numpy as np
 import torch
 import xarray as xr
 
+from ..networks.base import RatioNetwork
+from ..networks.correction import Tilted
+from ..networks.specifications import specification_to_dict
+from ..runtime.archive import write_archive
+from ..runtime.devices import resolve_device
+from ..simulation.parameters import Layout, check_event_shape, describe_shape
+from ..simulation.simulator import Simulator, as_simulator
 from .domain import Domain
-from .evaluate import TorchEvaluator
-from .exceptions import EstimatorFileError
-from .networks.base import Factory, RatioNetwork
-from .networks.correction import Tilted
-from .networks.ensemble import Ensemble
-from .networks.specifications import build, specification_from_dict, specification_to_dict
-from .runtime.archive import read_archive, write_archive
-from .simulation.parameters import Layout, describe_shape
-from .simulation.simulator import Simulator, as_simulator
-from .trials import TrialBudget
+from .evaluator import TorchEvaluator
+from .trial_budget import TrialBudget
 
-__all__ = ["RatioEstimator", "load", "resolve_device"]
+__all__ = ["RatioEstimator"]
 
 _PROBES = 16  # stored points on which a loaded network must agree with the saved one
-_PARITY = 1e-9  # relative; float64 across machines and torch versions differs by about 1e-14
 
 
 class RatioEstimator:
@@ -308,203 +306,3 @@ class RatioEstimator:
             "budget": None if self.budget is None else self.budget.to_dict(),
             "libraries": {name: version(name) for name in ("pymc_nre", "torch", "numpy")},
         }
-
-
-def load(
-    path: str | os.PathLike[str],
-    *,
-    network: Factory | None = None,
-    simulator: Simulator | Callable[..., Any] | None = None,
-    device: str = "cpu",
-) -> RatioEstimator:
-    """Read an estimator that `RatioEstimator.save` wrote.
-
-    Parameters
-    ----------
-    path : str or path-like
-    network : callable, optional
-        The factory ``(theta_size, event_shape) -> nn.Module`` of a user's own network; its
-        weights come from the file.
-    simulator : Simulator or callable, optional
-        Attached to the estimator, for predictive sampling.
-    device : {"cpu", "cuda", "auto"}
-        Where the network is evaluated, wherever it was trained.
-
-    Returns
-    -------
-    RatioEstimator
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    EstimatorFileError
-        If it is not an estimator, is damaged, or is of a newer format.
-    TypeError
-        If it holds a user's own network and none was given.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> import pymc_nre as nre
-    >>> simulations = nre.tasks.GaussianMean().simulate(1_000, random_seed=1)
-    >>> ratio = nre.train(simulations, epochs=2, random_seed=1, progressbar=False)
-    >>> path = os.path.join(tempfile.mkdtemp(), "gaussian.nre")
-    >>> ratio.save(path)
-    >>> nre.load(path) == ratio
-    True
-    """
-    metadata, arrays = read_archive(path)
-    layout = Layout({name: tuple(shape) for name, shape in metadata["parameters"].items()})
-    event_shape = tuple(metadata["event_shape"])
-    specification, module = _rebuild(metadata, layout.size, event_shape, network)
-    _set_weights(module, _section(arrays, "weights/"), path)
-    axes = ("member", "epoch")
-    history = {
-        name: (axes[-array.ndim :], array) for name, array in _section(arrays, "history/").items()
-    }
-    ratio = RatioEstimator(
-        module,
-        layout.shapes,
-        domain=Domain.from_arrays(_section(arrays, "domain/")),
-        probe_x=arrays["probe/x"],
-        reference=metadata["reference"],
-        normalized=metadata["normalized"],
-        loss=metadata["loss"],
-        specification=specification,
-        integer=metadata.get("integer", ()),
-        history=xr.Dataset(history, attrs=metadata["history"]),
-        simulator=simulator,
-    )
-    if metadata.get("budget"):
-        ratio.budget = TrialBudget.from_dict(metadata["budget"])
-    if torch.device(resolve_device(device)) != ratio.device:
-        ratio = ratio.to(device)
-    _check_parity(ratio, arrays["probe/log_ratio"], path)
-    return ratio
-
-
-def resolve_device(device: str) -> str:
-    """``"auto"`` is CUDA where there is one; asking for CUDA where there is none is an error."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.split(":")[0] not in ("cpu", "cuda"):
-        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise RuntimeError(
-            f"device={device!r} was asked for, but torch {torch.__version__} sees no CUDA device "
-            "here. Use device='cpu' or 'auto', or install a CUDA build of torch and its driver."
-        )
-    return device
-
-
-def check_event_shape(
-    event_shape: tuple[int, ...], shape: tuple[int | None, ...], caller: str
-) -> None:
-    """Raise ValueError unless ``shape`` ends with the event shape; None is not known yet."""
-    tail = shape[len(shape) - len(event_shape) :]
-    fits = len(tail) == len(event_shape) and all(
-        got is None or got == want for got, want in zip(tail, event_shape, strict=True)
-    )
-    if not fits:
-        wanted = f"(*batch, {', '.join(map(str, event_shape))})"
-        raise ValueError(
-            f"{caller}: the ratio was trained on observations of shape {event_shape}, so observed "
-            f"data must have shape {wanted}, got {tuple(shape)}. Reshape the data, the axes of one "
-            "observation last."
-        )
-
-
-def finite_observations(ratio: RatioEstimator, observed: Any, who: str) -> np.ndarray:
-    """Observations ``(n, *event)``, of which there is at least one, and none has holes."""
-    observed = np.asarray(observed, dtype=float)
-    check_event_shape(ratio.event_shape, observed.shape, who)
-    if not observed.size or not np.isfinite(observed).all():
-        raise ValueError(
-            f"{who} needs finite observations, got {'none' if not observed.size else 'NaN or inf'}."
-            " Leave out what is missing."
-        )
-    return observed.reshape(-1, *ratio.event_shape)
-
-
-def simulator_of(
-    ratio: RatioEstimator,
-    given: Simulator | Callable[..., Any] | None,
-    who: str,
-    otherwise: Simulator | None = None,
-) -> Simulator:
-    """The simulator that was given, else that of the ratio, else another; ``who`` needs it."""
-    simulator = as_simulator(given) or ratio.simulator or otherwise
-    if simulator is None:
-        raise ValueError(
-            f"{who} needs the simulator, which is not saved with a ratio. Pass "
-            "simulator=simulator, or nre.load(path, simulator=simulator)."
-        )
-    return simulator
-
-
-def check_parameters(ratio: RatioEstimator, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise ValueError unless simulations are of the ratio's parameters."""
-    if ratio.parameters != dict(shapes):
-        raise ValueError(
-            f"The simulations do not fit the ratio: expected the parameters {ratio.parameters}, "
-            f"got {dict(shapes)}."
-        )
-
-
-def check_observations(ratio: RatioEstimator, event_shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless simulations are of observations that the ratio takes."""
-    if ratio.event_shape != event_shape:
-        raise ValueError(
-            "The simulations do not fit the ratio: expected observations of shape "
-            f"{ratio.event_shape}, got {event_shape}."
-        )
-
-
-def _rebuild(
-    metadata: dict[str, Any],
-    theta_size: int,
-    event_shape: tuple[int, ...],
-    factory: Factory | None,
-) -> tuple[Any, RatioNetwork]:
-    specification = None
-    if metadata["network"]["type"] != "custom":
-        specification = factory = specification_from_dict(metadata["network"])
-    if factory is None:
-        raise TypeError(
-            "This estimator holds a network of your own, of which only the weights are saved. Pass "
-            "the function (theta_size, event_shape) -> nn.Module that built it: load(path, "
-            "network=function)."
-        )
-    members = [build(factory, theta_size, event_shape) for _ in range(metadata.get("members", 1))]
-    net = members[0] if len(members) == 1 else Ensemble(members, metadata["mean_of"])
-    return specification, Tilted(net, theta_size) if metadata.get("tilted") else net
-
-
-def _set_weights(module: Any, weights: dict[str, np.ndarray], path: Any) -> None:
-    state = {name: torch.from_numpy(array) for name, array in weights.items()}
-    module.double()
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise EstimatorFileError(
-            f"The network given to load does not fit the weights of {path}: {error}"
-        ) from error
-
-
-def _check_parity(ratio: RatioEstimator, expected: np.ndarray, path: Any) -> None:
-    got = ratio._probe()
-    if not np.allclose(got, expected, rtol=_PARITY, atol=_PARITY):
-        raise EstimatorFileError(
-            f"The network loaded from {path} gives other log ratios than the one that was saved "
-            f"(largest difference {np.abs(got - expected).max():.3g}). If the network is your own, "
-            "pass the factory that built it, unchanged."
-        )
-
-
-def _section(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {
-        name.removeprefix(prefix): array
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }

@@ -1,0 +1,60 @@
+"""What an estimator can be given: checks of simulations, observations and simulators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..simulation.parameters import check_event_shape
+from ..simulation.simulator import Simulator, as_simulator
+from .estimator import RatioEstimator
+
+__all__ = ["check_observations", "check_parameters", "finite_observations", "simulator_of"]
+
+
+def finite_observations(ratio: RatioEstimator, observed: Any, who: str) -> np.ndarray:
+    """Observations ``(n, *event)``, of which there is at least one, and none has holes."""
+    observed = np.asarray(observed, dtype=float)
+    check_event_shape(ratio.event_shape, observed.shape, who)
+    if not observed.size or not np.isfinite(observed).all():
+        raise ValueError(
+            f"{who} needs finite observations, got {'none' if not observed.size else 'NaN or inf'}."
+            " Leave out what is missing."
+        )
+    return observed.reshape(-1, *ratio.event_shape)
+
+
+def simulator_of(
+    ratio: RatioEstimator,
+    given: Simulator | Callable[..., Any] | None,
+    who: str,
+    otherwise: Simulator | None = None,
+) -> Simulator:
+    """The simulator that was given, else that of the ratio, else another; ``who`` needs it."""
+    simulator = as_simulator(given) or ratio.simulator or otherwise
+    if simulator is None:
+        raise ValueError(
+            f"{who} needs the simulator, which is not saved with a ratio. Pass "
+            "simulator=simulator, or nre.load(path, simulator=simulator)."
+        )
+    return simulator
+
+
+def check_parameters(ratio: RatioEstimator, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError unless simulations are of the ratio's parameters."""
+    if ratio.parameters != dict(shapes):
+        raise ValueError(
+            f"The simulations do not fit the ratio: expected the parameters {ratio.parameters}, "
+            f"got {dict(shapes)}."
+        )
+
+
+def check_observations(ratio: RatioEstimator, event_shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless simulations are of observations that the ratio takes."""
+    if ratio.event_shape != event_shape:
+        raise ValueError(
+            "The simulations do not fit the ratio: expected observations of shape "
+            f"{ratio.event_shape}, got {event_shape}."
+        )
