@@ -31,12 +31,13 @@ from pytensor.link.jax.ops import JAXOp
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 from pytensor.tensor.rewriting.basic import register_specialize
 
-from . import curvature, kernels
-from .compilation import call_by_name, version
 from .cotangents import for_theta, not_in_x, refuse_third_derivatives
 from .estimators.domain import Domain
 from .estimators.evaluator import check_rows
-from .export import Exported
+from .kernels import hessian as curvature
+from .kernels import ratio as kernels
+from .kernels.compilation import call_by_name, version
+from .kernels.program import Exported
 
 __all__ = ["CompiledHessianProduct", "CompiledRatio", "CompiledRatioAndGradient"]
 
@@ -233,7 +234,7 @@ def _rows_of(op: _CompiledOp) -> Callable[[np.ndarray], np.ndarray]:
 @node_rewriter([CompiledRatioAndGradient, CompiledRatio, CompiledHessianProduct])
 def become_jax_kernel(fgraph: Any, node: Apply) -> list[Variable]:
     """Where PyTensor compiles for JAX, put a JAX function in the place of an Op."""
-    from . import jax_kernels
+    from .kernels import jax_kernels
 
     name = {2: "value_and_gradient", 1: "value"}[len(node.outputs)]
     if isinstance(node.op, CompiledHessianProduct):

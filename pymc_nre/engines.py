@@ -22,9 +22,10 @@ from pytensor.tensor import TensorConstant, TensorVariable
 
 from .compiled_ops import CompiledRatioAndGradient
 from .estimators.estimator import RatioEstimator
-from .export import Exported, export
 from .features import Features
 from .guard import check_held, only_finite
+from .kernels.export import export
+from .kernels.program import Exported
 from .ops import LogRatioAndGradient, make_torch_survive_forks
 
 __all__ = ["ENGINES", "PRECISIONS", "as_data", "as_rows", "check_engine", "log_ratios"]

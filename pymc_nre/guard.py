@@ -28,8 +28,8 @@ from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.utils import MissingInputError
 from pytensor.tensor import TensorVariable
 
-from .checks import HOLES
 from .estimators.estimator import RatioEstimator
+from .kernels.inputs import HOLES
 from .simulation.parameters import check_event_shape
 
 __all__ = [

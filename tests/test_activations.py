@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from pymc_nre.activations import ACTIVATION_CODES, activate
+from pymc_nre.kernels.activations import ACTIVATION_CODES, activate
 from pymc_nre.networks.layers import ACTIVATIONS
 
 # Roundings of a few operations, ours and torch's, in units of eps. The worst is the slope of

@@ -8,7 +8,7 @@ import pytest
 from numba import types
 from numba.core.errors import TypingError
 
-from pymc_nre.compilation import call_by_name, outer
+from pymc_nre.kernels.compilation import call_by_name, outer
 
 MATRIX = types.float64[:, ::1]
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from pymc_nre import networks
-from pymc_nre.curvature import hessian_product
 from pymc_nre.estimators.evaluator import TorchEvaluator
-from pymc_nre.export import export
+from pymc_nre.kernels.export import export
+from pymc_nre.kernels.hessian import hessian_product
 from pymc_nre.networks.layers import ACTIVATIONS, NORMS
 
 EVERYWHERE = np.empty(0)  # no domain

@@ -10,10 +10,11 @@ import xarray as xr
 from conftest import make_estimator
 
 import pymc_nre as nre
-from pymc_nre import curvature, kernels
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.evaluator import TorchEvaluator
-from pymc_nre.export import export
+from pymc_nre.kernels import hessian as curvature
+from pymc_nre.kernels import ratio as kernels
+from pymc_nre.kernels.export import export
 from pymc_nre.networks import MLP, DeepSet, ResidualMLP
 
 N = 300  # several blocks of rows

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from pymc_nre import jax_kernels, kernels
-from pymc_nre.activations import ACTIVATION_CODES
 from pymc_nre.estimators.evaluator import TorchEvaluator
-from pymc_nre.export import export
+from pymc_nre.kernels import jax_kernels
+from pymc_nre.kernels import ratio as kernels
+from pymc_nre.kernels.activations import ACTIVATION_CODES
+from pymc_nre.kernels.export import export
 from pymc_nre.networks import MLP, Dense, ResidualMLP, build
 from pymc_nre.networks.correction import Tilted
 from pymc_nre.networks.ensemble import Ensemble

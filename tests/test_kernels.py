@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pymc_nre import kernels
-from pymc_nre.activations import ACTIVATION_CODES
 from pymc_nre.estimators.evaluator import TorchEvaluator
-from pymc_nre.export import export
+from pymc_nre.kernels import ratio as kernels
+from pymc_nre.kernels.activations import ACTIVATION_CODES
+from pymc_nre.kernels.export import export
 from pymc_nre.networks import MLP, DeepSet, Dense, ResidualMLP, build
 from pymc_nre.networks.layers import BatchNorm
 

@@ -16,7 +16,7 @@ import pymc_nre as nre
 from pymc_nre import compiled_ops, engines, networks, ops
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.estimator import RatioEstimator
-from pymc_nre.export import export
+from pymc_nre.kernels.export import export
 
 # "C" is PyTensor's virtual machine with C code, which calls `perform`.
 LINKERS = {"C": "FAST_RUN_C", "numba": "NUMBA"}

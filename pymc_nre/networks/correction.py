@@ -1,6 +1,6 @@
 r"""A network less a function of the parameters alone, which local centering makes.
 
-The function is the quadratic that `pymc_nre.tilts` describes; here it is for torch.
+The function is the quadratic that `pymc_nre.kernels.correction` describes; here it is for torch.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ def evaluators(ratio, layers):
 
 def kernel(ratio, x):
     """What is compiled, called from Python, without PyMC and PyTensor."""
-    from pymc_nre import export, kernels
+    from pymc_nre.kernels import export
+    from pymc_nre.kernels import ratio as kernels
 
     given = export.export(ratio.network, features=False)
     constants = (given.steps, given.moments, given.weights, np.empty(0), given.variant)

@@ -220,8 +220,8 @@ class _Densities:
 
 def log_density(ratio, x):
     """A function of parameters ``(g, D)``: the sum of log ratios, by the kernel."""
-    from pymc_nre import kernels
-    from pymc_nre.export import export
+    from pymc_nre.kernels import ratio as kernels
+    from pymc_nre.kernels.export import export
 
     exported = export(ratio.network, features=False)
     rows, domain = x.reshape(len(x), -1), ratio.domain.to_vector()

@@ -1,4 +1,4 @@
-r"""Second derivatives in theta of the log ratios that `pymc_nre.kernels` computes.
+r"""Second derivatives in theta of the log ratios that `pymc_nre.kernels.ratio` computes.
 
 The Hessian times a vector v is the derivative along v of the gradient. So everything on the
 way forward and back is a *pair*: a number, and its derivative along v,
@@ -18,21 +18,11 @@ from __future__ import annotations
 import numpy as np
 
 from .activations import activate
-from .checks import checked
 from .compilation import inner, outer
-from .kernels import (
-    ACTIVATE,
-    ADD,
-    AFFINE,
-    FEATURES,
-    KEEP,
-    LAYER_NORM,
-    LINEAR,
-    part_of,
-    parts_of,
-    pool,
-)
-from .tilts import add_curvature
+from .correction import add_curvature
+from .inputs import checked
+from .program import ACTIVATE, ADD, AFFINE, FEATURES, KEEP, LAYER_NORM, LINEAR
+from .ratio import part_of, parts_of, pool
 
 __all__ = ["hessian_product"]
 
@@ -51,7 +41,7 @@ def hessian_product(theta, x, v, program, moments, weights, domain, variant):
     v : array, shape (n, D)
         What to multiply with.
     program, moments, weights, domain, variant
-        As for `pymc_nre.kernels.value`.
+        As for `pymc_nre.kernels.ratio.value`.
     """
     inside = checked(theta, x, domain)
     products = np.zeros(v.shape)

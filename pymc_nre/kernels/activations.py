@@ -34,7 +34,6 @@ __all__ = ["ACTIVATION_CODES", "activate"]
 
 # In the order in which `_functions` returns them and `activate` tests them.
 ACTIVATION_CODES = {"silu": 0, "gelu": 1, "tanh": 2, "elu": 3, "softplus": 4, "relu": 5}
-
 _LOG2E = 1 / math.log(2)
 # Taylor coefficients of (exp(r) - 1) / r.
 _TAYLOR = [1 / math.factorial(k) for k in range(1, 14)]
@@ -96,7 +95,6 @@ _ARTANH_SINGLE = [
     0.13982578872598634444,
     0.14078889181554540327,
 ]
-
 # Neither reordering of sums, which would undo the range reduction, nor the assumption that
 # there is no NaN.
 _OPTIONS = {

@@ -1,4 +1,4 @@
-r"""Log ratios of a program as JAX functions: what `pymc_nre.kernels` compiles, in jnp.
+r"""Log ratios of a program as JAX functions: what `pymc_nre.kernels.ratio` compiles, in jnp.
 
 The steps of a program are known when JAX traces it, so its loop over them unrolls and XLA
 sees one expression of matrix products and activations. Derivatives are JAX's own. With
@@ -22,8 +22,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from . import kernels
 from .activations import ACTIVATION_CODES
+from .program import ACTIVATE, ADD, AFFINE, FEATURES, JOIN, KEEP, LAYER_NORM, LINEAR
 
 __all__ = ["hessian_product", "value", "value_and_gradient"]
 
@@ -94,11 +94,11 @@ def _log_ratios(program: Program, theta: Any, x: Any, moments: Any, weights: Any
 
     kind, columns, *_, code = program[0]
     members = abs(code)
-    size = 2 * members * (theta.shape[1] + (columns if kind == kernels.JOIN else 0))
+    size = 2 * members * (theta.shape[1] + (columns if kind == JOIN else 0))
     moments, tilt = moments[:size], moments[size:]
     x = x.reshape(len(x), math.prod(x.shape[1:]))
     # Observations are for all members; features are their own.
-    xs = [x] * members if kind == kernels.JOIN else jax.numpy.split(x, members, axis=1)
+    xs = [x] * members if kind == JOIN else jax.numpy.split(x, members, axis=1)
     parts = zip(xs, *(jax.numpy.split(v, members) for v in (moments, weights)), strict=True)
     logits = jax.numpy.stack([_logits(program, theta, *part) for part in parts])
     height = _lean(theta, tilt) if len(tilt) else 0.0
@@ -122,11 +122,11 @@ def _logits(program: Program, theta: Any, x: Any, moments: Any, weights: Any) ->
     """Logits ``(n,)`` of a member: the steps of the program, one after another."""
     h = kept = _first(program[0], theta, x, moments, weights)
     for kind, before, after, start, code in program[1:]:
-        if kind == kernels.ACTIVATE:
+        if kind == ACTIVATE:
             h = _activate(code, h)
-        elif kind == kernels.KEEP:
+        elif kind == KEEP:
             kept = h
-        elif kind == kernels.ADD:
+        elif kind == ADD:
             h = h + kept
         else:
             h = _LAYERS[kind](h, weights[start:], before, after)
@@ -137,7 +137,7 @@ def _first(step: tuple[int, ...], theta: Any, x: Any, moments: Any, weights: Any
     """Parameters joined with observations or features, ``(n, H)``."""
     kind, _, width, start, _ = step
     size, columns, weights = theta.shape[1], x.shape[1], weights[start:]
-    if kind == kernels.FEATURES:
+    if kind == FEATURES:
         (of_theta,) = _parts(weights, (size, width))
     else:
         shapes = (size, width), (width,), (columns, width)
@@ -189,9 +189,9 @@ def _layer_norm(h: Any, weights: Any, before: int, after: int) -> Any:
 
 
 _LAYERS = {
-    kernels.LINEAR: _linear,
-    kernels.AFFINE: _affine,
-    kernels.LAYER_NORM: _layer_norm,
+    LINEAR: _linear,
+    AFFINE: _affine,
+    LAYER_NORM: _layer_norm,
 }
 
 

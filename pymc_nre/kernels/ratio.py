@@ -13,7 +13,7 @@ leaves the logit.
 
 An ensemble is one program that runs with the weights of each member in turn; its log ratio is
 the logarithm of the mean of the members' ratios, or the mean of their logits. What is taken off
-it in the end depends on the parameters alone (`pymc_nre.tilts`).
+it in the end depends on the parameters alone (`pymc_nre.kernels.correction`).
 
 Rows go through in blocks that fit the processor's cache, so memory stays bounded. Matrix
 products are BLAS's; what is done once for each theta is not repeated for each observation.
@@ -25,24 +25,12 @@ import numpy as np
 from numba.extending import overload
 
 from .activations import activate
-from .checks import checked
 from .compilation import inner, outer
-from .tilts import lean
+from .correction import lean
+from .inputs import checked
+from .program import ACTIVATE, ADD, AFFINE, FEATURES, JOIN, KEEP, LAYER_NORM, LINEAR
 
-__all__ = ["ACTIVATE", "ADD", "AFFINE", "FEATURES", "JOIN", "KEEP", "LAYER_NORM", "LINEAR"]
-__all__ += ["STEP_FIELDS", "row_blocks", "value", "value_and_gradient"]
-
-# A row of a program: kind of step, width before, width after, where its weights begin, code.
-# The code of the first step is the number of members, negative if their logits are averaged.
-STEP_FIELDS = 5
-JOIN = 0  # W_theta (D, H), b (H), W_x (E, H)
-FEATURES = 1  # W_theta (D, H); x is (n, members H), the rest of the sum
-ACTIVATE = 2  # code: of the activation
-LINEAR = 3  # W (after, before), b (after)
-AFFINE = 4  # mean, factor, shift: batch normalization after training
-LAYER_NORM = 5  # factor, shift, epsilon
-KEEP = 6  # set h aside for the next ADD: blocks are not nested
-ADD = 7
+__all__ = ["row_blocks", "value", "value_and_gradient"]
 
 # With no more multiplications than these OpenBLAS stays on one thread; more threads would
 # fight with those of other chains. For a width of 64 that is 64 rows, 32 kB for each layer.
@@ -68,7 +56,7 @@ def value(theta, x, program, moments, weights, domain, variant):
     weights : array, shape (K P,)
         Of all steps. Theirs is the precision of the computation; results are double.
     domain : array, shape (Q,)
-        As `pymc_nre.checks.checked` takes it.
+        As `pymc_nre.kernels.inputs.checked` takes it.
     variant : tuple of tuple
         What of the kernels must be compiled, `Exported.variant`.
 

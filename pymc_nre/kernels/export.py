@@ -8,62 +8,23 @@ no program, and is left to torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import kernels
+from ..networks.base import RatioNetwork, ResidualBlock, SplitNetwork
+from ..networks.correction import Tilted
+from ..networks.embeddings import Rows
+from ..networks.ensemble import Ensemble
+from ..networks.layers import ACTIVATIONS, BatchNorm, Standardize
 from .activations import ACTIVATION_CODES
-from .networks.base import RatioNetwork, ResidualBlock, SplitNetwork
-from .networks.correction import Tilted
-from .networks.embeddings import Rows
-from .networks.ensemble import Ensemble
-from .networks.layers import ACTIVATIONS, BatchNorm, Standardize
+from .program import ACTIVATE, ADD, AFFINE, FEATURES, JOIN, KEEP, LAYER_NORM, LINEAR, Exported
 
-__all__ = ["Exported", "export"]
+__all__ = ["export"]
 
 _CODES = {module: ACTIVATION_CODES[name] for name, module in ACTIVATIONS.items()}
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A network as arrays.
-
-    Attributes
-    ----------
-    program : tuple of tuple of int
-        Steps, as `pymc_nre.kernels` describes them.
-    moments : ndarray, shape (K 2 D or K (2 D + 2 E), and T,)
-        Of all K members of an ensemble; then the numbers of a tilt, if there is one.
-    weights : ndarray, shape (K P,)
-        In double precision.
-    """
-
-    program: tuple[tuple[int, ...], ...]
-    moments: np.ndarray
-    weights: np.ndarray
-
-    @cached_property
-    def steps(self) -> np.ndarray:
-        """The program as the kernels take it, ``(S, STEP_FIELDS)``."""
-        return np.array(self.program, dtype=np.int64)
-
-    @property
-    def columns(self) -> int:
-        """Numbers of x in a row: of an observation, or of its features for all members."""
-        kind, before, after, _, members = self.program[0]
-        return before if kind == kernels.JOIN else after * abs(members)
-
-    @cached_property
-    def variant(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """What of the kernels must be compiled for it, as they take it."""
-        (code,) = {step[4] for step in self.program if step[0] == kernels.ACTIVATE}
-        rare = any(step[0] > kernels.LINEAR for step in self.program)
-        return ((),) * code, ((),) * rare
 
 
 def export(network: RatioNetwork, *, features: bool) -> Exported | None:
@@ -164,29 +125,29 @@ class _Writer:
         of_theta, of_x = network.theta_in.weight, network.x_in.weight
         self.width = 0 if features else network.x_in.in_features
         if features:
-            self._write(kernels.FEATURES, len(of_x), of_theta.T, code=1)
+            self._write(FEATURES, len(of_x), of_theta.T, code=1)
         else:
-            self._write(kernels.JOIN, len(of_x), of_theta.T, network.x_in.bias, of_x.T, code=1)
+            self._write(JOIN, len(of_x), of_theta.T, network.x_in.bias, of_x.T, code=1)
 
     def linear(self, module: nn.Linear) -> None:
-        self._write(kernels.LINEAR, module.out_features, module.weight, module.bias)
+        self._write(LINEAR, module.out_features, module.weight, module.bias)
 
     def batch_norm(self, module: BatchNorm) -> None:
         factor = module.weight / torch.sqrt(module.running_var + module.eps)
-        self._write(kernels.AFFINE, self.width, module.running_mean, factor, module.bias)
+        self._write(AFFINE, self.width, module.running_mean, factor, module.bias)
 
     def layer_norm(self, module: nn.LayerNorm) -> None:
         epsilon = torch.tensor([module.eps], dtype=torch.float64)
-        self._write(kernels.LAYER_NORM, self.width, module.weight, module.bias, epsilon)
+        self._write(LAYER_NORM, self.width, module.weight, module.bias, epsilon)
 
     def activation(self, module: nn.Module) -> None:
-        self._write(kernels.ACTIVATE, self.width, code=_CODES[type(module)])
+        self._write(ACTIVATE, self.width, code=_CODES[type(module)])
 
     def keep(self, module: _Keep) -> None:
-        self._write(kernels.KEEP, self.width)
+        self._write(KEEP, self.width)
 
     def add(self, module: _Add) -> None:
-        self._write(kernels.ADD, self.width)
+        self._write(ADD, self.width)
 
 
 _WRITERS: dict[type[nn.Module], Callable[[_Writer, nn.Module], None]] = {
