@@ -11,8 +11,13 @@ from .estimators.ensemble import ensemble
 from .estimators.estimator import RatioEstimator
 from .estimators.files import load
 from .estimators.trial_budget import TrialBudget
-from .exceptions import EstimatorFileError, SimulationError, SimulationWarning
-from .guard import DomainWarning, TrialsWarning
+from .exceptions import (
+    DomainWarning,
+    EstimatorFileError,
+    SimulationError,
+    SimulationWarning,
+    TrialsWarning,
+)
 from .simulation.joint import simulate
 from .simulation.online import Online
 from .simulation.simulations import Simulations

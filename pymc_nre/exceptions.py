@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["EstimatorFileError", "SimulationError", "SimulationWarning"]
+__all__ = [
+    "DomainWarning",
+    "EstimatorFileError",
+    "SimulationError",
+    "SimulationWarning",
+    "TrialsWarning",
+]
 
 
 class EstimatorFileError(ValueError):
@@ -15,3 +21,11 @@ class SimulationError(RuntimeError):
 
 class SimulationWarning(UserWarning):
     """Some simulations were left out, or not all were made."""
+
+
+class DomainWarning(UserWarning):
+    """Parameters reach, or may reach, outside the region where the ratio was trained."""
+
+
+class TrialsWarning(UserWarning):
+    """There are more trials than a ratio was found to bear."""

@@ -17,7 +17,7 @@ from pymc.variational.minibatch_rv import MinibatchRandomVariable, get_scaling
 
 from .distribution import RatioLikelihoodRV
 from .estimators.estimator import RatioEstimator
-from .guard import packed_rows
+from .ops.guards import packed_rows
 
 __all__ = [
     "likelihoods_of",

@@ -30,9 +30,9 @@ from .chains import Chains, chosen_sampler
 from .data_sets import PosteriorWarning
 from .ledger import DONE, FAILED, PER_PARAMETER, TO_DO, Diary, Outcome, Table
 from .mapping import model_in_use
-from .ops import make_torch_survive_forks
 from .replicates import CannotDrawError, Replicates
 from .runtime.checkpoint import Checkpoint, fingerprint
+from .runtime.devices import make_torch_survive_forks
 from .runtime.executors import InThisThread, as_they_end, shares_memory, unpickled
 from .runtime.progress import progress
 

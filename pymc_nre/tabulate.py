@@ -21,7 +21,7 @@ import xarray as xr
 from .data_sets import DataSets, Target, prior_of_parameters, warn
 from .estimators.estimator import RatioEstimator
 from .grids import Axis, boxes, cells, edges_with_mass, product, summarize, within
-from .guard import warn_if_prior_leaves
+from .ops.guards import warn_if_prior_leaves
 from .simulation.prior import Prior
 
 __all__ = ["posterior_grid"]

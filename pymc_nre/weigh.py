@@ -24,7 +24,7 @@ from .data_sets import (
     warn,
 )
 from .estimators.estimator import RatioEstimator
-from .guard import warn_if_prior_leaves
+from .ops.guards import warn_if_prior_leaves
 
 __all__ = ["resample", "weighted_draws"]
 

@@ -12,11 +12,11 @@ from pytensor.compile.mode import Mode, get_mode
 from pytensor.gradient import NullTypeGradError
 
 import pymc_nre as nre
-from pymc_nre import ops
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.estimator import RatioEstimator
-from pymc_nre.features import Features
 from pymc_nre.networks import MLP, DeepSet
+from pymc_nre.ops import torch_ops as ops
+from pymc_nre.ops.embedding import Features
 
 MODES = {
     "C": lambda: Mode(linker="cvm", optimizer=get_mode("FAST_RUN").provided_optimizer),

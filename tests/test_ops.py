@@ -13,10 +13,12 @@ from pytensor.compile.mode import get_mode
 from pytensor.gradient import NullTypeGradError
 
 import pymc_nre as nre
-from pymc_nre import compiled_ops, engines, networks, ops
+from pymc_nre import networks
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.estimator import RatioEstimator
 from pymc_nre.kernels.export import export
+from pymc_nre.ops import compiled_ops, engines
+from pymc_nre.ops import torch_ops as ops
 
 # "C" is PyTensor's virtual machine with C code, which calls `perform`.
 LINKERS = {"C": "FAST_RUN_C", "numba": "NUMBA"}

@@ -8,12 +8,14 @@ it is put back.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 
-__all__ = ["one_thread_if", "resolve_device"]
+__all__ = ["make_torch_survive_forks", "one_thread_if", "resolve_device"]
 
 
 @contextmanager
@@ -42,3 +44,14 @@ def resolve_device(device: str) -> str:
             "here. Use device='cpu' or 'auto', or install a CUDA build of torch and its driver."
         )
     return device
+
+
+@cache
+def make_torch_survive_forks() -> None:
+    """Give forked children one torch thread.
+
+    PyMC forks its chains on Linux. A child that inherits torch's thread pool waits for
+    threads that do not exist in it, for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))

@@ -1,4 +1,4 @@
-r"""PyTensor Ops over the compiled kernels: the counterparts of those in `pymc_nre.ops`.
+r"""PyTensor Ops over the compiled kernels: the counterparts of those in `pymc_nre.ops.torch_ops`.
 
 `CompiledRatioAndGradient`
     log ratios ``(n,)`` and, row by row, their gradients ``(n, D)``.
@@ -31,13 +31,13 @@ from pytensor.link.jax.ops import JAXOp
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 from pytensor.tensor.rewriting.basic import register_specialize
 
-from .cotangents import for_theta, not_in_x, refuse_third_derivatives
-from .estimators.domain import Domain
-from .estimators.evaluator import check_rows
-from .kernels import hessian as curvature
-from .kernels import ratio as kernels
-from .kernels.compilation import call_by_name, version
-from .kernels.program import Exported
+from ..estimators.domain import Domain
+from ..estimators.evaluator import check_rows
+from ..kernels import hessian as curvature
+from ..kernels import ratio as kernels
+from ..kernels.compilation import call_by_name, version
+from ..kernels.program import Exported
+from .gradients import for_theta, not_in_x, refuse_third_derivatives
 
 __all__ = ["CompiledHessianProduct", "CompiledRatio", "CompiledRatioAndGradient"]
 

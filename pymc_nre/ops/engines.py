@@ -20,13 +20,14 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.utils import MissingInputError
 from pytensor.tensor import TensorConstant, TensorVariable
 
+from ..estimators.estimator import RatioEstimator
+from ..kernels.export import export
+from ..kernels.program import Exported
+from ..runtime.devices import make_torch_survive_forks
 from .compiled_ops import CompiledRatioAndGradient
-from .estimators.estimator import RatioEstimator
-from .features import Features
-from .guard import check_held, only_finite
-from .kernels.export import export
-from .kernels.program import Exported
-from .ops import LogRatioAndGradient, make_torch_survive_forks
+from .embedding import Features
+from .guards import check_held, only_finite
+from .torch_ops import LogRatioAndGradient
 
 __all__ = ["ENGINES", "PRECISIONS", "as_data", "as_rows", "check_engine", "log_ratios"]
 

@@ -18,10 +18,8 @@ merge, hash and pickle. Ratios are not differentiated in ``x``.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
-from functools import cache
 from threading import current_thread, main_thread
 from typing import Any
 
@@ -40,11 +38,11 @@ from pytensor.link.numba.dispatch.basic import (
 )
 from pytensor.tensor.rewriting.basic import register_specialize
 
-from .cotangents import for_theta, not_in_x, refuse_third_derivatives
-from .estimators.estimator import RatioEstimator
-from .runtime.devices import one_thread_if
+from ..estimators.estimator import RatioEstimator
+from ..runtime.devices import make_torch_survive_forks, one_thread_if
+from .gradients import for_theta, not_in_x, refuse_third_derivatives
 
-__all__ = ["HessianProduct", "LogRatio", "LogRatioAndGradient", "make_torch_survive_forks"]
+__all__ = ["HessianProduct", "LogRatio", "LogRatioAndGradient"]
 
 
 class _RatioOp(Op):
@@ -205,23 +203,12 @@ def become_jax_op(fgraph: Any, node: Apply) -> list[Variable]:
 
     As a rewrite it runs only then, and nobody else needs JAX.
     """
-    from . import jax_functions
+    from . import jax_callbacks
 
-    function = getattr(jax_functions, node.op.quantity)(node.op.estimator)
+    function = getattr(jax_callbacks, node.op.quantity)(node.op.estimator)
     inputs, outputs = ([v.type for v in variables] for variables in (node.inputs, node.outputs))
     return JAXOp(inputs, outputs, function).make_node(*node.inputs).outputs
 
 
 # After all others, and so after `drop_unused_gradient`; PyTensor's own for JAX are at 100.
 optdb.register("ratio_to_jax", dfs_rewriter(become_jax_op), "jax", position=100)
-
-
-@cache
-def make_torch_survive_forks() -> None:
-    """Give forked children one torch thread.
-
-    PyMC forks its chains on Linux. A child that inherits torch's thread pool waits for
-    threads that do not exist in it, for ever.
-    """
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))

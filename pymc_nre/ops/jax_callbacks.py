@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from .estimators.estimator import RatioEstimator
-from .runtime.devices import one_thread_if
+from ..estimators.estimator import RatioEstimator
+from ..runtime.devices import one_thread_if
 
 __all__ = ["hessian_product", "value", "value_and_gradient"]
 

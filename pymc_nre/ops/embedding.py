@@ -27,11 +27,11 @@ from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.link.jax.ops import JAXOp
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_and_cache_key
 
-from .cotangents import not_in_x
-from .estimators.estimator import RatioEstimator
-from .kernels.compilation import sources
-from .kernels.export import export
-from .kernels.inputs import HOLES
+from ..estimators.estimator import RatioEstimator
+from ..kernels.compilation import sources
+from ..kernels.export import export
+from ..kernels.inputs import HOLES
+from .gradients import not_in_x
 
 __all__ = ["Features"]
 

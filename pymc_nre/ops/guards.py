@@ -28,14 +28,13 @@ from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.utils import MissingInputError
 from pytensor.tensor import TensorVariable
 
-from .estimators.estimator import RatioEstimator
-from .kernels.inputs import HOLES
-from .simulation.parameters import check_event_shape
+from ..estimators.estimator import RatioEstimator
+from ..exceptions import DomainWarning, TrialsWarning
+from ..kernels.inputs import HOLES
+from ..simulation.parameters import check_event_shape
 
 __all__ = [
     "OUTSIDE",
-    "DomainWarning",
-    "TrialsWarning",
     "check_held",
     "check_observed",
     "check_outside",
@@ -55,14 +54,6 @@ _CONSEQUENCE = {
     "warn": "There the ratio is an extrapolation that may prefer absurd parameters: after "
     "sampling, look at nre.diagnostics.domain_check(idata, ratio).",
 }
-
-
-class DomainWarning(UserWarning):
-    """Parameters reach, or may reach, outside the region where the ratio was trained."""
-
-
-class TrialsWarning(UserWarning):
-    """There are more trials than a ratio was found to bear."""
 
 
 def check_outside(outside: str) -> None:
