@@ -16,6 +16,7 @@ from .exceptions import (
     EstimatorFileError,
     SimulationError,
     SimulationWarning,
+    TrainingWarning,
     TrialsWarning,
 )
 from .simulation.joint import simulate
@@ -23,7 +24,7 @@ from .simulation.online import Online
 from .simulation.simulations import Simulations
 from .simulation.simulator import Simulator
 from .tabulate import posterior_grid
-from .train import TrainingWarning, train
+from .training.loop import train
 from .weigh import resample, weighted_draws
 
 __version__ = version("pymc_nre")

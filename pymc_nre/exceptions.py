@@ -7,6 +7,7 @@ __all__ = [
     "EstimatorFileError",
     "SimulationError",
     "SimulationWarning",
+    "TrainingWarning",
     "TrialsWarning",
 ]
 
@@ -29,3 +30,7 @@ class DomainWarning(UserWarning):
 
 class TrialsWarning(UserWarning):
     """There are more trials than a ratio was found to bear."""
+
+
+class TrainingWarning(UserWarning):
+    """Training ended otherwise than planned."""

@@ -28,14 +28,13 @@ from .estimators.checks import simulator_of
 from .estimators.estimator import RatioEstimator
 from .estimators.evaluator import TorchEvaluator
 from .estimators.trial_budget import gain
-from .exceptions import SimulationError
+from .exceptions import SimulationError, TrainingWarning
 from .mapping import model_in_use, posterior_of, trials_of
 from .networks.correction import Tilted
 from .runtime.progress import say
 from .simulation.execution import simulate_at
 from .simulation.simulations import Simulations
 from .simulation.simulator import Simulator
-from .train import TrainingWarning
 
 __all__ = ["center_locally"]
 

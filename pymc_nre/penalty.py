@@ -23,10 +23,9 @@ import torch
 from torch import Tensor
 
 from .budget import check_same_parameters, trial_budget
-from .descent import Descent, Plan
 from .estimators.estimator import RatioEstimator
 from .estimators.trial_budget import gain
-from .exceptions import SimulationError
+from .exceptions import SimulationError, TrainingWarning
 from .losses.base import Loss
 from .losses.contrastive import NREB, NREC
 from .runtime.devices import resolve_device
@@ -34,7 +33,8 @@ from .runtime.progress import progress, say
 from .scores import free_directions, nested_cells, scatter
 from .simulation.online import Online
 from .simulation.simulations import Simulations
-from .train import TrainingWarning
+from .training.settings import Plan
+from .training.trainer import Trainer
 
 __all__ = ["change", "fine_tune", "scores_of", "squared_bias", "told_of_change"]
 
@@ -303,14 +303,14 @@ def _tensors(device: str, *arrays: np.ndarray) -> tuple[Tensor, ...]:
 
 def _descent(
     ratio: RatioEstimator, batches: Any, loss: Any, steps: int, device: str, seed: Any
-) -> Descent:
+) -> Trainer:
     epochs = -(-steps // _STEPS_OF_AN_EPOCH)
     plan = Plan(_PAIRS, epochs, epochs, _LEARNING_RATE, weight_decay=0.0)
     net = copy.deepcopy(ratio.network).float().requires_grad_(True).to(device)
-    return Descent(net, loss, batches, plan, int(seed.generate_state(1)[0]))
+    return Trainer(net, loss, batches, plan, int(seed.generate_state(1)[0]))
 
 
-def _descend(run: Descent, progressbar: bool) -> None:
+def _descend(run: Trainer, progressbar: bool) -> None:
     with progress(enabled=progressbar) as display:
         bar = display.add_task("centering", total=run.plan.epochs, status="")
         try:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import pymc_nre as nre
-from pymc_nre.descent import Descent
 from pymc_nre.exceptions import EstimatorFileError
 from pymc_nre.runtime.checkpoint import fingerprint
+from pymc_nre.training.trainer import Trainer
 
 EPOCHS = 6
 
@@ -62,9 +62,9 @@ checkpoint._SHARE = 1e9  # write after every epoch, however long it takes
 path, moment = sys.argv[1:]
 match moment:
     case "in the first epoch":
-        descent.Descent._descend = die_at_call(3, descent.Descent._descend)
+        descent.Trainer._descend = die_at_call(3, descent.Trainer._descend)
     case "in the middle of an epoch":
-        descent.Descent._descend = die_at_call(40, descent.Descent._descend)
+        descent.Trainer._descend = die_at_call(40, descent.Trainer._descend)
     case "while a checkpoint is written":
         archive.os.replace = die_at_call(3, os.replace)
     case "right after a checkpoint":
@@ -161,9 +161,9 @@ def test_without_the_random_streams_bits_would_differ(simulations, tmp_path, mon
     whole = quick(simulations, None)
     with pytest.warns(nre.TrainingWarning, match="was interrupted after"):
         quick(simulations, tmp_path / "t", loss=StopsAt(14))
-    restore = Descent.restore
+    restore = Trainer.restore
     monkeypatch.setattr(
-        Descent, "restore", lambda self, t: restore(self, t | {"order": self.order.get_state()})
+        Trainer, "restore", lambda self, t: restore(self, t | {"order": self.order.get_state()})
     )
     assert digest(quick(simulations, tmp_path / "t")) != digest(whole)
 

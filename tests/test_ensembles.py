@@ -235,9 +235,9 @@ def test_each_member_resumes_from_its_own_file(tmp_path, monkeypatch):
     }
     (tmp_path / "run.checkpoint.2").unlink()
     trained = []
-    descend = nre.descent.Descent.epoch
+    descend = nre.training.trainer.Trainer.epoch
     monkeypatch.setattr(
-        nre.descent.Descent, "epoch", lambda run, k: trained.append(k) or descend(run, k)
+        nre.training.trainer.Trainer, "epoch", lambda run, k: trained.append(k) or descend(run, k)
     )
     assert train(checkpoint=path, random_seed=None) == whole
     assert trained == [0, 1, 2, 3]  # the third member only
@@ -247,7 +247,7 @@ def test_each_member_resumes_from_its_own_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("at", "left"), [(2, 1), (4, 1), (6, 1), (10, 2)])
 def test_ctrl_c_leaves_the_members_that_are_complete(at, left, monkeypatch):
     epochs = []
-    descend = nre.descent.Descent.epoch
+    descend = nre.training.trainer.Trainer.epoch
 
     def interrupted(run, index):
         if len(epochs) == at:
@@ -255,7 +255,7 @@ def test_ctrl_c_leaves_the_members_that_are_complete(at, left, monkeypatch):
         epochs.append(index)
         return descend(run, index)
 
-    monkeypatch.setattr(nre.descent.Descent, "epoch", interrupted)
+    monkeypatch.setattr(nre.training.trainer.Trainer, "epoch", interrupted)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         ratio = train()
@@ -269,7 +269,7 @@ def test_ctrl_c_before_there_is_anything(monkeypatch):
     def interrupted(run, index):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(nre.descent.Descent, "epoch", interrupted)
+    monkeypatch.setattr(nre.training.trainer.Trainer, "epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train()
 

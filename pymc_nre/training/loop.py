@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import math
-import operator
 import os
 import time
 import warnings
@@ -22,36 +21,29 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from ..estimators.domain import Domain
+from ..estimators.ensemble import ensemble
+from ..estimators.estimator import RatioEstimator
+from ..exceptions import TrainingWarning
+from ..losses.base import Loss
+from ..losses.contrastive import NREC
+from ..networks.base import RatioNetwork
+from ..networks.specifications import build
+from ..runtime.checkpoint import Checkpoint, fingerprint
+from ..runtime.devices import one_thread_if, resolve_device
+from ..runtime.progress import progress
+from ..simulation.online import Online
+from ..simulation.simulations import Simulations
 from .batches import Batch, Batches, batches_of
-from .descent import Descent, Plan, Progress, part
-from .estimators.domain import Domain
-from .estimators.ensemble import ensemble
-from .estimators.estimator import RatioEstimator
-from .losses.base import Loss
-from .losses.contrastive import NREC
-from .networks.base import RatioNetwork
-from .networks.specifications import MLP, build
-from .runtime.checkpoint import Checkpoint, fingerprint
-from .runtime.devices import one_thread_if, resolve_device
-from .runtime.progress import progress
-from .simulation.online import Online
-from .simulation.simulations import Simulations
+from .settings import Plan, decided, default_network
+from .trainer import Trainer, TrainingState, part
 
-__all__ = ["TrainingWarning", "train"]
+__all__ = ["train"]
 
-# Evidence for the defaults: docs/training.md.
-_STEPS = 6_000  # gradient steps of a default run: where the tasks' accuracy levels off ...
-_FEWEST_EPOCHS = 20  # ... unless that would see each simulation less often than this
-_MOST_EPOCHS = 300  # small sets overfit long before 6,000 steps
-_DEEP = 10_000  # simulations from which on a third layer gains
 _VALIDATION_ROWS = 16_384  # pairs evaluated at once in validation ...
 _VALIDATION_NUMBERS = 2**20  # ... fewer if their observations are large
 _ROUNDED = 1e-5  # single precision rounds by 6e-8: 0.6 % of a spread that is 1e-5 of its numbers
 _ONE_THREAD_WORK = 2e7  # multiplications in a forward pass; two layers of 64 make 7e6
-
-
-class TrainingWarning(UserWarning):
-    """Training ended otherwise than planned."""
 
 
 def train(
@@ -158,7 +150,7 @@ def train(
     if members < 1:
         raise ValueError(f"members must be at least 1, got {members}.")
     loss = NREC() if loss is None else loss
-    network = _network(simulations) if network is None else network
+    network = default_network(simulations) if network is None else network
     settings = (epochs, batch_size, learning_rate, weight_decay, patience)
     recipe = _Recipe(loss, network, validation, settings, resolve_device(device))
     random_seed = Checkpoint(checkpoint).chosen_seed(random_seed)
@@ -191,7 +183,7 @@ class _Recipe:
     loss: Loss
     network: Any
     validation: float
-    settings: tuple[Any, ...]  # what `_plan` fills in
+    settings: tuple[Any, ...]  # what `decided` fills in
     device: str
     built: list[RatioNetwork] = field(default_factory=list)
 
@@ -219,13 +211,13 @@ def _train(
     loss, device = recipe.loss, recipe.device
     batches = batches_of(simulations, loss, recipe.validation, device, random_seed)
     _warn_if_rounded(batches.simulations)
-    plan = _plan(batches.size, loss, isinstance(simulations, Online), *recipe.settings)
+    plan = decided(batches.size, loss, isinstance(simulations, Online), *recipe.settings)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_seed(random_seed))
         sample = batches.simulations
         net = recipe.build(sample)
         net.float().fit_standardization(*batches.training)
-        run = Descent(net.to(device), loss, batches, plan, _seed(random_seed))
+        run = Trainer(net.to(device), loss, batches, plan, _seed(random_seed))
         identity = {}
         if follow.path is not None:
             identity = _identity(recipe, batches, plan, random_seed)
@@ -236,7 +228,9 @@ def _train(
     return _estimator(run, state, recipe.network, diary)
 
 
-def _estimator(run: Descent, state: Progress, specification: Any, diary: _Diary) -> RatioEstimator:
+def _estimator(
+    run: Trainer, state: TrainingState, specification: Any, diary: _Diary
+) -> RatioEstimator:
     simulations, loss = run.batches.simulations, run.loss
     run.net.load_state_dict(state.best_weights)
     return RatioEstimator(
@@ -277,46 +271,6 @@ def _numpy(tensor: Tensor) -> np.ndarray:
     return tensor.cpu().numpy()
 
 
-def _network(simulations: Simulations | Online) -> MLP:
-    """What to build if the user did not say."""
-    few = isinstance(simulations, Simulations) and len(simulations) < _DEEP
-    return MLP((64, 64)) if few else MLP((64, 64, 64))
-
-
-def _plan(
-    n: int,
-    loss: Loss,
-    fresh: bool,
-    epochs: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    weight_decay: float,
-    patience: int | None,
-) -> Plan:
-    """Fill in what the user left open for ``n`` training simulations."""
-    if batch_size is None:
-        batch_size = max(min(getattr(loss, "batch_size", 256), n // 8), loss.minimum_batch)
-    if learning_rate is None:
-        learning_rate = getattr(loss, "learning_rate", 1e-2)
-    if not loss.minimum_batch <= batch_size <= n:
-        raise ValueError(
-            f"batch_size must be between {loss.minimum_batch} (what {loss!r} needs) and {n} (the "
-            f"training simulations), got {batch_size}."
-        )
-    if epochs is None:
-        wanted = math.ceil(_STEPS / (n // batch_size))
-        epochs = wanted if fresh else min(max(wanted, _FEWEST_EPOCHS), _MOST_EPOCHS)
-    for name, value in (("epochs", epochs), ("learning_rate", learning_rate)):
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}.")
-    if patience is None:
-        patience = epochs if fresh else max(10, epochs // 4)
-    if patience < 1:
-        raise ValueError(f"patience must be at least 1 epoch, got {patience}.")
-    counts = map(operator.index, (batch_size, epochs, patience))  # plain numbers can be saved
-    return Plan(*counts, float(learning_rate), float(weight_decay))
-
-
 def _warn_if_rounded(simulations: Simulations) -> None:
     """Training is in single precision, which keeps seven digits of each number."""
     for name, values in (*simulations.parameters.items(), ("x", simulations.x)):
@@ -335,7 +289,7 @@ def _warn_if_rounded(simulations: Simulations) -> None:
             )
 
 
-def _work_of_a_step(run: Descent) -> float:
+def _work_of_a_step(run: Trainer) -> float:
     """Multiplications in a forward pass over a batch."""
     from torch.utils.flop_counter import FlopCounterMode  # brings triton, where there is one
 
@@ -345,7 +299,7 @@ def _work_of_a_step(run: Descent) -> float:
     return counted.get_total_flops() / 2 / rows * run.plan.batch_size
 
 
-def _fit(run: Descent, diary: _Diary, title: str) -> Progress:
+def _fit(run: Trainer, diary: _Diary, title: str) -> TrainingState:
     """Run the epochs; on Ctrl-C or divergence end with what there is."""
     state = diary.resume()
     plan, loss = run.plan, run.loss
@@ -379,7 +333,7 @@ class _Diary:
     """Carries a run to and from its checkpoint."""
 
     def __init__(
-        self, checkpoint: Checkpoint, run: Descent, identity: dict[str, str], random_seed: int
+        self, checkpoint: Checkpoint, run: Trainer, identity: dict[str, str], random_seed: int
     ) -> None:
         self.checkpoint, self.run, self.identity = checkpoint, run, identity
         self.random_seed = random_seed
@@ -390,17 +344,17 @@ class _Diary:
         """Spent on this run, in this process and those that went before."""
         return self.before + time.monotonic() - self.began
 
-    def resume(self) -> Progress:
+    def resume(self) -> TrainingState:
         """The state in the checkpoint, or a new one."""
         found = self.checkpoint.load(self.identity)
         if found is None:
-            return Progress()
+            return TrainingState()
         facts, tensors = found
         self.before = facts.pop("seconds")
         self.run.restore(part(tensors, "run/"))
-        return Progress(**facts, best_weights=part(tensors, "best/"))
+        return TrainingState(**facts, best_weights=part(tensors, "best/"))
 
-    def write(self, state: Progress) -> None:
+    def write(self, state: TrainingState) -> None:
         """Tell the checkpoint how things stand, where it wants to know."""
         if not self.checkpoint.due(last=bool(state.stopped)):
             return
@@ -421,7 +375,7 @@ def _validate(net: RatioNetwork, loss: Loss, held_out: Batch) -> float:
     return sum(loss(net, *part).item() * len(part[0]) for part in parts) / n
 
 
-def _report(state: Progress, loss: Loss, n_held_out: int) -> None:
+def _report(state: TrainingState, loss: Loss, n_held_out: int) -> None:
     """Warn where the result is not what was asked for."""
     # By Wilks' theorem k useless directions of a logit gain k / 2n by luck; k = 10 is ample.
     luck = 5 / n_held_out
@@ -444,7 +398,7 @@ def _report(state: Progress, loss: Loss, n_held_out: int) -> None:
         )
 
 
-def _history(state: Progress, run: Descent, seconds: float) -> xr.Dataset:
+def _history(state: TrainingState, run: Trainer, seconds: float) -> xr.Dataset:
     columns = ("train_loss", "validation_loss", "learning_rate")
     return xr.Dataset(
         {name: ("epoch", np.array(getattr(state, name))) for name in columns},

@@ -14,18 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..losses.base import Loss
+from ..networks.base import RatioNetwork
 from .batches import Batches
-from .losses.base import Loss
-from .networks.base import RatioNetwork
+from .settings import Plan
 
-__all__ = ["Descent", "Plan", "Progress", "part"]
+__all__ = ["Trainer", "TrainingState", "part"]
 
 _AVERAGED_SHARE = 0.02  # the weight average forgets over this share of the steps
 _CLIP = 5.0  # gradient norm; the largest on three tasks was 0.95, so it acts on accidents only
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """What training knows so far."""
 
     train_loss: list[float] = field(default_factory=list)
@@ -62,18 +63,7 @@ class Progress:
         return {key: value for key, value in vars(self).items() if key != "best_weights"}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The settings of a run, all decided."""
-
-    batch_size: int
-    epochs: int
-    patience: int
-    learning_rate: float
-    weight_decay: float
-
-
-class Descent:
+class Trainer:
     """A network on its way: optimizer, schedule, and the running average of its weights."""
 
     def __init__(
