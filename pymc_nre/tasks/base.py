@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .estimators.domain import Domain
-from .estimators.estimator import RatioEstimator
-from .networks.base import RatioNetwork
-from .simulation.joint import simulate
-from .simulation.simulations import Simulations
-from .simulation.simulator import Simulator
+from ..estimators.domain import Domain
+from ..estimators.estimator import RatioEstimator
+from ..networks.base import RatioNetwork
+from ..simulation.joint import simulate
+from ..simulation.simulations import Simulations
+from ..simulation.simulator import Simulator
 
 __all__ = ["LOG_2PI", "ExactNetwork", "Posterior", "Task", "legendre", "log_mass", "span"]
 

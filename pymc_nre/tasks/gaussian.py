@@ -15,7 +15,7 @@ import torch
 from scipy.special import log_ndtr, logsumexp
 from torch import Tensor
 
-from .exact import LOG_2PI, ExactNetwork, Posterior, Task, log_mass, span
+from .base import LOG_2PI, ExactNetwork, Posterior, Task, log_mass, span
 
 __all__ = ["GaussianMean", "LinearGaussian", "LocationScale"]
 

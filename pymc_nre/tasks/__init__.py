@@ -10,10 +10,10 @@ They are small, and differ in what they try: a smooth ratio of one parameter
 and a latent variable inside a group of numbers (`HierarchicalGaussian`).
 """
 
-from .exact import Posterior
-from .tasks_counts import PoissonRate
-from .tasks_gaussian import GaussianMean, LinearGaussian, LocationScale
-from .tasks_latent import GaussianMixture, HierarchicalGaussian
+from .base import Posterior
+from .counts import PoissonRate
+from .gaussian import GaussianMean, LinearGaussian, LocationScale
+from .latent import GaussianMixture, HierarchicalGaussian
 
 __all__ = [
     "GaussianMean",

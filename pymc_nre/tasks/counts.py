@@ -15,7 +15,7 @@ import torch
 from scipy.special import gammaln, xlogy
 from torch import Tensor
 
-from .exact import ExactNetwork, Posterior, Task
+from .base import ExactNetwork, Posterior, Task
 
 __all__ = ["PoissonRate"]
 

@@ -16,7 +16,7 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor
 
-from .exact import LOG_2PI, ExactNetwork, Posterior, Task, legendre, log_mass
+from .base import LOG_2PI, ExactNetwork, Posterior, Task, legendre, log_mass
 
 __all__ = ["GaussianMixture", "HierarchicalGaussian"]
 
