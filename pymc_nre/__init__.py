@@ -6,7 +6,6 @@ from . import diagnostics, losses, networks, plots, tasks
 from .budget import trial_budget
 from .center import center
 from .data_sets import PosteriorWarning
-from .distribution import RatioLikelihood, log_ratio
 from .estimators.ensemble import ensemble
 from .estimators.estimator import RatioEstimator
 from .estimators.files import load
@@ -19,6 +18,7 @@ from .exceptions import (
     TrainingWarning,
     TrialsWarning,
 )
+from .likelihood.ratio_likelihood import RatioLikelihood, log_ratio
 from .simulation.joint import simulate
 from .simulation.online import Online
 from .simulation.simulations import Simulations

@@ -19,7 +19,7 @@ from pymc.initial_point import make_initial_point_fn
 from pymc.sampling.mcmc import assign_step_methods, instantiate_steppers
 from pymc.step_methods import CompoundStep
 
-from .mapping import posterior_of
+from .compat import posterior_of
 from .replicates import data_name
 
 __all__ = ["Chains", "chosen_sampler"]

@@ -9,12 +9,13 @@ import pymc as pm
 import xarray as xr
 
 from .calibration import coverage, normalization, reliability, sbc, tarp
+from .compat import posterior_of
 from .concentration import convergence
 from .estimators.estimator import RatioEstimator
 from .evidence import compare, log_marginal_ratio
 from .frequentist import coverage_at
+from .likelihood.model_parameters import model_in_use, parameters_of_draws
 from .local_test import lc2st
-from .mapping import model_in_use, parameters_of_draws, posterior_of
 from .model_ranks import sbc_model
 from .ranks import posterior_ranks
 from .reports import Report, report

@@ -21,7 +21,7 @@ import numpy as np
 import pymc as pm
 import xarray as xr
 
-from .mapping import ratios_of
+from .likelihood.model_parameters import ratios_of
 
 __all__ = ["compare", "log_marginal_ratio"]
 

@@ -24,12 +24,13 @@ import numpy as np
 from scipy.linalg import solve_continuous_lyapunov
 
 from .budget import check_continuous, trial_budget
+from .compat import posterior_of
 from .estimators.checks import simulator_of
 from .estimators.estimator import RatioEstimator
 from .estimators.evaluator import TorchEvaluator
 from .estimators.trial_budget import gain
 from .exceptions import SimulationError, TrainingWarning
-from .mapping import model_in_use, posterior_of, trials_of
+from .likelihood.model_parameters import model_in_use, trials_of
 from .networks.correction import Tilted
 from .runtime.progress import say
 from .simulation.execution import simulate_at

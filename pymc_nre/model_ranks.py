@@ -29,7 +29,7 @@ from .calibration import FEW
 from .chains import Chains, chosen_sampler
 from .data_sets import PosteriorWarning
 from .ledger import DONE, FAILED, PER_PARAMETER, TO_DO, Diary, Outcome, Table
-from .mapping import model_in_use
+from .likelihood.model_parameters import model_in_use
 from .replicates import CannotDrawError, Replicates
 from .runtime.checkpoint import Checkpoint, fingerprint
 from .runtime.devices import make_torch_survive_forks

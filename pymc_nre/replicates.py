@@ -19,7 +19,7 @@ from pymc.distributions.distribution import PartialObservedRV
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.compile.mode import Mode
 
-from .distribution import RatioLikelihoodRV
+from .likelihood.ratio_likelihood import RatioLikelihoodRV
 from .simulation.forward import ForwardDraw
 from .simulation.parameters import Layout
 

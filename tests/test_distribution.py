@@ -11,7 +11,7 @@ import xarray as xr
 from scipy import stats
 
 import pymc_nre as nre
-from pymc_nre.distribution import RatioLikelihoodRV
+from pymc_nre.likelihood.ratio_likelihood import RatioLikelihoodRV
 
 MEAN, SCALE, LINEAR = (
     nre.tasks.GaussianMean(),

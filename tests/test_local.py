@@ -15,8 +15,8 @@ from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.kernels import hessian as curvature
 from pymc_nre.kernels import ratio as kernels
 from pymc_nre.kernels.export import export
+from pymc_nre.likelihood.model_parameters import trials_of
 from pymc_nre.local import _Posterior
-from pymc_nre.mapping import trials_of
 from pymc_nre.networks import RatioNetwork
 from pymc_nre.networks.correction import Tilted
 

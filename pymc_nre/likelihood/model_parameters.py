@@ -15,24 +15,11 @@ import pytensor
 import xarray as xr
 from pymc.variational.minibatch_rv import MinibatchRandomVariable, get_scaling
 
-from .distribution import RatioLikelihoodRV
-from .estimators.estimator import RatioEstimator
-from .ops.guards import packed_rows
+from ..estimators.estimator import RatioEstimator
+from ..ops.guards import packed_rows
+from .ratio_likelihood import RatioLikelihoodRV
 
-__all__ = [
-    "likelihoods_of",
-    "model_in_use",
-    "parameters_of_draws",
-    "posterior_of",
-    "ratios_of",
-    "trials_of",
-]
-
-
-def posterior_of(idata: Any) -> xr.Dataset:
-    """The posterior draws of an InferenceData or DataTree."""
-    group = idata["posterior"]
-    return group.to_dataset() if isinstance(group, xr.DataTree) else group
+__all__ = ["likelihoods_of", "model_in_use", "parameters_of_draws", "ratios_of", "trials_of"]
 
 
 def model_in_use(model: pm.Model | None) -> pm.Model | None:

@@ -23,17 +23,17 @@ from pytensor.link.numba.dispatch.random import numba_core_rv_funcify
 from pytensor.tensor import TensorVariable
 from pytensor.tensor.random.op import RandomVariable
 
-from .estimators.estimator import RatioEstimator
-from .ops.engines import as_data, as_rows, check_engine, log_ratios
-from .ops.guards import (
+from ..estimators.estimator import RatioEstimator
+from ..ops.engines import as_data, as_rows, check_engine, log_ratios
+from ..ops.guards import (
     check_observed,
     check_outside,
     refusal,
     warn_if_many_trials,
     warn_if_prior_leaves,
 )
-from .simulation.parameters import check_event_shape, check_own_shape
-from .simulation.simulator import Simulator, as_simulator
+from ..simulation.parameters import check_event_shape, check_own_shape
+from ..simulation.simulator import Simulator, as_simulator
 
 __all__ = ["RatioLikelihood", "log_ratio"]
 

@@ -1,0 +1,18 @@
+"""The one place that knows which PyMC, PyTensor and ArviZ are installed.
+
+Two majors of each are supported. Where they differ, the difference is here and has one name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xarray as xr
+
+__all__ = ["posterior_of"]
+
+
+def posterior_of(idata: Any) -> xr.Dataset:
+    """The posterior draws of an InferenceData or DataTree."""
+    group = idata["posterior"]
+    return group.to_dataset() if isinstance(group, xr.DataTree) else group
