@@ -3,9 +3,10 @@
 from importlib.metadata import version
 
 from . import diagnostics, losses, networks, plots, tasks
+from .amortized.grid import posterior_grid
+from .amortized.importance import resample, weighted_draws
 from .budget import trial_budget
 from .center import center
-from .data_sets import PosteriorWarning
 from .estimators.ensemble import ensemble
 from .estimators.estimator import RatioEstimator
 from .estimators.files import load
@@ -13,6 +14,7 @@ from .estimators.trial_budget import TrialBudget
 from .exceptions import (
     DomainWarning,
     EstimatorFileError,
+    PosteriorWarning,
     SimulationError,
     SimulationWarning,
     TrainingWarning,
@@ -23,9 +25,7 @@ from .simulation.joint import simulate
 from .simulation.online import Online
 from .simulation.simulations import Simulations
 from .simulation.simulator import Simulator
-from .tabulate import posterior_grid
 from .training.loop import train
-from .weigh import resample, weighted_draws
 
 __version__ = version("pymc_nre")
 

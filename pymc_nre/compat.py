@@ -16,3 +16,11 @@ def posterior_of(idata: Any) -> xr.Dataset:
     """The posterior draws of an InferenceData or DataTree."""
     group = idata["posterior"]
     return group.to_dataset() if isinstance(group, xr.DataTree) else group
+
+
+def _for_arviz(posterior: xr.Dataset) -> Any:
+    import arviz as az
+
+    if az.__version__.startswith("0."):
+        return az.InferenceData(posterior=posterior)
+    return xr.DataTree.from_dict({"posterior": posterior})

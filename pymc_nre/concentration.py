@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from .amortized.weights import normalized
 from .calibration import ALARM, judge
 from .estimators.checks import simulator_of
 from .estimators.estimator import RatioEstimator
@@ -29,7 +30,6 @@ from .simulation.execution import repeat_at
 from .simulation.prior import Prior
 from .simulation.simulations import Simulations
 from .simulation.simulator import Simulator
-from .weights import normalized
 
 __all__ = ["convergence"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "DomainWarning",
     "EstimatorFileError",
+    "PosteriorWarning",
     "SimulationError",
     "SimulationWarning",
     "TrainingWarning",
@@ -34,3 +35,7 @@ class TrialsWarning(UserWarning):
 
 class TrainingWarning(UserWarning):
     """Training ended otherwise than planned."""
+
+
+class PosteriorWarning(UserWarning):
+    """A posterior is cut off, not resolved by its grid, or rests on too few draws."""

@@ -15,9 +15,9 @@ import numpy as np
 import xarray as xr
 
 from .calibration import FEW, checked_levels
-from .data_sets import PosteriorWarning
 from .estimators.checks import simulator_of
 from .estimators.estimator import RatioEstimator
+from .exceptions import PosteriorWarning
 from .pool import PriorDraws, check_pairs, single_precision
 from .ranks import ranks_of
 from .runtime.devices import resolve_device

@@ -20,6 +20,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from .amortized.weights import normalized
 from .calibration import ALARM, FEW
 from .classifiers import Classifiers
 from .estimators.checks import finite_observations
@@ -28,7 +29,6 @@ from .networks.base import RatioNetwork
 from .pool import PriorDraws, check_pairs, log_ratios, single_precision
 from .runtime.devices import resolve_device
 from .simulation.simulations import Simulations
-from .weights import normalized
 
 __all__ = ["lc2st"]
 

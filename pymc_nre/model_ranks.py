@@ -27,7 +27,7 @@ import xarray as xr
 
 from .calibration import FEW
 from .chains import Chains, chosen_sampler
-from .data_sets import PosteriorWarning
+from .exceptions import PosteriorWarning
 from .ledger import DONE, FAILED, PER_PARAMETER, TO_DO, Diary, Outcome, Table
 from .likelihood.model_parameters import model_in_use
 from .replicates import CannotDrawError, Replicates

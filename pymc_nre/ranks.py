@@ -24,8 +24,8 @@ import numpy as np
 import xarray as xr
 
 from .calibration import FEW
-from .data_sets import PosteriorWarning
 from .estimators.estimator import RatioEstimator
+from .exceptions import PosteriorWarning
 from .networks.base import RatioNetwork
 from .pool import PriorDraws, check_pairs, log_ratios, rows_at_once, single_precision
 from .runtime.devices import resolve_device

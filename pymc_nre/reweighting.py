@@ -18,6 +18,7 @@ import xarray as xr
 from scipy.special import logsumexp, ndtr
 from torch import Tensor
 
+from .amortized.weights import normalized
 from .calibration import ALARM
 from .classifiers import Classifiers
 from .estimators.checks import check_observations, check_parameters, simulator_of
@@ -25,7 +26,6 @@ from .estimators.estimator import RatioEstimator
 from .simulation.execution import repeat_at
 from .simulation.simulations import Simulations
 from .simulation.simulator import Simulator
-from .weights import normalized
 
 __all__ = ["auc"]
 

@@ -15,8 +15,9 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import pymc_nre as nre
-from pymc_nre import PosteriorWarning, posterior_grid, resample, tabulate, weighted_draws
-from pymc_nre import data_sets as module_of_data_sets
+from pymc_nre import PosteriorWarning, posterior_grid, resample, weighted_draws
+from pymc_nre.amortized import data_sets as module_of_data_sets
+from pymc_nre.amortized import grid as tabulate
 from pymc_nre.estimators.domain import Domain
 
 GAUSSIAN = nre.tasks.GaussianMean()

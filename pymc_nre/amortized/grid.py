@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..estimators.estimator import RatioEstimator
+from ..ops.guards import warn_if_prior_leaves
+from ..simulation.prior import Prior
+from .adaptive_grid import Axis, boxes, cells, edges_with_mass, product, summarize, within
 from .data_sets import DataSets, Target, prior_of_parameters, warn
-from .estimators.estimator import RatioEstimator
-from .grids import Axis, boxes, cells, edges_with_mass, product, summarize, within
-from .ops.guards import warn_if_prior_leaves
-from .simulation.prior import Prior
 
 __all__ = ["posterior_grid"]
 

@@ -14,6 +14,9 @@ import numpy as np
 import xarray as xr
 from scipy.special import logsumexp
 
+from ..compat import _for_arviz
+from ..estimators.estimator import RatioEstimator
+from ..ops.guards import warn_if_prior_leaves
 from .data_sets import (
     DataSets,
     Target,
@@ -23,8 +26,6 @@ from .data_sets import (
     summed_log_ratio,
     warn,
 )
-from .estimators.estimator import RatioEstimator
-from .ops.guards import warn_if_prior_leaves
 
 __all__ = ["resample", "weighted_draws"]
 
@@ -218,11 +219,3 @@ def _systematic(weight: np.ndarray, n: int, rng: np.random.Generator) -> np.ndar
     below = np.cumsum(weight)
     positions = (np.arange(n) + rng.random()) / n * below[-1]
     return rng.permutation(np.minimum(np.searchsorted(below, positions), len(weight) - 1))
-
-
-def _for_arviz(posterior: xr.Dataset) -> Any:
-    import arviz as az
-
-    if az.__version__.startswith("0."):
-        return az.InferenceData(posterior=posterior)
-    return xr.DataTree.from_dict({"posterior": posterior})

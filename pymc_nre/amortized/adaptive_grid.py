@@ -31,7 +31,6 @@ _BRACKET = 40  # points between which the edge of the support is looked for
 _EDGE_ERROR = 1e-6  # of the axis; its edge is located so well
 _PASSES = 6  # three suffice, except where floating point numbers are coarser than that
 _EDGE_DENSITY = 1e-3  # of the largest marginal density: a tail that ends there loses about as much
-
 Columns = Sequence[np.ndarray]  # for each axis, its coordinates, (S or 1, points)
 
 

@@ -15,20 +15,24 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .estimators.estimator import RatioEstimator
-from .simulation.parameters import check_event_shape
-from .simulation.prior import Prior
+from ..estimators.estimator import RatioEstimator
+from ..exceptions import PosteriorWarning
+from ..simulation.parameters import check_event_shape
+from ..simulation.prior import Prior
 
-__all__ = ["DataSets", "PosteriorWarning", "Target", "check_values", "in_domain"]
-__all__ += ["prior_of_parameters", "summed_log_ratio", "warn"]
+__all__ = [
+    "DataSets",
+    "Target",
+    "check_values",
+    "in_domain",
+    "prior_of_parameters",
+    "summed_log_ratio",
+    "warn",
+]
 
 _ROWS = 4_096  # evaluated at once: 2 MB for each layer of 64, which stays in the cache
 _NUMBERS = 2**20  # of observations copied at once, 8 MB: large observations go in smaller blocks
 _DOMAIN_ROWS = 2**15  # the domain check takes 32 numbers for each parameter
-
-
-class PosteriorWarning(UserWarning):
-    """A posterior is cut off, not resolved by its grid, or rests on too few draws."""
 
 
 @dataclass(frozen=True)
