@@ -5,8 +5,6 @@ from importlib.metadata import version
 from . import diagnostics, losses, networks, plots, tasks
 from .amortized.grid import posterior_grid
 from .amortized.importance import resample, weighted_draws
-from .budget import trial_budget
-from .center import center
 from .estimators.ensemble import ensemble
 from .estimators.estimator import RatioEstimator
 from .estimators.files import load
@@ -21,6 +19,8 @@ from .exceptions import (
     TrialsWarning,
 )
 from .likelihood.ratio_likelihood import RatioLikelihood, log_ratio
+from .many_trials.budget import trial_budget
+from .many_trials.centering import center
 from .simulation.joint import simulate
 from .simulation.online import Online
 from .simulation.simulations import Simulations

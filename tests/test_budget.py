@@ -12,8 +12,8 @@ import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.estimator import RatioEstimator
 from pymc_nre.estimators.trial_budget import TrialBudget
+from pymc_nre.many_trials.scores import nested_cells, scatter, standardized_scores
 from pymc_nre.networks import MLP, RatioNetwork
-from pymc_nre.scores import nested_cells, scatter, standardized_scores
 
 TASKS = {
     "mean": nre.tasks.GaussianMean(),

@@ -8,8 +8,14 @@ import pytest
 import torch
 
 import pymc_nre as nre
-from pymc_nre.penalty import _Centered, change, scores_of, squared_bias, told_of_change
-from pymc_nre.scores import free_directions, scatter
+from pymc_nre.many_trials.fine_tuning import (
+    _Centered,
+    change,
+    scores_of,
+    squared_bias,
+    told_of_change,
+)
+from pymc_nre.many_trials.scores import free_directions, scatter
 
 TASK = nre.tasks.GaussianMean()
 HELD_OUT = TASK.simulate(100_000, random_seed=9)
@@ -53,7 +59,7 @@ def test_what_was_gained_is_told(trained, capsys, monkeypatch):
     size = scatter(trained, tuned, HELD_OUT.theta, HELD_OUT.x)
     assert float(moved) == pytest.approx(size[0], rel=0.1)
     assert "strength" not in told
-    monkeypatch.setattr("pymc_nre.penalty._MUCH", float(moved) / 2)
+    monkeypatch.setattr("pymc_nre.many_trials.fine_tuning._MUCH", float(moved) / 2)
     assert told_of_change(trained, tuned, HELD_OUT).endswith(
         "(a smaller strength= moves them less)"
     )

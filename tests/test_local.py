@@ -16,7 +16,7 @@ from pymc_nre.kernels import hessian as curvature
 from pymc_nre.kernels import ratio as kernels
 from pymc_nre.kernels.export import export
 from pymc_nre.likelihood.model_parameters import trials_of
-from pymc_nre.local import _Posterior
+from pymc_nre.many_trials.local import _Posterior
 from pymc_nre.networks import RatioNetwork
 from pymc_nre.networks.correction import Tilted
 

@@ -5,8 +5,8 @@ A tilt is a function of theta alone, around a center m and no further than the b
 .. math:: \varphi(\theta) = c^\top u + \tfrac12\, u^\top B u,
     \qquad u = \min(\max(W(\theta - m), -a), a).
 
-It is made where a posterior is (see `pymc_nre.local`). Beyond the bounds it stays what it is
-there, so that a quadratic that opens downwards makes no second mode far away.
+It is made where a posterior is (see `pymc_nre.many_trials.local`). Beyond the bounds it stays what
+it is there, so that a quadratic that opens downwards makes no second mode far away.
 
 As a vector: m ``(D,)``, W ``(D, D)``, a ``(D,)``, c ``(D,)``, B ``(D, D)``; or nothing.
 """

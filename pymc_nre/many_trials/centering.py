@@ -1,9 +1,9 @@
 r"""Center a ratio: take away what adds up over many trials.
 
 A ratio's score has a mean :math:`b(\theta) = E_{x \mid \theta}[\nabla_\theta s]` that should be
-zero and shifts posteriors by more the more trials there are (see `pymc_nre.scores`). Two ways
-lead out: `pymc_nre.penalty` trains on, everywhere, for any data to come; `pymc_nre.local` mends
-the ratio where one posterior is.
+zero and shifts posteriors by more the more trials there are (see `pymc_nre.many_trials.scores`).
+Two ways lead out: `pymc_nre.many_trials.fine_tuning` trains on, everywhere, for any data to come;
+`pymc_nre.many_trials.local` mends the ratio where one posterior is.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from .estimators.estimator import RatioEstimator
+from ..estimators.estimator import RatioEstimator
+from ..losses.base import Loss
+from ..simulation.online import Online
+from ..simulation.simulations import Simulations
+from ..simulation.simulator import Simulator
+from .fine_tuning import fine_tune
 from .local import center_locally
-from .losses.base import Loss
-from .penalty import fine_tune
-from .simulation.online import Online
-from .simulation.simulations import Simulations
-from .simulation.simulator import Simulator
 
 __all__ = ["center"]
 

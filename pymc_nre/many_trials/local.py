@@ -1,7 +1,7 @@
 r"""Center a ratio where one posterior is: the bias there, fitted and taken off.
 
-Near a posterior the mean :math:`b(\theta)` of a ratio's score (see `pymc_nre.scores`) is nearly
-linear in the parameters. So it is fitted by the gradient of a quadratic,
+Near a posterior the mean :math:`b(\theta)` of a ratio's score (see `pymc_nre.many_trials.scores`)
+is nearly linear in the parameters. So it is fitted by the gradient of a quadratic,
 
 .. math:: \min_{c, B} E \| \nabla_\theta s(\theta, x) - c - B u \|^2, \qquad
     B \text{ symmetric}, \quad u = W (\theta - m),
@@ -23,19 +23,19 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_continuous_lyapunov
 
+from ..compat import posterior_of
+from ..estimators.checks import simulator_of
+from ..estimators.estimator import RatioEstimator
+from ..estimators.evaluator import TorchEvaluator
+from ..estimators.trial_budget import gain
+from ..exceptions import SimulationError, TrainingWarning
+from ..likelihood.model_parameters import model_in_use, trials_of
+from ..networks.correction import Tilted
+from ..runtime.progress import say
+from ..simulation.execution import simulate_at
+from ..simulation.simulations import Simulations
+from ..simulation.simulator import Simulator
 from .budget import check_continuous, trial_budget
-from .compat import posterior_of
-from .estimators.checks import simulator_of
-from .estimators.estimator import RatioEstimator
-from .estimators.evaluator import TorchEvaluator
-from .estimators.trial_budget import gain
-from .exceptions import SimulationError, TrainingWarning
-from .likelihood.model_parameters import model_in_use, trials_of
-from .networks.correction import Tilted
-from .runtime.progress import say
-from .simulation.execution import simulate_at
-from .simulation.simulations import Simulations
-from .simulation.simulator import Simulator
 
 __all__ = ["center_locally"]
 

@@ -1,12 +1,12 @@
 r"""How many trials a ratio can bear before its bias shows.
 
-A small error in each trial's score is the same in all of them and grows with their number,
-while the posterior narrows (see `pymc_nre.scores`). Its size is measured on simulations that
-training has not seen: their scores should have mean zero in every part of the training domain.
-The squares of means over cells of the domain tell how much they miss it, without bias (all
-products of two different trials), at several sizes of cells; that size counts which shows the
-most bias beyond doubt. Small cells miss less of a bias that changes quickly, and large ones hide
-less of it in noise. The second identity of Bartlett tells about the width:
+A small error in each trial's score is the same in all of them and grows with their number, while
+the posterior narrows (see `pymc_nre.many_trials.scores`). Its size is measured on simulations that
+training has not seen: their scores should have mean zero in every part of the training domain. The
+squares of means over cells of the domain tell how much they miss it, without bias (all products of
+two different trials), at several sizes of cells; that size counts which shows the most bias beyond
+doubt. Small cells miss less of a bias that changes quickly, and large ones hide less of it in
+noise. The second identity of Bartlett tells about the width:
 
 .. math:: E[-\nabla^2 s] = \mathrm{Var}[\nabla s],
 
@@ -20,11 +20,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .estimators.checks import check_observations, check_parameters
-from .estimators.estimator import RatioEstimator
-from .estimators.trial_budget import SEEN, SURE, TrialBudget
+from ..estimators.checks import check_observations, check_parameters
+from ..estimators.estimator import RatioEstimator
+from ..estimators.trial_budget import SEEN, SURE, TrialBudget
+from ..simulation.simulations import Simulations
 from .scores import standardized_scores
-from .simulation.simulations import Simulations
 
 __all__ = ["check_continuous", "check_same_parameters", "trial_budget"]
 

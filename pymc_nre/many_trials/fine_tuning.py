@@ -22,19 +22,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..estimators.estimator import RatioEstimator
+from ..estimators.trial_budget import gain
+from ..exceptions import SimulationError, TrainingWarning
+from ..losses.base import Loss
+from ..losses.contrastive import NREB, NREC
+from ..runtime.devices import resolve_device
+from ..runtime.progress import progress, say
+from ..simulation.online import Online
+from ..simulation.simulations import Simulations
+from ..training.settings import Plan
+from ..training.trainer import Trainer
 from .budget import check_same_parameters, trial_budget
-from .estimators.estimator import RatioEstimator
-from .estimators.trial_budget import gain
-from .exceptions import SimulationError, TrainingWarning
-from .losses.base import Loss
-from .losses.contrastive import NREB, NREC
-from .runtime.devices import resolve_device
-from .runtime.progress import progress, say
 from .scores import free_directions, nested_cells, scatter
-from .simulation.online import Online
-from .simulation.simulations import Simulations
-from .training.settings import Plan
-from .training.trainer import Trainer
 
 __all__ = ["change", "fine_tune", "scores_of", "squared_bias", "told_of_change"]
 
