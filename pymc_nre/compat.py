@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-__all__ = ["posterior_of"]
+__all__ = ["for_arviz", "has_log_likelihood", "posterior_of"]
 
 
 def posterior_of(idata: Any) -> xr.Dataset:
@@ -18,9 +18,18 @@ def posterior_of(idata: Any) -> xr.Dataset:
     return group.to_dataset() if isinstance(group, xr.DataTree) else group
 
 
-def _for_arviz(posterior: xr.Dataset) -> Any:
+def for_arviz(posterior: xr.Dataset) -> Any:
     import arviz as az
 
     if az.__version__.startswith("0."):
         return az.InferenceData(posterior=posterior)
     return xr.DataTree.from_dict({"posterior": posterior})
+
+
+def has_log_likelihood(idata: Any) -> bool:
+    return any(str(group).strip("/") == "log_likelihood" for group in _groups(idata))
+
+
+def _groups(idata: Any) -> Any:
+    groups = idata.groups
+    return groups() if callable(groups) else groups

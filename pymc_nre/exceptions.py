@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "CannotDrawError",
     "DomainWarning",
     "EstimatorFileError",
     "PosteriorWarning",
@@ -39,3 +40,7 @@ class TrainingWarning(UserWarning):
 
 class PosteriorWarning(UserWarning):
     """A posterior is cut off, not resolved by its grid, or rests on too few draws."""
+
+
+class CannotDrawError(ValueError):
+    """No data set of the model can be drawn, or none would be of its prior."""

@@ -6,9 +6,9 @@ import pytest
 from controls import changed
 
 import pymc_nre as nre
-from pymc_nre.concentration import _result
 from pymc_nre.diagnostics import convergence
-from pymc_nre.pool import log_ratios
+from pymc_nre.diagnostics.concentration import _result
+from pymc_nre.diagnostics.prior_draws import log_ratios
 
 TASK = nre.tasks.GaussianMean()
 PAIRS = TASK.simulate(500, random_seed=1)
@@ -74,7 +74,7 @@ def test_the_ratio_is_not_asked_outside_of_the_support(monkeypatch):
         seen.append(theta.min())
         return log_ratios(network, theta, x)
 
-    monkeypatch.setattr("pymc_nre.concentration.log_ratios", recorded)
+    monkeypatch.setattr("pymc_nre.diagnostics.concentration.log_ratios", recorded)
     follow(task.estimator(), task.simulate(500, random_seed=1), n=(1, 10), truths=10)
     assert min(seen) > 0
 

@@ -12,11 +12,11 @@ from conftest import make_estimator
 from scipy.stats import kstest
 
 import pymc_nre as nre
-from pymc_nre.chains import Chains
 from pymc_nre.diagnostics import sbc, sbc_model
-from pymc_nre.model_ranks import _effective, _ranks
+from pymc_nre.diagnostics.model_sbc.chains import Chains
+from pymc_nre.diagnostics.model_sbc.replicates import Replicates, data_name
+from pymc_nre.diagnostics.model_sbc.run import _effective, _ranks
 from pymc_nre.networks import MLP, Dense, build
-from pymc_nre.replicates import Replicates, data_name
 
 TASK = nre.tasks.GaussianMean(half_width=20.0)
 SHORT = {"draws": 60, "tune": 100, "sampler": "pymc", "random_seed": 1, "progressbar": False}

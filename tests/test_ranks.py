@@ -9,7 +9,6 @@ from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
 import pymc_nre as nre
-from pymc_nre.calibration import _shape, judge
 from pymc_nre.diagnostics import (
     coverage,
     normalization,
@@ -18,7 +17,8 @@ from pymc_nre.diagnostics import (
     sbc,
     tarp,
 )
-from pymc_nre.ranks import _rank
+from pymc_nre.diagnostics.calibration import _shape, judge
+from pymc_nre.diagnostics.ranks import _rank
 
 TASK = nre.tasks.GaussianMean()
 PAIRS = TASK.simulate(2_000, random_seed=1)
@@ -203,7 +203,7 @@ def test_probabilities_that_tie_are_told_together():
 def test_memory_does_not_grow_with_draws(monkeypatch):
     # The same ranks, whether parameters are evaluated all at once or a few at a time.
     pairs = TASK.simulate(100, random_seed=12)
-    monkeypatch.setattr(nre.ranks, "rows_at_once", lambda *_: 10)
+    monkeypatch.setattr(nre.diagnostics.ranks, "rows_at_once", lambda *_: 10)
     whole = ranks(TASK.estimator(), pairs)
     sizes = []
     head = type(TASK.estimator().network).head
@@ -214,7 +214,7 @@ def test_memory_does_not_grow_with_draws(monkeypatch):
         return logits
 
     monkeypatch.setattr(type(TASK.estimator().network), "head", watched)
-    monkeypatch.setattr(nre.pool, "_NUMBERS", 64 * 50)
+    monkeypatch.setattr(nre.diagnostics.prior_draws, "_NUMBERS", 64 * 50)
     xr.testing.assert_allclose(ranks(TASK.estimator(), pairs), whole)
     assert max(sizes) <= 50
 

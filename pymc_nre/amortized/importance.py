@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import logsumexp
 
-from ..compat import _for_arviz
+from ..compat import for_arviz
 from ..estimators.estimator import RatioEstimator
 from ..ops.guards import warn_if_prior_leaves
 from .data_sets import (
@@ -211,7 +211,7 @@ def resample(
     posterior = weighted[named].isel(draw=picked).drop_vars("draw").rename(sample="draw")
     coords = {dim: weighted.coords[dim] for dim in batch if dim in weighted.coords}
     coords |= {"chain": np.arange(chains), "draw": np.arange(draws)}
-    return _for_arviz(posterior.assign_coords(coords).drop_vars("parameter", errors="ignore"))
+    return for_arviz(posterior.assign_coords(coords).drop_vars("parameter", errors="ignore"))
 
 
 def _systematic(weight: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from .runtime.checkpoint import Checkpoint
+from ...runtime.checkpoint import Checkpoint
 
 __all__ = ["DONE", "FAILED", "PER_PARAMETER", "TO_DO", "Diary", "Outcome", "Table"]
 

@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .amortized.weights import normalized
+from ..amortized.weights import normalized
+from ..estimators.checks import simulator_of
+from ..estimators.estimator import RatioEstimator
+from ..networks.base import RatioNetwork
+from ..runtime.devices import resolve_device
+from ..runtime.progress import progress
+from ..simulation.execution import repeat_at
+from ..simulation.prior import Prior
+from ..simulation.simulations import Simulations
+from ..simulation.simulator import Simulator
 from .calibration import ALARM, judge
-from .estimators.checks import simulator_of
-from .estimators.estimator import RatioEstimator
-from .networks.base import RatioNetwork
-from .pool import check_pairs, log_ratios, single_precision
-from .runtime.devices import resolve_device
-from .runtime.progress import progress
-from .simulation.execution import repeat_at
-from .simulation.prior import Prior
-from .simulation.simulations import Simulations
-from .simulation.simulator import Simulator
+from .prior_draws import check_pairs, log_ratios, single_precision
 
 __all__ = ["convergence"]
 

@@ -19,11 +19,12 @@ from pymc.distributions.distribution import PartialObservedRV
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.compile.mode import Mode
 
-from .likelihood.ratio_likelihood import RatioLikelihoodRV
-from .simulation.forward import ForwardDraw
-from .simulation.parameters import Layout
+from ...exceptions import CannotDrawError
+from ...likelihood.ratio_likelihood import RatioLikelihoodRV
+from ...simulation.forward import ForwardDraw
+from ...simulation.parameters import Layout
 
-__all__ = ["CannotDrawError", "Replicate", "Replicates", "data_name"]
+__all__ = ["Replicate", "Replicates", "data_name"]
 
 _BACK = "back::"  # a free variable, transformed and back
 
@@ -31,10 +32,6 @@ _BACK = "back::"  # a free variable, transformed and back
 def data_name(observed: str) -> str:
     """Name of the shared variable that holds the data of an observed variable."""
     return f"replicate::{observed}"
-
-
-class CannotDrawError(ValueError):
-    """No data set of the model can be drawn, or none would be of its prior."""
 
 
 @dataclass(frozen=True)

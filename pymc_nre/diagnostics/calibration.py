@@ -1,9 +1,9 @@
 r"""What ranks of true parameters say about posteriors: too narrow, too wide, shifted, or right.
 
-Ranks (see `pymc_nre.ranks`) are uniform if posteriors are right. Each function here looks at
-one kind of them, as numbers and as a test, whose p value holds for any number of pairs. How far
-the mean of n uniform numbers is from 1/2, and that of their squared distances from 1/2 is from
-1/12, tells the direction,
+Ranks (see `pymc_nre.diagnostics.ranks`) are uniform if posteriors are right. Each function here
+looks at one kind of them, as numbers and as a test, whose p value holds for any number of pairs.
+How far the mean of n uniform numbers is from 1/2, and that of their squared distances from 1/2 is
+from 1/12, tells the direction,
 
 .. math:: z_1 = \frac{\bar u - 1/2}{\sqrt{1 / 12 n}}, \qquad
     z_2 = \frac{\overline{(u - 1/2)^2} - 1/12}{\sqrt{1 / 180 n}}.

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from . import plots
+from .. import plots
+from ..estimators.estimator import RatioEstimator
+from ..exceptions import SimulationError
+from ..simulation.simulations import Simulations
 from .calibration import coverage, normalization, reliability, sbc, tarp
 from .concentration import convergence
-from .estimators.estimator import RatioEstimator
-from .exceptions import SimulationError
-from .local_test import lc2st
+from .misspecification import observation_check
 from .ranks import posterior_ranks
-from .reweighting import auc
-from .simulation.simulations import Simulations
-from .typicality import observation_check
+from .roc import auc
+from .two_sample import lc2st
 
 __all__ = ["Report", "report"]
 

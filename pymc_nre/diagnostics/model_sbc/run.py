@@ -1,9 +1,9 @@
 r"""Where true values rank among the posterior draws of a user's own model: its calibration.
 
-If a model's posteriors are right, the values that its data were drawn at are one more draw of
-them. So over data sets of the model's own making (see `pymc_nre.replicates`) the rank of a true
-value :math:`\theta^*` among L independent draws is uniform. With v from U(0, 1) and ties counted
-by :math:`e`,
+If a model's posteriors are right, the values that its data were drawn at are one more draw of them.
+So over data sets of the model's own making (see `pymc_nre.diagnostics.model_sbc.replicates`) the
+rank of a true value :math:`\theta^*` among L independent draws is uniform. With v from U(0, 1) and
+ties counted by :math:`e`,
 
 .. math:: u = \frac{\#\{\theta_l < \theta^*\} + v\, (e + 1)}{L + 1} \sim U(0, 1)
 
@@ -25,16 +25,16 @@ import numpy as np
 import pymc as pm
 import xarray as xr
 
-from .calibration import FEW
+from ...exceptions import CannotDrawError, PosteriorWarning
+from ...likelihood.model_parameters import model_in_use
+from ...runtime.checkpoint import Checkpoint, fingerprint
+from ...runtime.devices import make_torch_survive_forks
+from ...runtime.executors import InThisThread, as_they_end, shares_memory, unpickled
+from ...runtime.progress import progress
+from ..calibration import FEW
 from .chains import Chains, chosen_sampler
-from .exceptions import PosteriorWarning
-from .ledger import DONE, FAILED, PER_PARAMETER, TO_DO, Diary, Outcome, Table
-from .likelihood.model_parameters import model_in_use
-from .replicates import CannotDrawError, Replicates
-from .runtime.checkpoint import Checkpoint, fingerprint
-from .runtime.devices import make_torch_survive_forks
-from .runtime.executors import InThisThread, as_they_end, shares_memory, unpickled
-from .runtime.progress import progress
+from .records import DONE, FAILED, PER_PARAMETER, TO_DO, Diary, Outcome, Table
+from .replicates import Replicates
 
 __all__ = ["sbc_model"]
 

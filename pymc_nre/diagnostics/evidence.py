@@ -21,7 +21,8 @@ import numpy as np
 import pymc as pm
 import xarray as xr
 
-from .likelihood.model_parameters import ratios_of
+from ..compat import has_log_likelihood
+from ..likelihood.model_parameters import ratios_of
 
 __all__ = ["compare", "log_marginal_ratio"]
 
@@ -155,19 +156,10 @@ def compare(models: Mapping[str, tuple[pm.Model, Any]], **options: Any) -> Any:
     _check({name: model for name, (model, _) in models.items()})
     found = {}
     for name, (model, idata) in models.items():
-        if not _has_log_likelihood(idata):
+        if not has_log_likelihood(idata):
             idata = pm.compute_log_likelihood(idata, model=model, progressbar=False)
         found[name] = idata
     return az.compare(found, **options)
-
-
-def _has_log_likelihood(idata: Any) -> bool:
-    return any(str(group).strip("/") == "log_likelihood" for group in _groups(idata))
-
-
-def _groups(idata: Any) -> Any:
-    groups = idata.groups
-    return groups() if callable(groups) else groups
 
 
 def _check(models: Mapping[str, pm.Model]) -> None:

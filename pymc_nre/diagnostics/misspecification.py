@@ -18,10 +18,10 @@ import numpy as np
 import xarray as xr
 from scipy.spatial import cKDTree
 
+from ..estimators.checks import check_observations, finite_observations
+from ..estimators.estimator import RatioEstimator
+from ..simulation.simulations import Simulations
 from .calibration import ALARM
-from .estimators.checks import check_observations, finite_observations
-from .estimators.estimator import RatioEstimator
-from .simulation.simulations import Simulations
 
 __all__ = ["observation_check"]
 

@@ -7,10 +7,10 @@ import copy
 import numpy as np
 import torch
 
-from .estimators.checks import check_observations, check_parameters
-from .estimators.estimator import RatioEstimator
-from .networks.base import RatioNetwork, floating
-from .simulation.simulations import Simulations
+from ..estimators.checks import check_observations, check_parameters
+from ..estimators.estimator import RatioEstimator
+from ..networks.base import RatioNetwork, floating
+from ..simulation.simulations import Simulations
 
 __all__ = ["PriorDraws", "check_pairs", "log_ratios", "rows_at_once", "single_precision"]
 

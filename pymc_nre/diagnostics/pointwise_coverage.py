@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..estimators.checks import simulator_of
+from ..estimators.estimator import RatioEstimator
+from ..exceptions import PosteriorWarning
+from ..runtime.devices import resolve_device
+from ..simulation.execution import repeat_at
+from ..simulation.simulations import Simulations
+from ..simulation.simulator import Simulator
 from .calibration import FEW, checked_levels
-from .estimators.checks import simulator_of
-from .estimators.estimator import RatioEstimator
-from .exceptions import PosteriorWarning
-from .pool import PriorDraws, check_pairs, single_precision
+from .prior_draws import PriorDraws, check_pairs, single_precision
 from .ranks import ranks_of
-from .runtime.devices import resolve_device
-from .simulation.execution import repeat_at
-from .simulation.simulations import Simulations
-from .simulation.simulator import Simulator
 
 __all__ = ["coverage_at"]
 

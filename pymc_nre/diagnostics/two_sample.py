@@ -20,15 +20,15 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from .amortized.weights import normalized
+from ..amortized.weights import normalized
+from ..estimators.checks import finite_observations
+from ..estimators.estimator import RatioEstimator
+from ..networks.base import RatioNetwork
+from ..runtime.devices import resolve_device
+from ..simulation.simulations import Simulations
 from .calibration import ALARM, FEW
 from .classifiers import Classifiers
-from .estimators.checks import finite_observations
-from .estimators.estimator import RatioEstimator
-from .networks.base import RatioNetwork
-from .pool import PriorDraws, check_pairs, log_ratios, single_precision
-from .runtime.devices import resolve_device
-from .simulation.simulations import Simulations
+from .prior_draws import PriorDraws, check_pairs, log_ratios, single_precision
 
 __all__ = ["lc2st"]
 

@@ -23,14 +23,14 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from ..estimators.estimator import RatioEstimator
+from ..exceptions import PosteriorWarning
+from ..networks.base import RatioNetwork
+from ..runtime.devices import resolve_device
+from ..runtime.progress import progress
+from ..simulation.simulations import Simulations
 from .calibration import FEW
-from .estimators.estimator import RatioEstimator
-from .exceptions import PosteriorWarning
-from .networks.base import RatioNetwork
-from .pool import PriorDraws, check_pairs, log_ratios, rows_at_once, single_precision
-from .runtime.devices import resolve_device
-from .runtime.progress import progress
-from .simulation.simulations import Simulations
+from .prior_draws import PriorDraws, check_pairs, log_ratios, rows_at_once, single_precision
 
 __all__ = ["posterior_ranks", "ranks_of"]
 

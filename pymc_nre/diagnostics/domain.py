@@ -1,4 +1,4 @@
-"""Numbers that say whether a ratio may be trusted."""
+"""Which posterior draws left the region where the ratio was trained."""
 
 from __future__ import annotations
 
@@ -8,39 +8,11 @@ import numpy as np
 import pymc as pm
 import xarray as xr
 
-from .calibration import coverage, normalization, reliability, sbc, tarp
-from .compat import posterior_of
-from .concentration import convergence
-from .estimators.estimator import RatioEstimator
-from .evidence import compare, log_marginal_ratio
-from .frequentist import coverage_at
-from .likelihood.model_parameters import model_in_use, parameters_of_draws
-from .local_test import lc2st
-from .model_ranks import sbc_model
-from .ranks import posterior_ranks
-from .reports import Report, report
-from .reweighting import auc
-from .typicality import observation_check
+from ..compat import posterior_of
+from ..estimators.estimator import RatioEstimator
+from ..likelihood.model_parameters import model_in_use, parameters_of_draws
 
-__all__ = [
-    "Report",
-    "auc",
-    "compare",
-    "convergence",
-    "coverage",
-    "coverage_at",
-    "domain_check",
-    "lc2st",
-    "log_marginal_ratio",
-    "normalization",
-    "observation_check",
-    "posterior_ranks",
-    "reliability",
-    "report",
-    "sbc",
-    "sbc_model",
-    "tarp",
-]
+__all__ = ["domain_check"]
 
 
 def domain_check(idata: Any, ratio: RatioEstimator, *, model: pm.Model | None = None) -> xr.Dataset:

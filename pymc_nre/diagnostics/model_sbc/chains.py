@@ -1,8 +1,8 @@
 """One chain for each data set of a model, with one compilation.
 
-The data of the model are shared variables (see `pymc_nre.replicates`), which compiled code
-takes as inputs. So a sampler is compiled once, where it is first used: in this process, or in
-each process of an executor.
+The data of the model are shared variables (see `pymc_nre.diagnostics.model_sbc.replicates`), which
+compiled code takes as inputs. So a sampler is compiled once, where it is first used: in this
+process, or in each process of an executor.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from pymc.initial_point import make_initial_point_fn
 from pymc.sampling.mcmc import assign_step_methods, instantiate_steppers
 from pymc.step_methods import CompoundStep
 
-from .compat import posterior_of
+from ...compat import posterior_of
 from .replicates import data_name
 
 __all__ = ["Chains", "chosen_sampler"]
 
 SAMPLERS = ("auto", "nutpie", "pymc")
 _STARTS = 10  # PyMC, too, tries ten starting points
-
 Data = Mapping[str, np.ndarray]
 Drawn = tuple[dict[str, np.ndarray], int]  # draws (draws, *own) by name; how many diverged
 
