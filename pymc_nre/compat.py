@@ -19,6 +19,7 @@ def posterior_of(idata: Any) -> xr.Dataset:
 
 
 def for_arviz(posterior: xr.Dataset) -> Any:
+    """Posterior draws as ArviZ takes them: an InferenceData before its version 1, or a DataTree."""
     import arviz as az
 
     if az.__version__.startswith("0."):
@@ -27,6 +28,7 @@ def for_arviz(posterior: xr.Dataset) -> Any:
 
 
 def has_log_likelihood(idata: Any) -> bool:
+    """Whether an InferenceData or DataTree has pointwise log likelihoods."""
     return any(str(group).strip("/") == "log_likelihood" for group in _groups(idata))
 
 

@@ -44,7 +44,8 @@ def train(path):
 """
 KILLED = """
 import os, signal, sys
-from pymc_nre import archive, checkpoint, descent
+from pymc_nre.runtime import archive, checkpoint
+from pymc_nre.training import trainer as descent
 
 def die_at_call(number, function, before=True):
     calls = []

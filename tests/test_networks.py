@@ -19,7 +19,8 @@ from pymc_nre.networks import (
     build,
     specification_from_dict,
 )
-from pymc_nre.networks.specifications import ACTIVATIONS, Standardize, specification_to_dict
+from pymc_nre.networks.layers import ACTIVATIONS, Standardize
+from pymc_nre.networks.specifications import specification_to_dict
 
 DTYPES = {torch.float32: 1e-5, torch.float64: 1e-12}  # tolerance: a few hundred roundings
 

@@ -17,7 +17,7 @@ TIME_LIMIT = 300  # seconds; it takes 30 to 60, most of it imports and compilati
 
 SCRIPT = """
     import numpy as np, pymc as pm, torch, pymc_nre as nre
-    from pymc_nre import ops
+    from pymc_nre.ops import torch_ops as ops
 
     def main():
         torch.set_num_threads(2)  # the thread pool whose absence hangs forked children

@@ -1,10 +1,12 @@
-"""Who may import whom: the order of the modules, read off the source.
+"""Who may import whom: layers of packages, read off the source.
 
-A module imports modules of lower floors only. What trains knows no PyTensor: PyMC is imported
-inside the function that needs it there, and optional libraries always are.
+A package imports packages of lower layers only, never one beside it, and inside a package no two
+modules import each other. What trains knows no PyTensor: PyMC is imported inside the function that
+needs it there, and optional libraries always are.
 """
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -13,124 +15,115 @@ import pytest
 import pymc_nre
 
 PACKAGE = "pymc_nre"
-SOURCES = {path.stem: path.read_text() for path in Path(pymc_nre.__file__).parent.glob("*.py")}
+HOME = Path(pymc_nre.__file__).parent
 
-FLOORS = {
-    0: {
-        "trials",
-        "progress",
-        "threads",
-        "archive",
-        "losses",
-        "layers",
-        "domain",
-        "forward",
-        "grids",
-        "calibration",
-        "classifiers",
-        "plots",
-        "weights",
-    }
-    | {"activations", "compilation"},
-    1: {"embeddings", "convolutions", "checkpoint", "checks", "tilts"},
-    2: {"networks", "data", "kernels", "ledger"},
-    3: {"prior", "evaluate", "execution", "ensembles", "tilted", "curvature", "jax_kernels"},
-    4: {"simulate", "estimator", "export"},
-    5: {"online", "exact", "data_sets", "scores", "combine", "pool", "reweighting", "typicality"},
-    6: {"batches", "budget", "tasks_gaussian", "tasks_counts", "tasks_latent"}
-    | {"ranks", "local_test", "concentration"},
-    7: {"descent", "tasks", "frequentist", "reports"},
-    8: {"train", "jax_functions", "cotangents"},
-    9: {"penalty", "ops", "compiled_ops", "features", "guard"},
-    10: {"engines"},
-    11: {"distribution", "tabulate", "weigh"},
-    12: {"mapping", "replicates"},
-    13: {"local", "evidence", "chains"},
-    14: {"center", "model_ranks"},
-    15: {"diagnostics"},
-    16: {"__init__"},
-}
-FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules}
+LAYERS = [  # from the ground up
+    {"runtime"},
+    {"simulation", "networks", "losses"},
+    {"estimators", "kernels"},
+    {"training", "ops", "tasks"},
+    {"likelihood", "amortized"},
+    {"diagnostics", "many_trials"},
+    {"__init__"},
+]
+LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+BESIDE = {"exceptions", "compat", "plots"}  # any room may use them; they use none
 
-# Inside one function only, with the reason:
-UPWARDS = {
-    ("data", "prior"): "Simulations(..., prior=) takes the log density of ready-made draws",
-}
-KNOWS_PYTENSOR = {
-    "cotangents",
-    "features",
-    "ops",
-    "compiled_ops",
-    "guard",
-    "engines",
-    "distribution",
-    "mapping",
-    "evidence",
-    "replicates",
-    "chains",
-    "model_ranks",
-    "diagnostics",
-}
-KNOWS_PYTENSOR |= {"activations", "compilation", "kernels"}  # numba only
 PYTENSOR = {"pymc", "pytensor", "numba", "llvmlite"}  # numba comes with PyTensor, llvmlite with it
-BASE = {"numpy", "scipy", "torch", "xarray", "rich", "cloudpickle"}  # may be imported anywhere
+KNOW_PYTENSOR = {"ops", "likelihood", "diagnostics"}
+KNOW_NUMBA = {"kernels"}
+ANYWHERE = {"numpy", "scipy", "torch", "xarray", "rich", "cloudpickle"}
+
+MOST_FILES, MOST_FOLDERS, MOST_IN_A_FOLDER = 5, 13, 14
+MOST_LINES, DEEPEST = 60, 4
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def imports(source):
+def module_of(path):
+    """``simulation.prior``; a package is called as its folder, the face ``__init__``."""
+    parts = path.relative_to(HOME).with_suffix("").parts
+    return ".".join(parts[:-1]) if parts[-1] == "__init__" and len(parts) > 1 else ".".join(parts)
+
+
+PATHS = {module_of(path): path for path in HOME.rglob("*.py")}
+SOURCES = {module: path.read_text() for module, path in PATHS.items()}
+PACKAGES = {module for module, path in PATHS.items() if path.name == "__init__.py"} - {"__init__"}
+
+
+def imports(module, source):
     """Triples (imported module, is it one of ours, is it at the top level) of a source."""
     tree = ast.parse(source)
     inside = {
         node
         for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        if isinstance(function, (*FUNCTIONS, ast.Lambda))
         for node in ast.walk(function)
     }
-    for_types_only = {
+    for_types = {
         node
         for block in ast.walk(tree)
         if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
         for node in ast.walk(block)
     }
     for node in ast.walk(tree):
-        if node in for_types_only:
-            continue
-        top = node not in inside
+        top = node not in inside and node not in for_types
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _absolute(alias.name, top)
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            yield from ((name.split(".")[0], True, top) for name in names)
-        elif isinstance(node, ast.ImportFrom) and node.module == PACKAGE:
-            yield from ((alias.name, True, top) for alias in node.names)
+            yield from (_named(alias.name, None, top) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield from _absolute(node.module, top)
+            name = _absolute(module, node) if node.level else node.module
+            yield from (_named(name, alias.name, top) for alias in node.names)
 
 
-def _absolute(name, top):
+def _absolute(module, node):
+    parts = [PACKAGE, *module.split(".")]
+    own = parts if module in PACKAGES else parts[:-1]
+    return ".".join([*own[: len(own) - node.level + 1], *filter(None, [node.module])])
+
+
+def _named(name, attribute, top):
+    """What is imported: of ours the module that is meant, of others the library."""
     first, *rest = name.split(".")
-    yield (rest[0] if rest else "__init__", True, top) if first == PACKAGE else (first, False, top)
+    if first != PACKAGE:
+        return first, False, top
+    deeper = ".".join([*rest, attribute]) if attribute else None
+    known = [deeper] if deeper in SOURCES else [".".join(rest)]
+    return known[0] or "__init__", True, top
+
+
+def room(module):
+    return module.split(".")[0]
 
 
 def violations(module, source):
     """What ``module`` with that ``source`` imports and must not."""
     found = []
-    for name, ours, top in imports(source):
+    own = room(module)
+    for name, ours, top in imports(module, source):
         if ours:
-            lower = FLOOR.get(name, 99) < FLOOR[module]
-            noted = not top and (module, name) in UPWARDS
-            if not (lower or noted):
+            if own in BESIDE or not _is_below(room(name), own):
                 found.append(f"{module} imports {name}")
-        elif (top and name in PYTENSOR and module not in KNOWS_PYTENSOR) or (
-            top and name not in BASE | PYTENSOR and name not in sys.stdlib_module_names
-        ):
+        elif top and not _may_import(own, name):
             found.append(f"{module} imports {name} at its top level")
     return found
 
 
-def test_every_module_has_one_floor():
-    assert set(FLOOR) == set(SOURCES)
-    assert sum(map(len, FLOORS.values())) == len(FLOOR)
+def _is_below(name, own):
+    """Whether a room may be used by another: it lies lower, or beside all, or is the same."""
+    lower = LAYER.get(name, 99) < LAYER.get(own, -1) or name in BESIDE
+    return lower or (name == own and name != "__init__")
+
+
+def _may_import(own, library):
+    if library in ANYWHERE or library in sys.stdlib_module_names:
+        return True
+    if own in KNOW_PYTENSOR:
+        return library in PYTENSOR
+    return own in KNOW_NUMBA and library in {"numba", "llvmlite"}
+
+
+def test_every_room_has_one_layer():
+    assert sum(map(len, LAYERS)) == len(LAYER)
+    assert {room(module) for module in SOURCES} == set(LAYER) | BESIDE
 
 
 @pytest.mark.parametrize("module", sorted(SOURCES))
@@ -138,44 +131,76 @@ def test_imports_go_down(module):
     assert violations(module, SOURCES[module]) == []
 
 
-def test_notes_are_still_needed():
-    lazy = {
+def circles(edges):
+    """Modules that import themselves by way of others, of edges (module, imported)."""
+    reached = {module: {b for a, b in edges if a == module} for module, _ in edges}
+    grown = True
+    while grown:
+        grown = False
+        for known in reached.values():
+            more = set().union(*(reached.get(module, set()) for module in known)) - known
+            known |= more
+            grown |= bool(more)
+    return sorted(module for module, known in reached.items() if module in known)
+
+
+def test_no_modules_import_each_other():
+    """Imports for types alone and inside functions count too; packages gather their modules."""
+    edges = {
         (module, name)
         for module, source in SOURCES.items()
-        for name, ours, top in imports(source)
-        if ours and not top
+        if module not in PACKAGES
+        for name, ours, _ in imports(module, source)
+        if ours
     }
-    assert set(UPWARDS) <= lazy
-    assert all(FLOOR[module] <= FLOOR[name] for module, name in UPWARDS)
+    assert circles(edges) == []
+    assert circles({("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")}) == ["a", "b", "c"]
+
+
+def test_what_may_know_pytensor_does():
     knowing = {
-        module
+        room(module)
         for module, source in SOURCES.items()
-        for name, _, top in imports(source)
-        if top and name in PYTENSOR
+        for name, _, top in imports(module, source)
+        if top and name in {"pymc", "pytensor"}
     }
-    assert knowing == KNOWS_PYTENSOR
+    assert knowing == KNOW_PYTENSOR
 
 
 @pytest.mark.parametrize(
     ("module", "source", "found"),
     [
-        ("losses", "from .networks import MLP", "losses imports networks"),
-        ("estimator", "from .train import train", "estimator imports train"),
-        ("train", "def f():\n    from .ops import x", "train imports ops"),
-        ("data", "from .prior import Prior", "data imports prior"),
-        ("networks", "from . import data", "networks imports data"),
-        ("domain", "import pymc_nre.simulation.parameters", "domain imports data"),
-        ("domain", "from pymc_nre import data", "domain imports data"),
-        ("domain", "from pymc_nre.simulation.parameters import x", "domain imports data"),
-        ("train", "import pymc_nre", "train imports __init__"),
-        ("train", "from .unknown import x", "train imports unknown"),
-        ("train", "import pymc as pm", "train imports pymc at its top level"),
-        ("prior", "import pytensor.tensor as pt", "prior imports pytensor at its top level"),
-        ("prior", "if True:\n    from pymc.math import dot", "prior imports pymc at its top level"),
-        ("diagnostics", "import matplotlib.pyplot", "diagnostics imports matplotlib at its top"),
-        ("train", "try:\n    import sbi\nexcept ImportError:\n    pass", "train imports sbi at"),
-        ("ops", "import jax", "ops imports jax at its top level"),
-        ("distribution", "from nutpie import sample", "distribution imports nutpie at its top"),
+        ("losses.base", "from ..networks import MLP", "losses.base imports networks"),
+        ("losses.base", "from ..networks.base import x", "losses.base imports networks.base"),
+        ("estimators.files", "from ..training.loop import train", "estimators.files imports train"),
+        ("estimators.files", "from ..kernels import ratio", "estimators.files imports kernels.r"),
+        ("training.loop", "def f():\n    from ..ops.engines import x", "training.loop imports ops"),
+        ("simulation.prior", "from .. import tasks", "simulation.prior imports tasks"),
+        ("simulation.prior", "import pymc_nre.ops.guards", "simulation.prior imports ops.guards"),
+        (
+            "simulation.prior",
+            "from pymc_nre import plots as p, ops",
+            "simulation.prior imports ops",
+        ),
+        ("training.loop", "import pymc_nre", "training.loop imports __init__"),
+        ("training.loop", "from ..unknown import x", "training.loop imports unknown"),
+        ("plots", "from .exceptions import SimulationError", "plots imports exceptions"),
+        (
+            "losses.carl",
+            "if TYPE_CHECKING:\n    from ..simulation.online import Online",
+            "losses.carl imports simulation.online",
+        ),
+        ("training.loop", "import pymc as pm", "training.loop imports pymc at its top level"),
+        ("kernels.ratio", "import pytensor", "kernels.ratio imports pytensor at its top level"),
+        ("simulation.prior", "if True:\n    import numba", "simulation.prior imports numba at"),
+        ("diagnostics.roc", "import matplotlib.pyplot", "diagnostics.roc imports matplotlib at"),
+        (
+            "training.loop",
+            "try:\n    import sbi\nexcept ImportError:\n    pass",
+            "training.loop im",
+        ),
+        ("ops.engines", "import jax", "ops.engines imports jax at its top level"),
+        ("likelihood", "from nutpie import sample", "likelihood imports nutpie at its top level"),
     ],
 )
 def test_violations_are_seen(module, source, found):
@@ -186,12 +211,84 @@ def test_violations_are_seen(module, source, found):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("train", "from .losses import NREC\nimport torch\nimport math"),
-        ("data", "def f():\n    from .prior import Prior"),
-        ("prior", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pymc"),
-        ("prior", "def f():\n    import pymc as pm\n    import matplotlib"),
-        ("ops", "import pytensor.tensor as pt\nfrom .estimator import RatioEstimator"),
+        ("training.loop", "from ..losses.contrastive import NREC\nimport torch\nimport math"),
+        ("simulation.joint", "from .prior import Prior\nfrom . import execution"),
+        ("simulation.prior", "if TYPE_CHECKING:\n    import pymc"),
+        ("simulation.prior", "def f():\n    import pymc as pm\n    import matplotlib"),
+        ("ops.engines", "import pytensor.tensor as pt\nfrom ..estimators.files import load"),
+        ("diagnostics.model_sbc.run", "from ..ranks import x\nfrom ...ops import guards"),
+        ("networks", "from .base import RatioNetwork"),
+        ("__init__", "from . import plots\nfrom .training.loop import train"),
     ],
 )
 def test_what_is_allowed_is_not_seen(module, source):
     assert violations(module, source) == []
+
+
+def test_the_listing_is_short():
+    here = [p for p in HOME.iterdir() if p.name != "__pycache__"]
+    assert sum(p.is_file() for p in here) <= MOST_FILES
+    assert sum(p.is_dir() for p in here) <= MOST_FOLDERS
+    folders = [p for p in HOME.rglob("*") if p.is_dir() and p.name != "__pycache__"]
+    assert max(len(list(folder.glob("*.py"))) for folder in folders) <= MOST_IN_A_FOLDER
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_a_package_teaches_and_holds_no_code(package):
+    """A docstring of more than a line; beside it at most its public names."""
+    docstring, *rest = ast.parse(SOURCES[package]).body
+    assert isinstance(docstring, ast.Expr)
+    assert len(docstring.value.value.strip().splitlines()) > 2
+    for node in rest:
+        names = getattr(node, "targets", [getattr(node, "target", None)])
+        assert isinstance(node, ast.ImportFrom) or ast.unparse(names[0]) == "__all__"
+
+
+def body_lines(function):
+    """Lines of a function without its signature and docstring."""
+    statements = function.body
+    if ast.get_docstring(function) is not None:
+        statements = statements[1:]
+    return statements[-1].end_lineno - statements[0].lineno + 1 if statements else 0
+
+
+def depth(node):
+    """How many blocks stand inside one another; functions in functions begin anew."""
+    blocks = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Match)
+    deepest = 0
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, FUNCTIONS):
+            continue
+        deepest = max(deepest, isinstance(child, blocks) + depth(child))
+    return deepest
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_functions_fit_in_the_eye(module):
+    for function in ast.walk(ast.parse(SOURCES[module])):
+        if isinstance(function, FUNCTIONS):
+            assert body_lines(function) <= MOST_LINES, function.name
+            assert depth(function) <= DEEPEST, function.name
+
+
+def test_long_and_deep_functions_are_seen():
+    long = ast.parse("def f():\n    'Doc.'\n" + "    x = 1\n" * 61).body[0]
+    assert body_lines(long) == 61
+    deep = (
+        "def f():\n" + "".join(f"{'    ' * (i + 1)}if x:\n" for i in range(5)) + "      " * 5 + "y"
+    )
+    assert depth(ast.parse(deep).body[0]) == 5
+
+
+VERSIONS = re.compile(
+    r"(?:pm|az|pymc|arviz|pytensor)\.__version__|L_op|hasattr\(step|\.groups\b|InferenceData\("
+)
+
+
+@pytest.mark.parametrize("module", sorted(set(SOURCES) - {"compat", "__init__"}))
+def test_only_compat_asks_which_version_is_there(module):
+    code = ast.parse(SOURCES[module])
+    for node in ast.walk(code):  # docstrings may tell of it
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            node.value.value = ""
+    assert VERSIONS.findall(ast.unparse(code)) == []

@@ -158,7 +158,7 @@ GRADIENT = (
     import numpy as np, pytensor, pytensor.tensor as pt
     from pytensor.compile.mode import get_mode
     import pymc_nre
-    from pymc_nre import ops
+    from pymc_nre.ops import torch_ops as ops
     from pymc_nre.estimators.evaluator import TorchEvaluator
     from conftest import make_estimator
 
@@ -222,10 +222,10 @@ GRADIENT = (
     for ratio in (make_estimator({"a": ()}), make_estimator({"a": (), "b": (2,)}, (2,))):
         for rows in (1, 5):
             check(ratio, rows)
-    from pymc_nre import jax_functions
+    from pymc_nre.ops import jax_callbacks
     import jax
     try:
-        function = jax_functions.value(ratio)
+        function = jax_callbacks.value(ratio)
         jax.grad(lambda x: function(np.zeros((1, 3)), x)[0].sum())(np.ones((5, 2)))
     except NotImplementedError as error:
         print(json.dumps(str(error)))

@@ -85,7 +85,7 @@ def test_history_tells_the_story(simulations):
 
 
 def test_best_weights_are_the_ones_returned(simulations, monkeypatch):
-    module = sys.modules["pymc_nre.train"]
+    module = sys.modules["pymc_nre.training.loop"]
     losses = iter([0.9, 0.5, 0.7, 0.8])
     weights = []
 
@@ -102,7 +102,7 @@ def test_best_weights_are_the_ones_returned(simulations, monkeypatch):
 
 def test_early_stopping(simulations, monkeypatch):
     losses = iter([0.5, *[0.6] * 100])
-    monkeypatch.setattr(sys.modules["pymc_nre.train"], "_validate", lambda *_: next(losses))
+    monkeypatch.setattr(sys.modules["pymc_nre.training.loop"], "_validate", lambda *_: next(losses))
     ratio = quick(simulations, epochs=50, patience=3)
     assert ratio.history.sizes["epoch"] == 4
     assert ratio.history.attrs["stopped"] == "no better for a while"
