@@ -1,49 +1,19 @@
-"""What several test modules share: one thread each, quiet property tests, small estimators."""
+"""What all tests share: one thread each, quiet property tests, a small estimator."""
 
 import os
 
 # Tests run on every core, a process on each: threads below them would fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import pytest
-import torch
-import xarray as xr
 from hypothesis import settings
+from untrained import make_estimator
 
 from pymc_nre import RatioEstimator
-from pymc_nre.estimators.domain import Domain
-from pymc_nre.networks import MLP, build
-from pymc_nre.simulation.parameters import Layout
 
 # The same examples on every run: a red test is red for everyone.
 settings.register_profile("pymc_nre", derandomize=True, max_examples=30, deadline=None)
 settings.load_profile("pymc_nre")
-
-
-def make_estimator(
-    shapes=None, event_shape=(), network=None, *, seed=0, history=True, **options
-) -> RatioEstimator:
-    """An untrained estimator: random weights, which is all that plumbing needs."""
-    layout = Layout({"mu": (), "beta": (2,)} if shapes is None else shapes)
-    specification = MLP((8, 4), activation="tanh") if network is None else network
-    rng = np.random.default_rng(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = build(specification, layout.size, event_shape)
-    theta = rng.normal(1.0, 2.0, (500, layout.size))
-    x = rng.normal(-1.0, 3.0, (500, *event_shape))
-    net.fit_standardization(torch.tensor(theta), torch.tensor(x))
-    losses = {"train_loss": ("epoch", [1.2, 1.1]), "validation_loss": ("epoch", [1.3, 1.15])}
-    facts = {"n_train": 450, "stopped": "all epochs run", "best_loss": 1.15, "chance": 1.5}
-    options = {
-        "domain": Domain.from_draws(theta, rng.normal(size=500)),
-        "probe_x": x[:100],
-        "loss": "NREC(candidates=5, gamma=1.0)",
-        "specification": specification if hasattr(specification, "build") else None,
-        "history": xr.Dataset(losses, attrs=facts) if history else None,
-    } | options
-    return RatioEstimator(net, layout.shapes, **options)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from conftest import make_estimator
 from torch import nn
+from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.networks import MLP, Convolutional, DeepSet, Dense, ResidualMLP, ResNet, build

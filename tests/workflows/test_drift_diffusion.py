@@ -18,7 +18,7 @@ from scipy.stats import multivariate_t
 
 import pymc_nre as nre
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 # v, a, z, t: ordinary; fast and close to a boundary; slow; drifting away from a close boundary
 CASES = [(0.8, 1.3, 0.45, 0.2), (-3, 0.6, 0.2, 0.3), (0, 2.5, 0.5, 0.1), (3, 1.0, 0.2, 0.6)]
 

@@ -2,7 +2,7 @@
 
 The ratios are exact, so log densities may differ by a constant, and gradients not at all.
 What a ratio cannot do is refused, with a reason. Samplers, predictions and comparisons are in
-test_pymc_workflow.py; docs/pymc_features.md lists all of it.
+workflows/test_pymc_workflow.py; docs/pymc_features.md lists all of it.
 """
 
 import cloudpickle

@@ -1,10 +1,4 @@
-"""At the exact log ratio every loss is stationary: no training is needed to test it.
-
-For any direction h(theta, x) the derivative of Loss(log r + eps h) at eps = 0 has mean zero.
-It is computed for independent batches and tested by its t-statistic. With BATCHES = 400 a
-right loss has |t| > 5 with probability below 1e-6 for each direction; planted bugs give tens
-to hundreds.
-"""
+"""At the exact log ratio every loss is stationary: no training is needed to test it."""
 
 import math
 from dataclasses import dataclass
@@ -12,22 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from first_order import BATCH, DIRECTIONS, T_LIMIT, pairs, t_statistic
 
 from pymc_nre import tasks
 from pymc_nre.losses import NREA, NREB, NREC
 from pymc_nre.losses.contrastive import contrastive_logits
 
-BATCHES, BATCH = 400, 64
-T_LIMIT = 5.0
-
-DIRECTIONS = {
-    "constant": lambda theta, x: torch.ones_like(x),
-    "of theta": lambda theta, x: torch.sin(theta[..., 0]),
-    "of x": lambda theta, x: torch.cos(x / 2),
-    "skew": lambda theta, x: torch.tanh(theta[..., 0] - x),
-    # Even in theta - x, as errors of sharpness are: odd ones miss some bugs by symmetry.
-    "sharpness": lambda theta, x: torch.exp(-((theta[..., 0] - x) ** 2) / 8),
-}
 LOSSES = {
     "NRE-A": NREA(),
     "NRE-B, K=2": NREB(2),
@@ -37,39 +21,6 @@ LOSSES = {
     "NRE-C, K=5, gamma=0.2": NREC(5, gamma=0.2),
     "NRE-C, K=3, gamma=10": NREC(3, gamma=10.0),
 }
-
-
-class Perturbed:
-    """The exact ratio plus eps times a direction."""
-
-    def __init__(self, exact, direction, eps):
-        self.exact, self.direction, self.eps = exact, direction, eps
-
-    def embed(self, x):
-        return self.exact.embed(x)
-
-    def head(self, theta, features):
-        x = features[..., 0]
-        return self.exact.head(theta, features) + self.eps * self.direction(theta, x)
-
-
-def t_statistic(loss, direction, shift=None, batch=BATCH):
-    """t of the mean derivative over independent batches; ``shift(x)`` is added to the logit."""
-    exact = tasks.GaussianMean().estimator().network
-    if shift is not None:
-        exact = Perturbed(exact, lambda theta, x: shift(x), 1.0)
-    generator = torch.Generator().manual_seed(1)
-    derivatives = []
-    for _ in range(BATCHES):
-        theta = 20 * torch.rand(batch, 1, generator=generator, dtype=torch.float64) - 10
-        x = theta[:, 0] + torch.randn(batch, generator=generator, dtype=torch.float64)
-        eps = torch.zeros((), dtype=torch.float64, requires_grad=True)
-        (derivative,) = torch.autograd.grad(loss(Perturbed(exact, direction, eps), theta, x), eps)
-        derivatives.append(derivative.item())
-    derivatives = np.array(derivatives)
-    if np.ptp(derivatives) < 1e-12:  # identically zero: the loss does not feel this direction
-        return 0.0 if abs(derivatives[0]) < 1e-12 else math.inf
-    return derivatives.mean() / (derivatives.std(ddof=1) / BATCHES**0.5)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -146,12 +97,6 @@ def test_nre_b_does_not_notice_a_shift_in_x():
 
     assert worst(NREB(5)) < T_LIMIT
     assert worst(NREC(5)) > 2 * T_LIMIT
-
-
-def pairs(n, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    theta = 20 * torch.rand(n, 1, generator=generator, dtype=torch.float64) - 10
-    return theta, theta[:, 0] + torch.randn(n, generator=generator, dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from scipy.stats import multivariate_normal
 from pymc_nre.diagnostics import coverage, posterior_ranks
 from pymc_nre.networks import MLP, RatioNetwork, build
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 # Mass and age: smooth and young, ordinary, as rough and old as can be
 CASES = [(1.5, 3.2), (12.0, 5.0), (50.0, 7.0)]
 

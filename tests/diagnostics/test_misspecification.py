@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import make_estimator
+from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.diagnostics import observation_check

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from conftest import make_estimator
 from torch import nn
+from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre import EstimatorFileError, RatioEstimator

@@ -5,7 +5,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 TABLE = TESTS.parent / "docs" / "pymc_features.md"
 
 
@@ -27,7 +27,7 @@ def unproved(text):
     """Rows that name no test, or one that is not there."""
     wrong = []
     for row in rows(text):
-        named = re.fullmatch(r"`(test_\w+\.py)::(test_\w+)`", row[-1])
+        named = re.fullmatch(r"`([\w/]+\.py)::(test_\w+)`", row[-1])
         if not named or named[2] not in functions(named[1]):
             wrong.append(row)
     return wrong
@@ -41,7 +41,7 @@ def test_every_feature_has_its_test():
 
 def test_twin_made_up_tests_are_caught():
     head = "| feature | proved by |\n|---|---|\n"
-    here = "test_feature_table.py"
+    here = "workflows/test_feature_table.py"
     assert unproved(head + f"| a | `{here}::test_every_feature_has_its_test` |") == []
     for name in (f"`{here}::test_made_up`", "`test_nowhere.py::test_rows`", "a promise", ""):
         assert len(unproved(head + f"| a | {name} |")) == 1

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,7 +161,7 @@ GRADIENT = (
     import pymc_nre
     from pymc_nre.ops import torch_ops as ops
     from pymc_nre.estimators.evaluator import TorchEvaluator
-    from conftest import make_estimator
+    from untrained import make_estimator
 
     assert "jax" not in sys.modules
     RNG = np.random.default_rng(1)
@@ -235,5 +236,5 @@ GRADIENT = (
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_jax_gradient(precision):
-    message = run(GRADIENT, os.path.dirname(__file__), PYTENSOR_FLAGS=f"floatX={precision}")
+    message = run(GRADIENT, str(Path(__file__).parents[1]), PYTENSOR_FLAGS=f"floatX={precision}")
     assert "x depends on what JAX differentiates in" in message

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_estimator
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from untrained import make_estimator
 
 from pymc_nre.estimators import evaluator as evaluate
 from pymc_nre.estimators.evaluator import TorchEvaluator

@@ -7,7 +7,7 @@ import pymc as pm
 import pytest
 import torch
 import xarray as xr
-from conftest import make_estimator
+from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain

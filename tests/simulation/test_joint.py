@@ -7,8 +7,8 @@ import numpy as np
 import pymc as pm
 import pytest
 import xarray as xr
-from conftest import make_estimator
 from scipy import stats
+from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain

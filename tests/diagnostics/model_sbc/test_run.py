@@ -8,8 +8,8 @@ import pymc as pm
 import pytest
 import torch
 import xarray as xr
-from conftest import make_estimator
 from scipy.stats import kstest
+from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.diagnostics import sbc, sbc_model

@@ -10,9 +10,9 @@ import numpy as np
 import pymc as pm
 import pytest
 import xarray as xr
-from conftest import make_estimator
 from scipy import stats
 from scipy.special import logsumexp
+from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre import PosteriorWarning, posterior_grid, resample, weighted_draws

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "normal_mean.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "normal_mean.py"
 
 
 @pytest.mark.slow
