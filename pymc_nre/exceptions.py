@@ -1,6 +1,11 @@
-"""The errors and warnings of the package, in one place, so that any room can raise them."""
+"""The errors and warnings of the package, and how it warns; any room can use them."""
 
 from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
 
 __all__ = [
     "CannotDrawError",
@@ -11,7 +16,10 @@ __all__ = [
     "SimulationWarning",
     "TrainingWarning",
     "TrialsWarning",
+    "warn",
 ]
+
+_HOME = str(Path(__file__).parent) + os.sep
 
 
 class EstimatorFileError(ValueError):
@@ -44,3 +52,11 @@ class PosteriorWarning(UserWarning):
 
 class CannotDrawError(ValueError):
     """No data set of the model can be drawn, or none would be of its prior."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn of something, in the name of the user's own line, however deep inside the package."""
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_HOME):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -7,7 +7,6 @@ evaluated in blocks, so that no more is held than the result.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,6 @@ import numpy as np
 import xarray as xr
 
 from ..estimators.estimator import RatioEstimator
-from ..exceptions import PosteriorWarning
 from ..simulation.parameters import check_event_shape
 from ..simulation.prior import Prior
 
@@ -27,7 +25,6 @@ __all__ = [
     "in_domain",
     "prior_of_parameters",
     "summed_log_ratio",
-    "warn",
 ]
 
 _ROWS = 4_096  # evaluated at once: 2 MB for each layer of 64, which stays in the cache
@@ -177,9 +174,3 @@ def prior_of_parameters(ratio: RatioEstimator, prior: Any, caller: str) -> Prior
                 f"prior of a single {name}, and the data sets along the first axes of x."
             )
     return Prior({name: known.variables[name] for name in ratio.parameters}, ratio.parameters)
-
-
-def warn(message: str, stacklevel: int = 4) -> None:
-    """Warn of a posterior."""
-    # Attributed to the line of the user, who called the function that called this one's caller.
-    warnings.warn(message, PosteriorWarning, stacklevel=stacklevel)

@@ -19,10 +19,11 @@ import numpy as np
 import xarray as xr
 
 from ..estimators.estimator import RatioEstimator
+from ..exceptions import PosteriorWarning, warn
 from ..ops.guards import warn_if_prior_leaves
 from ..simulation.prior import Prior
 from .adaptive_grid import Axis, boxes, cells, edges_with_mass, product, summarize, within
-from .data_sets import DataSets, Target, prior_of_parameters, warn
+from .data_sets import DataSets, Target, prior_of_parameters
 
 __all__ = ["posterior_grid"]
 
@@ -274,7 +275,8 @@ def _warn_of_grids(
         warn(
             f"posterior_grid: {cut.any((1, 2)).sum():,} of {len(cut):,} posteriors are cut off by "
             f"the {why[0]} where the prior goes on: {where}. {why[1] or 'Widen bounds=.'} "
-            "The variable cut says which."
+            "The variable cut says which.",
+            PosteriorWarning,
         )
     continuous = [i for i, axis in enumerate(axes) if not axis.integer]
     shared = np.concatenate([summary.effective_cells for summary in summaries])[:, continuous]
@@ -282,5 +284,6 @@ def _warn_of_grids(
     if coarse.any():
         warn(
             f"posterior_grid: {coarse.sum():,} of {len(coarse):,} posteriors are narrower than the "
-            "cells of the grid. Raise points=, or leave bounds= out to have the range searched."
+            "cells of the grid. Raise points=, or leave bounds= out to have the range searched.",
+            PosteriorWarning,
         )

@@ -16,6 +16,7 @@ from scipy.special import logsumexp
 
 from ..compat import for_arviz
 from ..estimators.estimator import RatioEstimator
+from ..exceptions import PosteriorWarning, warn
 from ..ops.guards import warn_if_prior_leaves
 from .data_sets import (
     DataSets,
@@ -24,7 +25,6 @@ from .data_sets import (
     in_domain,
     prior_of_parameters,
     summed_log_ratio,
-    warn,
 )
 
 __all__ = ["resample", "weighted_draws"]
@@ -116,7 +116,7 @@ def weighted_draws(
             f"{_FEWEST_DRAWS} effective draws (fewest: {float(result['ess'].min()):.1f} of "
             f"{len(theta):,}): the data say much more than the prior. Use posterior_grid for one "
             "or two numbers, RatioLikelihood and MCMC, or give prior= and more draws=.",
-            stacklevel=3,
+            PosteriorWarning,
         )
     return result
 

@@ -7,7 +7,6 @@ test, but numbers.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ import xarray as xr
 
 from ..estimators.checks import simulator_of
 from ..estimators.estimator import RatioEstimator
-from ..exceptions import PosteriorWarning
+from ..exceptions import PosteriorWarning, warn
 from ..runtime.devices import resolve_device
 from ..simulation.execution import repeat_at
 from ..simulation.simulations import Simulations
@@ -111,11 +110,10 @@ def coverage_at(
         found.append(ranks_of(network, prior.at(point, n), x, rng, truth_weighs=False))
     fewest = min(np.median(one["ess"]) for one in found)
     if fewest < FEW:
-        warnings.warn(
+        warn(
             f"Half of the posteriors at one point rest on fewer than {fewest:.1f} effective draws "
             f"of {prior.draws:,}, too few to know their regions. Give more draws=.",
             PosteriorWarning,
-            stacklevel=2,
         )
     density = np.array([one["density"] for one in found])
     shares = (density[..., None] <= levels).mean(1)

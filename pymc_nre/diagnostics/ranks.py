@@ -17,14 +17,13 @@ of it has no false alarms for lack of draws; what few effective draws cost is po
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
 
 from ..estimators.estimator import RatioEstimator
-from ..exceptions import PosteriorWarning
+from ..exceptions import PosteriorWarning, warn
 from ..networks.base import RatioNetwork
 from ..runtime.devices import resolve_device
 from ..runtime.progress import progress
@@ -112,12 +111,11 @@ def posterior_ranks(
             network, prior, simulations.x, rng, lambda done: display.update(bar, completed=done)
         )
     if np.median(joined["ess"]) < FEW:
-        warnings.warn(
+        warn(
             f"Half of the posteriors rest on fewer than {np.median(joined['ess']):.1f} effective "
             f"draws of {prior.draws:,}: data say much more than the prior. Checks of these ranks "
             "raise no false alarms, but see little. Give more draws=.",
             PosteriorWarning,
-            stacklevel=2,
         )
     dims = {name: ("pair", "parameter")[: values.ndim] for name, values in joined.items()}
     return xr.Dataset(

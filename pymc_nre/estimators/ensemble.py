@@ -71,7 +71,7 @@ def _check(ratios: list[Any]) -> None:
     for ratio in ratios:
         if not isinstance(ratio, RatioEstimator):
             raise TypeError(f"ensemble takes estimators, got {type(ratio).__name__}.")
-        if ratio.network is not ratio.untilted:
+        if ratio.network is not ratio.uncorrected:
             raise ValueError(
                 "ensemble got an estimator that was centered around a posterior. Combine those "
                 "from before, and center the ensemble."

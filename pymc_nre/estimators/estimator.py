@@ -19,7 +19,7 @@ import torch
 import xarray as xr
 
 from ..networks.base import RatioNetwork
-from ..networks.correction import Tilted
+from ..networks.correction import QuadraticCorrection
 from ..networks.specifications import specification_to_dict
 from ..runtime.archive import write_archive
 from ..runtime.devices import resolve_device
@@ -107,14 +107,14 @@ class RatioEstimator:
         return dict(self.layout.shapes)
 
     @property
-    def untilted(self) -> RatioNetwork:
+    def uncorrected(self) -> RatioNetwork:
         """The network as it was trained, without what local centering takes off."""
-        return self.network.inner if isinstance(self.network, Tilted) else self.network
+        return self.network.inner if isinstance(self.network, QuadraticCorrection) else self.network
 
     @property
     def members(self) -> int:
         """How many networks there are: one, but in an ensemble."""
-        return len(getattr(self.untilted, "members", (1,)))
+        return len(getattr(self.uncorrected, "members", (1,)))
 
     @property
     def device(self) -> torch.device:
@@ -234,7 +234,7 @@ class RatioEstimator:
     @property
     def architecture(self) -> str:
         """What kind of network it is, in words."""
-        one = self.untilted.members[0] if self.members > 1 else self.untilted
+        one = self.uncorrected.members[0] if self.members > 1 else self.uncorrected
         kind = self.specification or type(getattr(one, "module", one)).__name__
         return f"{self.members} x {kind}" if self.members > 1 else f"{kind}"
 
@@ -259,7 +259,7 @@ class RatioEstimator:
         )
 
     def _describe_centering(self) -> str:
-        if self.network is self.untilted:
+        if self.network is self.uncorrected:
             return ""
         return "around one posterior: for its data, and no others"
 
@@ -297,8 +297,8 @@ class RatioEstimator:
             "event_shape": list(self.event_shape),
             "network": specification_to_dict(self.specification),
             "members": self.members,
-            "mean_of": getattr(self.untilted, "mean_of", None),
-            "tilted": self.network is not self.untilted,
+            "mean_of": getattr(self.uncorrected, "mean_of", None),
+            "tilted": self.network is not self.uncorrected,
             "reference": self.reference,
             "normalized": self.normalized,
             "loss": self.loss,

@@ -1,6 +1,6 @@
-"""Evaluate a torch network on NumPy arrays: log ratios and their derivatives in theta.
+"""Evaluate log ratios and their derivatives in theta: what every engine does, and torch's way.
 
-This is the engine that takes any network, on the CPU or on CUDA, one log ratio for each
+`TorchEvaluator` is the engine that takes any network, on the CPU or on CUDA, one log ratio for each
 observation. MCMC evaluates it again and again on the same observations, so their embedding
 is computed once and kept; and it walks over them in blocks, so that memory stays bounded.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,12 +18,30 @@ from torch import Tensor
 from ..networks.base import RatioNetwork, floating
 from ..runtime.devices import one_thread_if
 
-__all__ = ["TorchEvaluator", "check_rows"]
+__all__ = ["Evaluator", "TorchEvaluator", "check_rows"]
 
 _BLOCK = 16_384  # rows at once: 8 MB for each layer of 64 in float64
 _REMEMBERED_BYTES = 256 * 2**20  # embeddings kept for all data sets together
 _ONE_THREAD_ROWS = 10_000  # above it two threads gain more than they risk
 _REMEMBERED_DATA = 4  # data sets whose embeddings are kept (a model may hold several)
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """What evaluates a ratio; torch, compiled code and JAX are three of them.
+
+    ``theta`` is ``(n, D)``, or ``(1, D)`` where all observations share it, and ``x`` is
+    ``(n, *event)``, or whatever stands for observations in an engine. Row by row: nothing is summed.
+    """
+
+    def value(self, theta: Any, x: Any) -> Any:
+        """Log ratios ``(n,)``."""
+
+    def value_and_gradient(self, theta: Any, x: Any) -> tuple[Any, Any]:
+        """Log ratios ``(n,)`` and their gradients in theta, ``(n, D)``."""
+
+    def hessian_product(self, theta: Any, x: Any, v: Any) -> Any:
+        """The Hessian in theta times ``v``; both ``(n, D)``."""
 
 
 @dataclass(frozen=True)

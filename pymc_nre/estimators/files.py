@@ -12,7 +12,7 @@ import xarray as xr
 
 from ..exceptions import EstimatorFileError
 from ..networks.base import Factory, RatioNetwork
-from ..networks.correction import Tilted
+from ..networks.correction import QuadraticCorrection
 from ..networks.ensemble import Ensemble
 from ..networks.specifications import build, specification_from_dict
 from ..runtime.archive import read_archive
@@ -119,7 +119,7 @@ def _rebuild(
         )
     members = [build(factory, theta_size, event_shape) for _ in range(metadata.get("members", 1))]
     net = members[0] if len(members) == 1 else Ensemble(members, metadata["mean_of"])
-    return specification, Tilted(net, theta_size) if metadata.get("tilted") else net
+    return specification, QuadraticCorrection(net, theta_size) if metadata.get("tilted") else net
 
 
 def _set_weights(module: Any, weights: dict[str, np.ndarray], path: Any) -> None:

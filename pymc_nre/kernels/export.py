@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..networks.base import RatioNetwork, ResidualBlock, SplitNetwork
-from ..networks.correction import Tilted
+from ..networks.correction import QuadraticCorrection
 from ..networks.embeddings import Rows
 from ..networks.ensemble import Ensemble
 from ..networks.layers import ACTIVATIONS, BatchNorm, Standardize
@@ -38,7 +38,7 @@ def export(network: RatioNetwork, *, features: bool) -> Exported | None:
         Whether the kernels take ``network.embed(x)`` for x, and not observations. That is the
         only way for networks with an embedding.
     """
-    if isinstance(network, Tilted):
+    if isinstance(network, QuadraticCorrection):
         inner = export(network.inner, features=features)
         tilt = _array(network.to_vector())
         return inner and replace(inner, moments=np.concatenate([inner.moments, tilt]))

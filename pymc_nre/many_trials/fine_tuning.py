@@ -14,7 +14,6 @@ What comes back is a network like the one before: no engine needs to know.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from ..estimators.estimator import RatioEstimator
 from ..estimators.trial_budget import gain
-from ..exceptions import SimulationError, TrainingWarning
+from ..exceptions import SimulationError, TrainingWarning, warn
 from ..losses.base import Loss
 from ..losses.contrastive import NREB, NREC
 from ..runtime.devices import resolve_device
@@ -119,7 +118,7 @@ def _check(
             "supply of fresh ones, nre.Online(prior, simulator, batched=True)."
         )
     check_same_parameters(ratio, _shapes_of(simulations))
-    if ratio.network is not ratio.untilted:
+    if ratio.network is not ratio.uncorrected:
         raise ValueError(
             "This ratio was centered around a posterior, which fine-tuning it everywhere would "
             "undo. Fine-tune the ratio that you had before, and center around a posterior then."
@@ -318,10 +317,9 @@ def _descend(run: Trainer, progressbar: bool) -> None:
                 value = run.epoch(epoch)
                 display.update(bar, advance=1, status=f"loss {value:.4f}")
         except KeyboardInterrupt:
-            warnings.warn(
+            warn(
                 "Interrupted: the ratio is fine-tuned as far as it came.",
                 TrainingWarning,
-                stacklevel=4,
             )
 
 
@@ -333,11 +331,10 @@ def _measure(
     if progressbar:
         say(f"{gain(before, after, _TOLD)}; {told_of_change(ratio, centered, held_out)}")
     if after.bias_squared.max() > before.bias_squared.max():
-        warnings.warn(
+        warn(
             f"The bias is not smaller than before ({gain(before, after, _TOLD)}). Take fresh "
             "simulations (nre.Online) and more steps.",
             TrainingWarning,
-            stacklevel=4,
         )
 
 

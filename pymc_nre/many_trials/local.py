@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,9 +27,9 @@ from ..estimators.checks import simulator_of
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..estimators.trial_budget import gain
-from ..exceptions import SimulationError, TrainingWarning
+from ..exceptions import SimulationError, TrainingWarning, warn
 from ..likelihood.model_parameters import model_in_use, trials_of
-from ..networks.correction import Tilted
+from ..networks.correction import QuadraticCorrection
 from ..runtime.progress import say
 from ..simulation.execution import simulate_at
 from ..simulation.simulations import Simulations
@@ -131,12 +130,11 @@ def center_locally(
         if moved < _SETTLED:
             break
     else:
-        warnings.warn(
+        warn(
             f"The posterior moves by {moved:.2g} standard deviations even after {_ROUNDS} rounds. "
             "Sample the model with what comes back, and center again around that; or fine-tune the "
             "ratio everywhere first, nre.center(ratio, nre.Online(prior, simulator)).",
             TrainingWarning,
-            stacklevel=3,
         )
     network = _fit(ratio, where, simulations(where, n))
     centered = ratio.with_network(network.eval().requires_grad_(False))
@@ -214,18 +212,18 @@ def _inside(
     )
 
 
-def _fit(ratio: RatioEstimator, where: _Posterior, simulations: Simulations) -> Tilted:
+def _fit(ratio: RatioEstimator, where: _Posterior, simulations: Simulations) -> QuadraticCorrection:
     """The quadratic whose gradient is the mean score, by least squares."""
     center, root = where.mean.mean(0), where.root
     theta = ratio.layout.pack(simulations.parameters)
     # In units of the posterior scores have the same noise in all directions, nearly.
     u = np.linalg.solve(root, (theta - center).T).T
-    scores = TorchEvaluator(ratio.untilted).value_and_gradient(theta, simulations.x)[1] @ root
+    scores = TorchEvaluator(ratio.uncorrected).value_and_gradient(theta, simulations.x)[1] @ root
     middle, mean = u.mean(0), scores.mean(0)
     spread, slope = u - middle, (u - middle).T @ scores
     # Of a symmetric B the normal equations are S B + B S = C + C'.
     quadratic = solve_continuous_lyapunov(spread.T @ spread, slope + slope.T)
-    network = Tilted(ratio.untilted, len(center))
+    network = QuadraticCorrection(ratio.uncorrected, len(center))
     linear = mean - middle @ quadratic
     network.set_parts(center, np.linalg.inv(root), np.abs(u).max(0), linear, quadratic)
     return network
@@ -233,7 +231,7 @@ def _fit(ratio: RatioEstimator, where: _Posterior, simulations: Simulations) -> 
 
 def _heights(network: Any, where: _Posterior) -> np.ndarray:
     """What is taken off at each draw of each group, ``(S, G)``; bounds are left out of it."""
-    if not isinstance(network, Tilted):
+    if not isinstance(network, QuadraticCorrection):
         return np.zeros(where.draws.shape[:2])
     center, matrix, _, linear, quadratic = (part.cpu().numpy() for part in network.parts())
     u = (where.draws - center) @ matrix.T

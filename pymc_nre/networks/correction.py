@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from .base import RatioNetwork, floating
 
-__all__ = ["Tilted"]
+__all__ = ["QuadraticCorrection"]
 
 
-class Tilted(RatioNetwork):
-    """A network and a tilt.
+class QuadraticCorrection(RatioNetwork):
+    """A network and a quadratic correction.
 
     Parameters
     ----------
     inner : RatioNetwork
     size : int
-        D, the length of the packed parameter vector. A new tilt is zero everywhere.
+        D, the length of the packed parameter vector. A new correction is zero everywhere.
     """
 
     center: Tensor  # (D,)
@@ -49,8 +49,12 @@ class Tilted(RatioNetwork):
             part.copy_(torch.as_tensor(value))
 
     def to_vector(self) -> Tensor:
-        """The tilt as compiled code takes it, ``(2 D^2 + 3 D,)``."""
+        """The correction as compiled code takes it, ``(2 D^2 + 3 D,)``."""
         return torch.cat([part.flatten() for part in self.parts()])
+
+    def _get_name(self) -> str:
+        # What it was called in the digests of estimators that checkpoints hold.
+        return "Tilted"
 
     def embed(self, x: Tensor) -> Tensor:
         """As the inner network does."""
@@ -60,8 +64,8 @@ class Tilted(RatioNetwork):
         """Logits ``(*)`` of parameters ``(*, D)`` with features ``(*, F)``, broadcast."""
         u = (theta - self.center) @ self.matrix.T
         u = torch.minimum(torch.maximum(u, -self.bounds), self.bounds)
-        tilt = (u * (self.linear + u @ self.quadratic / 2)).sum(-1)
-        return self.inner.head(theta, features) - tilt
+        correction = (u * (self.linear + u @ self.quadratic / 2)).sum(-1)
+        return self.inner.head(theta, features) - correction
 
 
 _START = {

@@ -14,7 +14,6 @@ outside are rejected unless the user says otherwise.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +28,7 @@ from pytensor.graph.utils import MissingInputError
 from pytensor.tensor import TensorVariable
 
 from ..estimators.estimator import RatioEstimator
-from ..exceptions import DomainWarning, TrialsWarning
+from ..exceptions import DomainWarning, TrialsWarning, warn
 from ..kernels.inputs import HOLES
 from ..simulation.parameters import check_event_shape
 
@@ -78,17 +77,16 @@ def warn_if_prior_leaves(
     except MissingInputError:  # arguments of a pm.CustomDist's logp and the like: no prior here
         return
     except NotImplementedError:  # pm.Flat and others that have no random function
-        warnings.warn(
+        warn(
             f"{name}: the prior of {', '.join(parameters)} cannot be drawn from, so it could not "
             f"be compared with the training domain of the ratio ({ratio.describe_domain()}). After "
             "sampling, run nre.diagnostics.domain_check(idata, ratio).",
             DomainWarning,
-            stacklevel=3,
         )
         return
     share = 1 - ratio.domain.inside(theta).mean()
     if share > _TOLD_FROM:
-        warnings.warn(_message(name, ratio, theta, share, outside), DomainWarning, stacklevel=3)
+        warn(_message(name, ratio, theta, share, outside), DomainWarning)
 
 
 def _prior_draws(
@@ -155,12 +153,11 @@ def warn_if_many_trials(
     )
     if not ratio.budget.is_seen:
         remedy = "No bias was seen: measure it on more simulations, nre.trial_budget(ratio, ...)"
-    warnings.warn(
+    warn(
         f"{name}: {together:,} trials share their parameters, and this ratio was found to bear "
         f"{ratio.budget.trials:,}: the posterior mean may be off by up to {bias:.2g} posterior "
         f"standard deviations. {remedy}; see ratio.budget.",
         TrialsWarning,
-        stacklevel=3,
     )
 
 

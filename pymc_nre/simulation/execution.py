@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 import traceback
-import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from ..exceptions import SimulationError, SimulationWarning
+from ..exceptions import SimulationError, SimulationWarning, warn
 from ..runtime.executors import InThisThread, as_they_end, shares_memory, unpickled
 from ..runtime.progress import progress
 from .parameters import Layout
@@ -88,10 +87,9 @@ def run(
         outcomes = _before_first_gap(outcomes)
         if not (outcomes and partial):
             raise
-        warnings.warn(
+        warn(
             f"Interrupted: returning the first {outcomes[-1].stop:,} of {n:,} simulations.",
             SimulationWarning,
-            stacklevel=4,
         )
     return sorted(outcomes, key=lambda outcome: outcome.start)
 

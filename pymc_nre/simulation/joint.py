@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..exceptions import SimulationWarning
+from ..exceptions import SimulationWarning, warn
 from .execution import Job, Outcome, observations_of, run
 from .forward import ForwardDraw, as_dtype
 from .parameters import Layout
@@ -142,7 +141,7 @@ class JointSimulator:
         """What a user means by the arguments of `simulate`."""
         if isinstance(simulator, str):
             variable = _variable(prior, simulator)
-            known = Prior.of(prior, besides=simulator)
+            known = Prior.of(prior, simulated=simulator)
             names = _chosen(parameters, known)
             itself = ForwardDraw({simulator: variable}, known.variables)
             given = {name: known.variables[name] for name in names}
@@ -283,11 +282,10 @@ def _warn_failed(n_failed: int, outcomes: list[Outcome]) -> None:
     tried = sum(outcome.stop - outcome.start for outcome in outcomes)
     errors = [outcome.first_error for outcome in outcomes if outcome.first_error]
     last_line = errors[0].strip().splitlines()[-1] if errors else "NaN or infinite values"
-    warnings.warn(
+    warn(
         f"{n_failed:,} of {tried:,} simulations ({n_failed / tried:.1%}) failed and were left out; "
         f"the first: {last_line}. The ratio will describe observations given that the simulation "
         "succeeded. If failing depends on the parameters, posteriors lack the factor "
         "P(success | parameters): mend the simulator, or shrink the prior to where it works.",
         SimulationWarning,
-        stacklevel=5,
     )

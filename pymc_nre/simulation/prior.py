@@ -40,17 +40,17 @@ class Prior:
     shapes: dict[str, tuple[int, ...]]
 
     @classmethod
-    def of(cls, prior: Any, besides: str | None = None) -> Prior:
+    def of(cls, prior: Any, simulated: str | None = None) -> Prior:
         """The prior that a user means by a model or a dict of ``pm.X.dist()``.
 
-        ``besides`` names a variable of the model that is not a parameter but simulated.
+        ``simulated`` names a variable of the model that is not a parameter but simulated.
         """
         import pymc as pm
 
         if isinstance(prior, Prior):
             return prior
         if isinstance(prior, pm.Model):
-            variables = _free_variables(prior, besides)
+            variables = _free_variables(prior, simulated)
         elif isinstance(prior, Mapping):
             variables = dict(prior)
         else:
@@ -153,15 +153,15 @@ class Prior:
         return evaluate
 
 
-def _free_variables(model: Any, besides: str | None) -> dict[str, Any]:
-    others = [v.name for v in [*model.observed_RVs, *model.potentials] if v.name != besides]
+def _free_variables(model: Any, simulated: str | None) -> dict[str, Any]:
+    others = [v.name for v in [*model.observed_RVs, *model.potentials] if v.name != simulated]
     if others:
         extra = ", ".join(others)
         raise ValueError(
             "The training prior must consist of free variables only: draws come from the prior "
             f"alone and would ignore the observed variables and potentials {extra}. Leave them out."
         )
-    return {variable.name: variable for variable in model.free_RVs if variable.name != besides}
+    return {variable.name: variable for variable in model.free_RVs if variable.name != simulated}
 
 
 def _check_variables(variables: Mapping[str, Any]) -> None:

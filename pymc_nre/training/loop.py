@@ -12,7 +12,6 @@ import copy
 import math
 import os
 import time
-import warnings
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,7 +23,7 @@ from torch import Tensor
 from ..estimators.domain import Domain
 from ..estimators.ensemble import ensemble
 from ..estimators.estimator import RatioEstimator
-from ..exceptions import TrainingWarning
+from ..exceptions import TrainingWarning, warn
 from ..losses.base import Loss
 from ..losses.contrastive import NREC
 from ..networks.base import RatioNetwork
@@ -168,10 +167,9 @@ def train(
             ratios = ratios[: max(k, 1)]  # half a member would count as much as a whole one
             break
     if len(ratios) < members:
-        warnings.warn(
+        warn(
             f"The ensemble has {len(ratios)} of {members} members: training was interrupted.",
             TrainingWarning,
-            stacklevel=2,
         )
     return ensemble(ratios)
 
@@ -279,13 +277,12 @@ def _warn_if_rounded(simulations: Simulations) -> None:
         lost = (spread < _ROUNDED * size) & (spread > 1e-12 * size)
         if lost.any():
             k = np.unravel_index(lost.argmax(), lost.shape)
-            warnings.warn(
+            warn(
                 f"{name} varies by {spread[k]:.3g} around {values.mean(0)[k]:.8g}"
                 f"{f' (at {tuple(map(int, k))})' if k else ''}: training is in single precision, "
                 "which rounds much of that away. Subtract a constant, in the simulator and from "
                 "the data, or use another unit.",
                 TrainingWarning,
-                stacklevel=4,
             )
 
 
@@ -381,20 +378,18 @@ def _report(state: TrainingState, loss: Loss, n_held_out: int) -> None:
     luck = 5 / n_held_out
     epochs = len(state.train_loss)
     if state.stopped in ("interrupted", "diverged"):
-        warnings.warn(
+        warn(
             f"Training {'was ' * (state.stopped == 'interrupted')}{state.stopped} after {epochs} "
             f"epochs; returning the best weights so far (epoch {state.best_epoch + 1}, validation "
             f"loss {state.best_loss:.4f}, chance {loss.chance:.4f}).",
             TrainingWarning,
-            stacklevel=4,
         )
     elif state.best_loss > loss.chance - luck:
-        warnings.warn(
+        warn(
             f"The validation loss ({state.best_loss:.4f} on {n_held_out:,} held-out simulations) "
             f"cannot be told from chance ({loss.chance:.4f}): the network has found nothing in x "
             "that depends on the parameters. Check the simulator, or use more simulations.",
             TrainingWarning,
-            stacklevel=4,
         )
 
 

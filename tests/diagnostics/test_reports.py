@@ -8,7 +8,7 @@ from controls import changed
 
 import pymc_nre as nre
 from pymc_nre.diagnostics import coverage_at, domain_check, report
-from pymc_nre.networks.correction import Tilted
+from pymc_nre.networks.correction import QuadraticCorrection
 
 TASK = nre.tasks.GaussianMean()
 PAIRS = TASK.simulate(1_000, random_seed=1)
@@ -90,7 +90,7 @@ def test_the_simulator_of_the_simulations_will_do():
 
 def test_what_is_centered_for_one_posterior_is_refused():
     plain = TASK.estimator()
-    tilted = plain.with_network(Tilted(plain.network, 1).eval())
+    tilted = plain.with_network(QuadraticCorrection(plain.network, 1).eval())
     with pytest.raises(ValueError, match="Check the ratio from before"):
         reported(tilted)
 

@@ -20,7 +20,7 @@ from pymc_nre.kernels import ratio as kernels
 from pymc_nre.kernels.activations import ACTIVATION_CODES
 from pymc_nre.kernels.export import export
 from pymc_nre.networks import MLP, Dense, ResidualMLP, build
-from pymc_nre.networks.correction import Tilted
+from pymc_nre.networks.correction import QuadraticCorrection
 from pymc_nre.networks.ensemble import Ensemble
 from pymc_nre.networks.layers import ACTIVATIONS
 
@@ -131,7 +131,7 @@ def test_networks_agree_with_torch(elsewhere, kind, activation, norm):
 def check_together(mean_of, tilt):
     net = Ensemble([network(MLP((8, 5)), seed=seed) for seed in range(3)], mean_of)
     if tilt:
-        net = Tilted(net, D)
+        net = QuadraticCorrection(net, D)
         rng = np.random.default_rng(3)
         values = (rng.normal(size=part.shape) for part in net.parts())
         center, turn, bounds, linear, quadratic = values

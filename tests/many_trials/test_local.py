@@ -18,7 +18,7 @@ from pymc_nre.kernels.export import export
 from pymc_nre.likelihood.model_parameters import trials_of
 from pymc_nre.many_trials.local import _Posterior
 from pymc_nre.networks import RatioNetwork
-from pymc_nre.networks.correction import Tilted
+from pymc_nre.networks.correction import QuadraticCorrection
 
 N = 200
 
@@ -35,7 +35,7 @@ def random_tilt(size, seed=1):
 def tilted_estimator(network=None, members=1):
     ratios = [make_estimator(event_shape=(2,), network=network, seed=0) for _ in range(members)]
     ratio = nre.ensemble(ratios)
-    network = Tilted(ratio.network, 3)
+    network = QuadraticCorrection(ratio.network, 3)
     network.set_parts(*random_tilt(3))
     return ratio, ratio.with_network(network.eval().requires_grad_(False))
 
@@ -120,7 +120,7 @@ def test_saved_and_loaded(members, tmp_path):
 def test_a_new_tilt_is_flat():
     plain, _ = tilted_estimator()
     theta, x, _ = points(False)
-    flat = TorchEvaluator(Tilted(plain.network, 3)).value(theta, x)
+    flat = TorchEvaluator(QuadraticCorrection(plain.network, 3)).value(theta, x)
     np.testing.assert_array_equal(flat, plain.evaluator.value(theta, x))
 
 
@@ -262,8 +262,8 @@ def test_a_second_centering_begins_anew(biased, data):
     twice = nre.center(
         once, around=again, model=model_of(once, data), random_seed=2, progressbar=False
     )
-    assert isinstance(twice.network, Tilted)
-    assert not isinstance(twice.network.inner, Tilted)
+    assert isinstance(twice.network, QuadraticCorrection)
+    assert not isinstance(twice.network.inner, QuadraticCorrection)
     after, _ = moments(twice, data, exact)
     assert np.abs(after).max() < 4 * 0.1
 
@@ -365,7 +365,7 @@ def test_what_was_centered_around_a_posterior_is_not_fine_tuned_or_combined():
         nre.ensemble([ratio, ratio])
     task = nre.tasks.GaussianMean()
     plain = task.estimator()
-    tilted = plain.with_network(Tilted(plain.network, 1).eval())
+    tilted = plain.with_network(QuadraticCorrection(plain.network, 1).eval())
     supply = nre.Online(task.prior(), task.simulator, batched=True)
     with pytest.raises(ValueError, match="Fine-tune the ratio that you had before"):
         nre.center(tilted, supply, progressbar=False)

@@ -235,8 +235,8 @@ def test_a_variable_that_is_simulated_is_no_parameter(observed):
     with pm.Model() as model:
         mu = pm.Normal("mu")
         pm.Normal("x", mu, observed=observed)
-    assert list(Prior.of(model, besides="x").variables) == ["mu"]
-    prior = Prior.of(model, besides="x")
+    assert list(Prior.of(model, simulated="x").variables) == ["mu"]
+    prior = Prior.of(model, simulated="x")
     assert Prior.of(prior) is prior
 
 

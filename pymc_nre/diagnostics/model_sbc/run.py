@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import traceback
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import numpy as np
 import pymc as pm
 import xarray as xr
 
-from ...exceptions import CannotDrawError, PosteriorWarning
+from ...exceptions import CannotDrawError, PosteriorWarning, warn
 from ...likelihood.model_parameters import model_in_use
 from ...runtime.checkpoint import Checkpoint, fingerprint
 from ...runtime.devices import make_torch_survive_forks
@@ -154,10 +153,9 @@ def sbc_model(
         table = table.before_first_gap()
         if not (table.state == DONE).any():
             raise
-        warnings.warn(
+        warn(
             f"Interrupted: returning the first {len(table.state):,} of {replicates:,} replicates.",
             PosteriorWarning,
-            stacklevel=2,
         )
     _tell(table, drawn.layout.labels)
     settings = {"sampler": sampler, "draws": draws, "tune": tune, "random_seed": seed}
@@ -317,4 +315,4 @@ def _tell(table: Table, labels: list[str]) -> None:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, PosteriorWarning, stacklevel=4)
+    warn(text, PosteriorWarning)
