@@ -22,4 +22,4 @@ class Changed(RatioNetwork):
 
 
 def changed(ratio, **how):
-    return ratio.with_network(Changed(ratio.network, **how).double())
+    return ratio.replace(network=Changed(ratio.network, **how).double())

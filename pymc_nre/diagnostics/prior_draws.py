@@ -25,7 +25,7 @@ def check_pairs(ratio: RatioEstimator, simulations: Simulations, draws: int) -> 
     """Refuse pairs that posteriors cannot be made of."""
     check_parameters(ratio, simulations.layout.shapes)
     check_observations(ratio, simulations.event_shape)
-    if ratio.network is not ratio.uncorrected:
+    if ratio.is_locally_centered:
         raise ValueError(
             "This ratio was centered around one posterior, and is not meant for other data, which "
             "these checks look at. Check the ratio from before."

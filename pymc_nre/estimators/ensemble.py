@@ -59,10 +59,8 @@ def ensemble(ratios: Sequence[RatioEstimator]) -> RatioEstimator:
         return first
     mean_of = "ratios" if first.normalized else "logits"
     network = Ensemble([copy.deepcopy(ratio.network) for ratio in ratios], mean_of)
-    combined = first.with_network(network.eval())
-    combined.history = _history([ratio.history for ratio in ratios])
-    combined.budget = None
-    return combined
+    history = _history([ratio.history for ratio in ratios])
+    return first.replace(network=network, history=history, budget=None)
 
 
 def _check(ratios: list[Any]) -> None:
@@ -71,7 +69,7 @@ def _check(ratios: list[Any]) -> None:
     for ratio in ratios:
         if not isinstance(ratio, RatioEstimator):
             raise TypeError(f"ensemble takes estimators, got {type(ratio).__name__}.")
-        if ratio.network is not ratio.uncorrected:
+        if ratio.is_locally_centered:
             raise ValueError(
                 "ensemble got an estimator that was centered around a posterior. Combine those "
                 "from before, and center the ensemble."

@@ -1,8 +1,9 @@
 """The artifact: a trained network, what it estimates, and where it may be trusted.
 
-Everything that trains ends in a `RatioEstimator`; everything that infers begins with one.
-It is immutable: its network is frozen, in float64 (Hamiltonian energies need it), and two
-estimators are equal when they give the same log ratios for the same parameters.
+Everything that trains ends in a `RatioEstimator`; everything that infers begins with one. It is a
+value: nothing is written into it, and `RatioEstimator.replace` makes another. Its network is
+frozen, in float64 (Hamiltonian energies need it), and two estimators are equal when they give the
+same log ratios for the same parameters.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from .trial_budget import TrialBudget
 __all__ = ["RatioEstimator"]
 
 _PROBES = 16  # stored points on which a loaded network must agree with the saved one
+_REPLACEABLE = ("network", "normalized", "loss", "history", "simulator", "budget")
 
 
 class RatioEstimator:
@@ -63,6 +65,8 @@ class RatioEstimator:
         Losses by epoch.
     simulator : Simulator or callable, optional
         Live, for predictive sampling; it is not saved.
+    budget : TrialBudget, optional
+        How many trials it bears, as `pymc_nre.trial_budget` measures it.
 
     Examples
     --------
@@ -86,20 +90,71 @@ class RatioEstimator:
         integer: Collection[str] = (),
         history: xr.Dataset | None = None,
         simulator: Simulator | Callable[..., Any] | None = None,
+        budget: TrialBudget | None = None,
     ) -> None:
-        self.network = copy.deepcopy(network).double().eval().requires_grad_(False)
         shapes = {name: tuple(shape) for name, shape in parameters.items()}
-        self.layout = Layout(shapes, frozenset(integer))
-        self.domain = domain
-        self.probe_x = np.asarray(probe_x, dtype=float)[:_PROBES]
-        self.event_shape: tuple[int, ...] = tuple(network.event_shape)
-        self.reference = reference
-        self.normalized = normalized
-        self.loss = loss
-        self.specification = specification
-        self.history = xr.Dataset() if history is None else history
-        self.simulator = as_simulator(simulator)
-        self.budget: TrialBudget | None = None
+        vars(self).update(
+            network=_frozen(network),
+            layout=Layout(shapes, frozenset(integer)),
+            domain=domain,
+            probe_x=np.asarray(probe_x, dtype=float)[:_PROBES],
+            event_shape=tuple(network.event_shape),
+            reference=reference,
+            normalized=normalized,
+            loss=loss,
+            specification=specification,
+            history=xr.Dataset() if history is None else history,
+            simulator=as_simulator(simulator),
+            budget=budget,
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(
+            f"An estimator is a value and does not change. Make another: ratio = "
+            f"ratio.replace({name}=...)."
+        )
+
+    def replace(self, **changes: Any) -> RatioEstimator:
+        """Another estimator, the same but for what is given.
+
+        Parameters
+        ----------
+        **changes
+            ``simulator``, ``budget``, ``history``, ``loss``, ``normalized`` or ``network``, of
+            which a copy is frozen and converted to float64.
+
+        Returns
+        -------
+        RatioEstimator
+
+        Raises
+        ------
+        TypeError
+            If anything else is given.
+
+        Examples
+        --------
+        >>> import pymc_nre as nre
+        >>> ratio = nre.tasks.GaussianMean().estimator()
+        >>> ratio.replace(simulator=lambda rng, mu: rng.normal(mu, 1.0)) == ratio
+        True
+        """
+        unknown = sorted(set(changes) - set(_REPLACEABLE))
+        if unknown:
+            raise TypeError(
+                f"replace: expected {', '.join(_REPLACEABLE)}, got {', '.join(unknown)}. What "
+                "else an estimator is made of belongs to its training: train another."
+            )
+        if "simulator" in changes:
+            changes["simulator"] = as_simulator(changes["simulator"])
+        other = object.__new__(type(self))
+        kept = dict(vars(self))
+        if "network" in changes:
+            changes["network"] = _frozen(changes["network"])
+            for of_the_network in ("evaluator", "digest"):
+                kept.pop(of_the_network, None)
+        vars(other).update(kept | changes)
+        return other
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -109,7 +164,12 @@ class RatioEstimator:
     @property
     def uncorrected(self) -> RatioNetwork:
         """The network as it was trained, without what local centering takes off."""
-        return self.network.inner if isinstance(self.network, QuadraticCorrection) else self.network
+        return self.network.inner if self.is_locally_centered else self.network
+
+    @property
+    def is_locally_centered(self) -> bool:
+        """Whether it was centered around one posterior: for its data, and no others."""
+        return isinstance(self.network, QuadraticCorrection)
 
     @property
     def members(self) -> int:
@@ -162,24 +222,14 @@ class RatioEstimator:
 
     def to(self, device: str) -> RatioEstimator:
         """The same estimator on ``"cpu"`` or ``"cuda"``."""
-        return self.with_network(copy.deepcopy(self.network).to(resolve_device(device)))
-
-    def with_network(self, network: RatioNetwork) -> RatioEstimator:
-        """The same estimator around another network, frozen and in double precision."""
-        changed = copy.copy(self)
-        for of_the_network in ("evaluator", "digest"):
-            changed.__dict__.pop(of_the_network, None)
-        changed.network = network
-        return changed
+        return self.replace(network=copy.deepcopy(self.network).to(resolve_device(device)))
 
     def for_evaluation(self) -> RatioEstimator:
         """The same function without its history and simulator: what a compiled graph keeps."""
         if self.simulator is None and not self.history:
             return self
         self.digest  # noqa: B018  # computed once, here, and not again in every copy
-        bare = copy.copy(self)
-        bare.history, bare.simulator = xr.Dataset(), None
-        return bare
+        return self.replace(history=xr.Dataset(), simulator=None)
 
     @cached_property
     def digest(self) -> str:
@@ -259,9 +309,7 @@ class RatioEstimator:
         )
 
     def _describe_centering(self) -> str:
-        if self.network is self.uncorrected:
-            return ""
-        return "around one posterior: for its data, and no others"
+        return "around one posterior: for its data, and no others" * self.is_locally_centered
 
     def describe_domain(self) -> str:
         """The training range of each parameter, in words."""
@@ -298,7 +346,7 @@ class RatioEstimator:
             "network": specification_to_dict(self.specification),
             "members": self.members,
             "mean_of": getattr(self.uncorrected, "mean_of", None),
-            "tilted": self.network is not self.uncorrected,
+            "tilted": self.is_locally_centered,
             "reference": self.reference,
             "normalized": self.normalized,
             "loss": self.loss,
@@ -306,3 +354,8 @@ class RatioEstimator:
             "budget": None if self.budget is None else self.budget.to_dict(),
             "libraries": {name: version(name) for name in ("pymc_nre", "torch", "numpy")},
         }
+
+
+def _frozen(network: RatioNetwork) -> RatioNetwork:
+    """A copy in double precision, for evaluation only."""
+    return copy.deepcopy(network).double().eval().requires_grad_(False)

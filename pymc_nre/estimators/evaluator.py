@@ -30,8 +30,8 @@ _REMEMBERED_DATA = 4  # data sets whose embeddings are kept (a model may hold se
 class Evaluator(Protocol):
     """What evaluates a ratio; torch, compiled code and JAX are three of them.
 
-    ``theta`` is ``(n, D)``, or ``(1, D)`` where all observations share it, and ``x`` is
-    ``(n, *event)``, or whatever stands for observations in an engine. Row by row: nothing is summed.
+    ``theta`` is ``(n, D)``, or ``(1, D)`` where all observations share it, and ``x`` is ``(n,
+    *event)``, or whatever stands for observations in an engine. Row by row: nothing is summed.
     """
 
     def value(self, theta: Any, x: Any) -> Any:

@@ -93,9 +93,8 @@ def load(
         integer=metadata.get("integer", ()),
         history=xr.Dataset(history, attrs=metadata["history"]),
         simulator=simulator,
+        budget=TrialBudget.from_dict(metadata["budget"]) if metadata.get("budget") else None,
     )
-    if metadata.get("budget"):
-        ratio.budget = TrialBudget.from_dict(metadata["budget"])
     if torch.device(resolve_device(device)) != ratio.device:
         ratio = ratio.to(device)
     _check_parity(ratio, arrays["probe/log_ratio"], path)

@@ -94,6 +94,43 @@ class TrialBudget:
         seen = self.bias_squared[self._seen]
         return self.share**2 / seen.max() if len(seen) else math.inf
 
+    def attach(self, ratio: Any) -> Any:
+        """The same ratio, knowing how many trials it bears.
+
+        It is saved with it, and `pymc_nre.RatioLikelihood` warns where more trials share their
+        parameters.
+
+        Parameters
+        ----------
+        ratio : RatioEstimator
+            The one that it was measured on.
+
+        Returns
+        -------
+        RatioEstimator
+
+        Raises
+        ------
+        ValueError
+            If the ratio has other parameters.
+
+        Examples
+        --------
+        >>> import pymc_nre as nre
+        >>> task = nre.tasks.GaussianMean()
+        >>> ratio = task.estimator()
+        >>> ratio = nre.trial_budget(ratio, task.simulate(20_000, random_seed=1)).attach(ratio)
+        >>> ratio.budget.simulations
+        20000
+        """
+        labels = tuple(ratio.layout.labels)
+        if labels != self.parameters:
+            raise ValueError(
+                f"attach: this budget is that of the parameters {', '.join(self.parameters)}, and "
+                f"the ratio has {', '.join(labels)}. Attach it to the ratio it was measured on."
+            )
+        return ratio.replace(budget=self)
+
     def in_short(self) -> str:
         """How many trials, in words."""
         surely = f"{_rounded(self.trials)} trials"

@@ -58,7 +58,9 @@ def trial_budget(
     Returns
     -------
     TrialBudget
-        Its ``trials`` is the number; print it, and ``plot()`` it.
+        Its ``trials`` is the number; print it, and ``plot()`` it. A ratio that it is attached to,
+        ``ratio = budget.attach(ratio)``, is saved with it, and models warn where there are more
+        trials than that.
 
     Raises
     ------
@@ -94,7 +96,7 @@ def trial_budget(
     _check(ratio, simulations, share)
     theta, x = ratio.layout.pack(simulations.parameters), simulations.x
     rows, shares, directions = standardized_scores(ratio, theta, x)
-    ratio.budget = TrialBudget(
+    return TrialBudget(
         tuple(ratio.layout.labels),
         len(simulations),
         share,
@@ -102,7 +104,6 @@ def trial_budget(
         *_width(ratio, theta, x, rows, shares, directions),
         *_curves(theta[rows], shares),
     )
-    return ratio.budget
 
 
 def check_same_parameters(ratio: RatioEstimator, shapes: Mapping[str, tuple[int, ...]]) -> None:

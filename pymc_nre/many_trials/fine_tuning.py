@@ -79,11 +79,10 @@ def fine_tune(
     run = _descent(ratio, batches, centering, steps, device, seeds[1])
     with torch.random.fork_rng(devices=[]):
         _descend(run, progressbar)
-    network = run.averaged.cpu().double().eval().requires_grad_(False)
-    centered = ratio.with_network(network)
-    centered.normalized = ratio.normalized and loss.normalized
-    _measure(ratio, centered, batches.held_out, progressbar)
-    return centered
+    centered = ratio.replace(
+        network=run.averaged.cpu(), normalized=ratio.normalized and loss.normalized
+    )
+    return _measured(ratio, centered, batches.held_out, progressbar)
 
 
 def _loss_for(ratio: RatioEstimator, loss: Loss | None) -> Loss:
@@ -118,7 +117,7 @@ def _check(
             "supply of fresh ones, nre.Online(prior, simulator, batched=True)."
         )
     check_same_parameters(ratio, _shapes_of(simulations))
-    if ratio.network is not ratio.uncorrected:
+    if ratio.is_locally_centered:
         raise ValueError(
             "This ratio was centered around a posterior, which fine-tuning it everywhere would "
             "undo. Fine-tune the ratio that you had before, and center around a posterior then."
@@ -323,11 +322,11 @@ def _descend(run: Trainer, progressbar: bool) -> None:
             )
 
 
-def _measure(
+def _measured(
     ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations, progressbar: bool
-) -> None:
-    """Leave the budget with the new ratio; tell what was gained, and warn if nothing was."""
-    before, after = trial_budget(copy.copy(ratio), held_out), trial_budget(centered, held_out)
+) -> RatioEstimator:
+    """The new ratio with its budget; tell what was gained, and warn if nothing was."""
+    before, after = trial_budget(ratio, held_out), trial_budget(centered, held_out)
     if progressbar:
         say(f"{gain(before, after, _TOLD)}; {told_of_change(ratio, centered, held_out)}")
     if after.bias_squared.max() > before.bias_squared.max():
@@ -336,6 +335,7 @@ def _measure(
             "simulations (nre.Online) and more steps.",
             TrainingWarning,
         )
+    return after.attach(centered)
 
 
 def told_of_change(ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations) -> str:

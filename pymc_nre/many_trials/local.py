@@ -13,7 +13,6 @@ is left is about :math:`\sqrt{N / M}` posterior standard deviations.
 
 from __future__ import annotations
 
-import copy
 import math
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -137,9 +136,8 @@ def center_locally(
             TrainingWarning,
         )
     network = _fit(ratio, where, simulations(where, n))
-    centered = ratio.with_network(network.eval().requires_grad_(False))
-    centered.normalized = False  # by the quadratic
-    centered.budget = None  # what was measured everywhere no longer holds
+    # It is not normalized, by the quadratic, and what was measured everywhere no longer holds.
+    centered = ratio.replace(network=network, normalized=False, budget=None)
     if progressbar:
         say(_gain(ratio, centered, simulations(where, max(round(_REPORT * n), _FEWEST)), trials))
     return centered
@@ -242,5 +240,5 @@ def _gain(
     ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations, trials: float
 ) -> str:
     """The bias before and after, on other simulations, in words."""
-    before, after = (trial_budget(copy.copy(one), held_out) for one in (ratio, centered))
+    before, after = (trial_budget(one, held_out) for one in (ratio, centered))
     return gain(before, after, trials)

@@ -59,7 +59,7 @@ def main():
         network, sample_with="rejection", rejection_sampling_parameters=quicker
     )
     pairs = TASK.simulate(PAIRS, random_seed=2)
-    ratio = TASK.estimator().with_network(OfSBI(network).eval())
+    ratio = TASK.estimator().replace(network=OfSBI(network).eval())
     ranks = nre.diagnostics.posterior_ranks(ratio, pairs, draws=2_000, random_seed=3)
     ours = nre.diagnostics.coverage(ranks, LEVELS)["coverage"].to_numpy()
 

@@ -66,7 +66,7 @@ def shifted(ratio, by):
     """The same ratio, taking ``mu`` for ``mu + by``."""
     network = copy.deepcopy(ratio.network)
     network.standardize_theta.mean -= by
-    return ratio.with_network(network)
+    return ratio.replace(network=network)
 
 
 def model_of(ratio):

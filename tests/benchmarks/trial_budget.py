@@ -6,7 +6,6 @@ parameters from the prior are compared with the exact ones: all of them, and tho
 inner part.
 """
 
-import copy
 import sys
 from functools import cache, partial
 
@@ -67,8 +66,8 @@ def _budgets(problem):
     within = {name: values[kept] for name, values in simulations.parameters.items()}
     return {
         "inside": inside,
-        "everywhere": nre.trial_budget(copy.copy(ratio), simulations),
-        "within": nre.trial_budget(copy.copy(ratio), nre.Simulations(within, simulations.x[kept])),
+        "everywhere": nre.trial_budget(ratio, simulations),
+        "within": nre.trial_budget(ratio, nre.Simulations(within, simulations.x[kept])),
     }
 
 

@@ -23,9 +23,7 @@ def free_of_scale():
     exact = TASK.estimator()
     network = OfTheData.__new__(OfTheData)
     network.__dict__.update(exact.network.__dict__)
-    ratio = exact.with_network(network)
-    ratio.normalized = False
-    return ratio
+    return exact.replace(network=network, normalized=False)
 
 
 def model(sd, ratio=None, data=DATA, name="x"):

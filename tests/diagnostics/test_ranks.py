@@ -164,8 +164,7 @@ def test_a_prior_that_is_not_flat_counts():
 
 
 def test_a_ratio_that_is_not_normalized_has_no_evidence():
-    ratio = TASK.estimator()
-    ratio.normalized = False
+    ratio = TASK.estimator().replace(normalized=False)
     found = normalization(ranks(ratio))
     assert found.attrs["verdict"] == "not normalized"
 
@@ -178,8 +177,7 @@ def test_reliability_is_what_the_classifier_gets_right(exact):
     assert abs(found["balance"] - 1) < 4 * found["balance_error"]
     twice = reliability(ranks(changed(TASK.estimator(), power=3.0)), bins=5)
     assert twice["calibration_error"] > 3 * twice["calibration_error_of_chance"]
-    shifted = TASK.estimator()
-    shifted.normalized = False
+    shifted = TASK.estimator().replace(normalized=False)
     assert reliability(ranks(shifted)).attrs["verdict"] == "not normalized"
     with pytest.raises(ValueError, match="bins must be between 1 and 2000"):
         reliability(exact, bins=0)
@@ -325,4 +323,4 @@ def test_a_ratio_with_holes_is_not_called_right():
     network = WithHoles.__new__(WithHoles)
     network.__dict__.update(exact.network.__dict__)
     with pytest.raises(ValueError, match=r"NaN or infinite for .* observations"):
-        ranks(exact.with_network(network))
+        ranks(exact.replace(network=network))

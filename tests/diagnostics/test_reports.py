@@ -55,8 +55,7 @@ def test_a_wrong_one_is_told_with_what_to_do(sharp):
 
 
 def test_what_cannot_be_checked_is_said():
-    ratio = TASK.estimator().for_evaluation()
-    ratio.normalized = False
+    ratio = TASK.estimator().replace(simulator=None, normalized=False)
     bare = nre.Simulations(PAIRS.parameters, PAIRS.x)
     found = report(ratio, bare, draws=300, random_seed=2, progressbar=False)
     assert set(found.skipped) == {"auc", "convergence", "lc2st", "observation_check"}
@@ -76,8 +75,7 @@ def test_a_check_that_cannot_be_made_does_not_stop_the_others():
     def failing(rng, mu):
         return np.where(rng.random(len(mu)) < 0.01, np.nan, rng.normal(mu, 1.0))
 
-    ratio = TASK.estimator()
-    ratio.simulator = nre.Simulator(failing, batched=True)
+    ratio = TASK.estimator().replace(simulator=nre.Simulator(failing, batched=True))
     assert "at one truth failed" in reported(ratio, observed=None).skipped["convergence"]
 
 
@@ -90,7 +88,7 @@ def test_the_simulator_of_the_simulations_will_do():
 
 def test_what_is_centered_for_one_posterior_is_refused():
     plain = TASK.estimator()
-    tilted = plain.with_network(QuadraticCorrection(plain.network, 1).eval())
+    tilted = plain.replace(network=QuadraticCorrection(plain.network, 1).eval())
     with pytest.raises(ValueError, match="Check the ratio from before"):
         reported(tilted)
 

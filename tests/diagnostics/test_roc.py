@@ -89,8 +89,7 @@ def test_a_peak_that_no_simulation_is_in_is_missed_by_none():
 
 
 def test_bad_input():
-    ratio = TASK.estimator()
-    ratio.normalized = False
+    ratio = TASK.estimator().replace(normalized=False)
     with pytest.raises(ValueError, match=r"not normalized.*NREA"):
         found(ratio)
     bare = TASK.estimator().for_evaluation()

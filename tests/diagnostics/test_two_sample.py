@@ -38,7 +38,7 @@ def test_it_is_local():
     exact = TASK.estimator()
     network = BadOnOneSide.__new__(BadOnOneSide)
     network.__dict__.update(exact.network.__dict__)
-    ratio = exact.with_network(network)
+    ratio = exact.replace(network=network)
     found = found_by(ratio, observed=(-5.0, 5.0), seed=3)["statistic"].to_numpy()
     assert found[1] > 4 * found[0]
     by_side = {x: float(found_by(ratio, observed=(x,), seed=3)["p_value"][0]) for x in (-5.0, 5.0)}

@@ -1,5 +1,6 @@
 """The estimator: its log ratios, its identity, and the file it is saved in."""
 
+import copy
 import io
 import json
 import os
@@ -570,3 +571,29 @@ def test_a_factory_of_other_code(saved_custom):
     )
     with pytest.raises(EstimatorFileError, match=message):
         nre.load(saved_custom, network=lambda d, event: Custom(d, event, activation=torch.sigmoid))
+
+
+def test_an_estimator_is_a_value(estimator):
+    budget = object()
+    other = estimator.replace(budget=budget, loss="mine")
+    assert (other.budget, other.loss) == (budget, "mine")
+    assert (estimator.budget, estimator.loss) == (None, "NREC(candidates=5, gamma=1.0)")
+    assert other == estimator  # the same function
+    with pytest.raises(AttributeError, match=r"ratio = ratio\.replace\(simulator=\.\.\.\)"):
+        estimator.simulator = print
+    with pytest.raises(TypeError, match=r"expected network.*got domain, events"):
+        estimator.replace(events=1, domain=2)
+
+
+def test_another_network_makes_another_function(estimator):
+    estimator.digest  # noqa: B018  # what is known of the old network must not stay
+    values = estimator.log_ratio(np.zeros(3), mu=0.1, beta=np.ones(2))
+    network = copy.deepcopy(estimator.network).float().requires_grad_(True)
+    with torch.no_grad():
+        network.body[-1].bias += 1.0
+    other = estimator.replace(network=network)
+    assert other != estimator
+    np.testing.assert_allclose(other.log_ratio(np.zeros(3), mu=0.1, beta=np.ones(2)), values + 1)
+    assert {p.dtype for p in other.network.parameters()} == {torch.float64}
+    assert not any(p.requires_grad for p in other.network.parameters())
+    assert all(p.requires_grad for p in network.parameters())  # what was given stays as it is

@@ -295,3 +295,12 @@ def test_skewed_scores_are_not_biased_ones():
     budget = nre.trial_budget(task.estimator(), task.simulate(1_000_000, random_seed=4))
     assert (np.abs(budget.bias_squared) < 4 * budget.bias_squared_error).all()
     assert budget.trials > 500
+
+
+def test_a_budget_is_attached_to_its_own_ratio():
+    ratio = TASKS["mean"].estimator()
+    budget = nre.trial_budget(ratio, SIMULATIONS["mean"])
+    assert ratio.budget is None
+    assert budget.attach(ratio).budget is budget
+    with pytest.raises(ValueError, match="parameters mu, and the ratio has mu, log_sigma"):
+        budget.attach(TASKS["location and scale"].estimator())

@@ -110,16 +110,17 @@ def test_a_fixed_set(trained):
 
 
 def test_budgets_are_kept_and_saved(trained, centered, tmp_path):
-    nre.trial_budget(trained, HELD_OUT)
-    assert centered.budget.trials > trained.budget.trials
+    assert centered.budget.trials > nre.trial_budget(trained, HELD_OUT).trials
     centered.save(tmp_path / "ratio.nre")
     assert repr(nre.load(tmp_path / "ratio.nre").budget) == repr(centered.budget)
     assert "trials" in repr(centered)
 
 
 def test_too_many_trials_are_told(trained):
-    nre.trial_budget(trained, HELD_OUT)
-    many = 10 * trained.budget.trials
+    budget = nre.trial_budget(trained, HELD_OUT)
+    assert trained.budget is None  # the ratio itself stays as it is
+    trained = budget.attach(trained)
+    many = 10 * budget.trials
     x = np.random.default_rng(1).normal(size=many)
 
     def model(ratio, n, groups=None):
@@ -132,7 +133,7 @@ def test_too_many_trials_are_told(trained):
         model(trained, many)
     with pytest.warns(nre.TrialsWarning, match=rf"{many // 2:,} trials"):
         model(trained, many, groups=2)
-    model(trained, trained.budget.trials)
+    model(trained, budget.trials)
     model(trained, many, groups=20)
 
 

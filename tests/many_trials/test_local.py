@@ -37,7 +37,7 @@ def tilted_estimator(network=None, members=1):
     ratio = nre.ensemble(ratios)
     network = QuadraticCorrection(ratio.network, 3)
     network.set_parts(*random_tilt(3))
-    return ratio, ratio.with_network(network.eval().requires_grad_(False))
+    return ratio, ratio.replace(network=network.eval().requires_grad_(False))
 
 
 def points(shared):
@@ -365,7 +365,7 @@ def test_what_was_centered_around_a_posterior_is_not_fine_tuned_or_combined():
         nre.ensemble([ratio, ratio])
     task = nre.tasks.GaussianMean()
     plain = task.estimator()
-    tilted = plain.with_network(QuadraticCorrection(plain.network, 1).eval())
+    tilted = plain.replace(network=QuadraticCorrection(plain.network, 1).eval())
     supply = nre.Online(task.prior(), task.simulator, batched=True)
     with pytest.raises(ValueError, match="Fine-tune the ratio that you had before"):
         nre.center(tilted, supply, progressbar=False)

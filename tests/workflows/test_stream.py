@@ -129,7 +129,7 @@ def test_regions_of_the_exact_posterior_hold_what_they_say(exact, example, names
     ratio, pairs = exact[names]
     # Two normal numbers: one of them is beyond 4 in 1e-4 of all runs.
     assert np.abs(coverage_errors(ratio, pairs, example.LEVELS)).max() < 4
-    sharpened = ratio.with_network(Sharpened(ratio.network).double())
+    sharpened = ratio.replace(network=Sharpened(ratio.network).double())
     assert coverage_errors(sharpened, pairs, example.LEVELS).max() < -4
 
 

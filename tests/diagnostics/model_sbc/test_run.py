@@ -34,9 +34,8 @@ def nearly_exact(shift=0.0, simulator=TASK.simulator, scale=0.05):
         network.x_in.bias[:] = shift * torch.tensor([-scale, scale])
         network.body[-1].weight[:] = -1 / scale**2
         network.body[-1].bias[:] = 0.0
-    ratio = TASK.estimator().with_network(network.double())
-    ratio.simulator = nre.Simulator(simulator, batched=True)
-    return ratio
+    live = nre.Simulator(simulator, batched=True)
+    return TASK.estimator().replace(network=network, simulator=live)
 
 
 RATIO = nearly_exact()
@@ -145,8 +144,7 @@ def test_a_chain_does_not_depend_on_those_before():
 
 def of_twelve(network):
     ratio = make_estimator({"mu": ()}, (12,), network)
-    ratio.simulator = nre.Simulator(lambda rng, mu: rng.normal(mu, 1.0, 12))
-    return ratio
+    return ratio.replace(simulator=lambda rng, mu: rng.normal(mu, 1.0, 12))
 
 
 @pytest.mark.parametrize(
@@ -323,8 +321,7 @@ def test_models_that_cannot_be_calibrated():
         pm.Potential("p", -(model["mu"] ** 2))
     with pytest.raises(ValueError, match=r"potentials.* \(p\)"):
         sbc_model(model)
-    alone = nearly_exact()
-    alone.simulator = None
+    alone = nearly_exact().replace(simulator=None)
     with pytest.raises(ValueError, match=r"x: sbc_model needs the simulator.*simulator=simulator"):
         sbc_model(a_mean(alone))
     with pm.Model() as minibatch:
