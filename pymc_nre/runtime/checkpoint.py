@@ -14,7 +14,7 @@ import operator
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .archive import read_archive, write_archive
 
-__all__ = ["Checkpoint", "fingerprint"]
+__all__ = ["Checkpoint", "CheckpointWriter", "fingerprint"]
 
 _FORMAT = "pymc_nre.Checkpoint"
 _SHARE = 0.05  # of the time may go into writing
@@ -112,6 +112,53 @@ class Checkpoint:
 
     def _read(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return read_archive(self.path, file_format=self.file_format)
+
+
+class CheckpointWriter:
+    """Carries one run to and from its checkpoint, as often as pays, and never backwards.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    identity : mapping of str to str
+        Fingerprints of what must be the same for the run to be resumed.
+    random_seed : int
+
+    Attributes
+    ----------
+    known : int
+        How much of the run is in the file: epochs, or data sets.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, identity: Mapping[str, str], random_seed: int
+    ) -> None:
+        self.checkpoint, self.identity, self.random_seed = checkpoint, identity, random_seed
+        self.known = 0
+        self.began, self.before = time.monotonic(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this run, in this process and, where the run counts it, those before."""
+        return self.before + time.monotonic() - self.began
+
+    def resume(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """Facts and tensors that are in the file; None if there is nothing yet."""
+        found = self.checkpoint.load(self.identity)
+        if found is not None:
+            self.before = found[0].pop("seconds", 0.0)
+        return found
+
+    def write(
+        self,
+        done: int,
+        state: Callable[[], tuple[Mapping[str, Any], Mapping[str, Tensor]]],
+        last: bool = False,
+    ) -> None:
+        """Write facts and tensors of ``state``, if more is done than is known and it is time."""
+        if done > self.known and self.checkpoint.due(last):
+            self.checkpoint.save(self.identity, self.random_seed, *state())
+            self.known = done
 
 
 def fingerprint(*parts: Any) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import math
 import os
-import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -28,13 +27,13 @@ from ..losses.base import Loss
 from ..losses.contrastive import NREC
 from ..networks.base import RatioNetwork
 from ..networks.specifications import build
-from ..runtime.checkpoint import Checkpoint, fingerprint
+from ..runtime.checkpoint import Checkpoint, CheckpointWriter, fingerprint
 from ..runtime.devices import one_thread_if, resolve_device
 from ..runtime.progress import progress
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
 from .batches import Batch, Batches, batches_of
-from .settings import Plan, decided, default_network
+from .settings import Plan, Settings, default_network
 from .trainer import Trainer, TrainingState, part
 
 __all__ = ["train"]
@@ -150,16 +149,16 @@ def train(
         raise ValueError(f"members must be at least 1, got {members}.")
     loss = NREC() if loss is None else loss
     network = default_network(simulations) if network is None else network
-    settings = (epochs, batch_size, learning_rate, weight_decay, patience)
+    settings = Settings(epochs, batch_size, learning_rate, weight_decay, patience)
     recipe = _Recipe(loss, network, validation, settings, resolve_device(device))
     random_seed = Checkpoint(checkpoint).chosen_seed(random_seed)
     ratios: list[RatioEstimator] = []
     for k in range(members):
         title = f"training {k + 1}/{members}" if members > 1 else "training"
-        follow = Checkpoint(f"{os.fspath(checkpoint)}.{k}" if checkpoint and k else checkpoint)
+        its_file = Checkpoint(f"{os.fspath(checkpoint)}.{k}" if checkpoint and k else checkpoint)
         try:
             seed = _seed((random_seed, k)) if k else random_seed
-            ratios.append(_train(simulations, recipe, follow, seed, title if progressbar else ""))
+            ratios.append(_train(simulations, recipe, its_file, seed, title if progressbar else ""))
         except KeyboardInterrupt:
             if not ratios:
                 raise
@@ -181,7 +180,7 @@ class _Recipe:
     loss: Loss
     network: Any
     validation: float
-    settings: tuple[Any, ...]  # what `decided` fills in
+    settings: Settings
     device: str
     built: list[RatioNetwork] = field(default_factory=list)
 
@@ -201,7 +200,7 @@ class _Recipe:
 def _train(
     simulations: Simulations | Online,
     recipe: _Recipe,
-    follow: Checkpoint,
+    checkpoint: Checkpoint,
     random_seed: int,
     title: str,
 ) -> RatioEstimator:
@@ -209,7 +208,7 @@ def _train(
     loss, device = recipe.loss, recipe.device
     batches = batches_of(simulations, loss, recipe.validation, device, random_seed)
     _warn_if_rounded(batches.simulations)
-    plan = decided(batches.size, loss, isinstance(simulations, Online), *recipe.settings)
+    plan = recipe.settings.plan(batches.size, loss, fresh=isinstance(simulations, Online))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_seed(random_seed))
         sample = batches.simulations
@@ -217,17 +216,17 @@ def _train(
         net.float().fit_standardization(*batches.training)
         run = Trainer(net.to(device), loss, batches, plan, _seed(random_seed))
         identity = {}
-        if follow.path is not None:
+        if checkpoint.path is not None:
             identity = _identity(recipe, batches, plan, random_seed)
-        diary = _Diary(follow, run, identity, random_seed)
+        writer = CheckpointWriter(checkpoint, identity, random_seed)
         with one_thread_if(_work_of_a_step(run) <= _ONE_THREAD_WORK):
-            state = _fit(run, diary, title)
+            state = _fit(run, writer, title)
     _report(state, loss, len(batches.held_out[0]))
-    return _estimator(run, state, recipe.network, diary)
+    return _estimator(run, state, recipe.network, writer.seconds)
 
 
 def _estimator(
-    run: Trainer, state: TrainingState, specification: Any, diary: _Diary
+    run: Trainer, state: TrainingState, specification: Any, seconds: float
 ) -> RatioEstimator:
     simulations, loss = run.batches.simulations, run.loss
     run.net.load_state_dict(state.best_weights)
@@ -241,7 +240,7 @@ def _estimator(
         loss=repr(loss),
         specification=specification if hasattr(specification, "build") else None,
         integer=simulations.layout.integer,
-        history=_history(state, run, diary.seconds),
+        history=_history(state, run, seconds),
         simulator=simulations.simulator,
     )
 
@@ -296,9 +295,9 @@ def _work_of_a_step(run: Trainer) -> float:
     return counted.get_total_flops() / 2 / rows * run.plan.batch_size
 
 
-def _fit(run: Trainer, diary: _Diary, title: str) -> TrainingState:
+def _fit(run: Trainer, writer: CheckpointWriter, title: str) -> TrainingState:
     """Run the epochs; on Ctrl-C or divergence end with what there is."""
-    state = diary.resume()
+    state = _resumed(run, writer)
     plan, loss = run.plan, run.loss
     try:
         with progress(enabled=bool(title)) as display:
@@ -311,7 +310,9 @@ def _fit(run: Trainer, diary: _Diary, title: str) -> TrainingState:
                     break
                 state.record(train_loss, validation_loss, run.learning_rate, run.averaged)
                 state.decide(plan)
-                diary.write(state)
+                writer.write(
+                    state.epochs, lambda: _written(run, state, writer), last=bool(state.stopped)
+                )
                 shown = f"loss {train_loss:.4f}, held-out {validation_loss:.4f}"
                 display.update(bar, advance=1, status=f"{shown} (chance {loss.chance:.4f})")
     except KeyboardInterrupt:
@@ -326,39 +327,23 @@ def _fit(run: Trainer, diary: _Diary, title: str) -> TrainingState:
     return state
 
 
-class _Diary:
-    """Carries a run to and from its checkpoint."""
+def _resumed(run: Trainer, writer: CheckpointWriter) -> TrainingState:
+    """The state in the checkpoint, or a new one."""
+    found = writer.resume()
+    if found is None:
+        return TrainingState()
+    facts, tensors = found
+    run.restore(part(tensors, "run/"))
+    return TrainingState(**facts, best_weights=part(tensors, "best/"))
 
-    def __init__(
-        self, checkpoint: Checkpoint, run: Trainer, identity: dict[str, str], random_seed: int
-    ) -> None:
-        self.checkpoint, self.run, self.identity = checkpoint, run, identity
-        self.random_seed = random_seed
-        self.began, self.before = time.monotonic(), 0.0
 
-    @property
-    def seconds(self) -> float:
-        """Spent on this run, in this process and those that went before."""
-        return self.before + time.monotonic() - self.began
-
-    def resume(self) -> TrainingState:
-        """The state in the checkpoint, or a new one."""
-        found = self.checkpoint.load(self.identity)
-        if found is None:
-            return TrainingState()
-        facts, tensors = found
-        self.before = facts.pop("seconds")
-        self.run.restore(part(tensors, "run/"))
-        return TrainingState(**facts, best_weights=part(tensors, "best/"))
-
-    def write(self, state: TrainingState) -> None:
-        """Tell the checkpoint how things stand, where it wants to know."""
-        if not self.checkpoint.due(last=bool(state.stopped)):
-            return
-        tensors = {f"run/{name}": tensor for name, tensor in self.run.state().items()}
-        tensors |= {f"best/{name}": tensor for name, tensor in state.best_weights.items()}
-        facts = state.facts() | {"seconds": self.seconds}
-        self.checkpoint.save(self.identity, self.random_seed, facts, tensors)
+def _written(
+    run: Trainer, state: TrainingState, writer: CheckpointWriter
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Facts and tensors for the checkpoint."""
+    tensors = {f"run/{name}": tensor for name, tensor in run.state().items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in state.best_weights.items()}
+    return state.facts() | {"seconds": writer.seconds}, tensors
 
 
 @torch.no_grad()

@@ -11,7 +11,13 @@ from ..networks.specifications import MLP
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
 
-__all__ = ["Plan", "decided", "default_network"]
+__all__ = ["Plan", "Settings", "default_network"]
+
+# Evidence for the defaults: docs/training.md.
+_STEPS = 6_000  # gradient steps of a default run: where the tasks' accuracy levels off ...
+_FEWEST_EPOCHS = 20  # ... unless that would see each simulation less often than this
+_MOST_EPOCHS = 300  # small sets overfit long before 6,000 steps
+_DEEP = 10_000  # simulations from which on a third layer gains
 
 
 @dataclass(frozen=True)
@@ -25,48 +31,49 @@ class Plan:
     weight_decay: float
 
 
-# Evidence for the defaults: docs/training.md.
-_STEPS = 6_000  # gradient steps of a default run: where the tasks' accuracy levels off ...
-_FEWEST_EPOCHS = 20  # ... unless that would see each simulation less often than this
-_MOST_EPOCHS = 300  # small sets overfit long before 6,000 steps
-_DEEP = 10_000  # simulations from which on a third layer gains
-
-
 def default_network(simulations: Simulations | Online) -> MLP:
     """What to build if the user did not say."""
     few = isinstance(simulations, Simulations) and len(simulations) < _DEEP
     return MLP((64, 64)) if few else MLP((64, 64, 64))
 
 
-def decided(
-    n: int,
-    loss: Loss,
-    fresh: bool,
-    epochs: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    weight_decay: float,
-    patience: int | None,
-) -> Plan:
-    """Fill in what the user left open for ``n`` training simulations."""
-    if batch_size is None:
-        batch_size = max(min(getattr(loss, "batch_size", 256), n // 8), loss.minimum_batch)
-    if learning_rate is None:
-        learning_rate = getattr(loss, "learning_rate", 1e-2)
-    if not loss.minimum_batch <= batch_size <= n:
-        raise ValueError(
-            f"batch_size must be between {loss.minimum_batch} (what {loss!r} needs) and {n} (the "
-            f"training simulations), got {batch_size}."
-        )
-    if epochs is None:
-        wanted = math.ceil(_STEPS / (n // batch_size))
-        epochs = wanted if fresh else min(max(wanted, _FEWEST_EPOCHS), _MOST_EPOCHS)
-    for name, value in (("epochs", epochs), ("learning_rate", learning_rate)):
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}.")
-    if patience is None:
-        patience = epochs if fresh else max(10, epochs // 4)
-    if patience < 1:
-        raise ValueError(f"patience must be at least 1 epoch, got {patience}.")
-    counts = map(operator.index, (batch_size, epochs, patience))  # plain numbers can be saved
-    return Plan(*counts, float(learning_rate), float(weight_decay))
+@dataclass(frozen=True)
+class Settings:
+    """What a user said of a training; None is filled in by what suits the simulations."""
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float = 1e-4
+    patience: int | None = None
+
+    def plan(self, n: int, loss: Loss, fresh: bool) -> Plan:
+        """The settings of a run on ``n`` training simulations, fresh ones for each epoch or not."""
+        batch_size, epochs = self._batch_size(n, loss), self.epochs
+        if epochs is None:
+            wanted = math.ceil(_STEPS / (n // batch_size))
+            epochs = wanted if fresh else min(max(wanted, _FEWEST_EPOCHS), _MOST_EPOCHS)
+        rate = self.learning_rate
+        if rate is None:
+            rate = getattr(loss, "learning_rate", 1e-2)
+        for name, value in (("epochs", epochs), ("learning_rate", rate)):
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}.")
+        patience = self.patience
+        if patience is None:
+            patience = epochs if fresh else max(10, epochs // 4)
+        if patience < 1:
+            raise ValueError(f"patience must be at least 1 epoch, got {patience}.")
+        counts = map(operator.index, (batch_size, epochs, patience))  # plain ones can be saved
+        return Plan(*counts, float(rate), float(self.weight_decay))
+
+    def _batch_size(self, n: int, loss: Loss) -> int:
+        batch_size = self.batch_size
+        if batch_size is None:
+            batch_size = max(min(getattr(loss, "batch_size", 256), n // 8), loss.minimum_batch)
+        if not loss.minimum_batch <= batch_size <= n:
+            raise ValueError(
+                f"batch_size must be between {loss.minimum_batch} (what {loss!r} needs) and {n} "
+                f"(the training simulations), got {batch_size}."
+            )
+        return batch_size
