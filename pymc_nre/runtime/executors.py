@@ -1,16 +1,49 @@
-"""Tasks on any executor, supplied as they end; this thread is one, too."""
+"""Tasks on any executor, supplied as they end, and what became of them.
+
+This thread is an executor, too, so that one loop serves all.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 import cloudpickle
+import numpy as np
 
-__all__ = ["InThisThread", "as_they_end", "shares_memory", "unpickled"]
+__all__ = ["InThisThread", "Outcome", "as_they_end", "shares_memory", "unpickled"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the tasks ``start`` to ``stop``.
+
+    Attributes
+    ----------
+    start, stop : int
+    result : Any
+        What those that succeeded gave; None if none did.
+    succeeded : ndarray of bool, shape (stop - start,)
+        Which these are.
+    error : str
+        The first traceback; empty if nothing raised.
+    seconds : float
+        How long they took.
+    """
+
+    start: int
+    stop: int
+    result: Any
+    succeeded: np.ndarray
+    error: str = ""
+    seconds: float = 0.0
+
+    def __len__(self) -> int:
+        return self.stop - self.start
 
 
 class InThisThread(Executor):

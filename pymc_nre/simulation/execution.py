@@ -18,28 +18,16 @@ import cloudpickle
 import numpy as np
 
 from ..exceptions import SimulationError, SimulationWarning, warn
-from ..runtime.executors import InThisThread, as_they_end, shares_memory, unpickled
+from ..runtime.executors import InThisThread, Outcome, as_they_end, shares_memory, unpickled
 from ..runtime.progress import progress
 from .parameters import Layout
 from .simulator import Simulator
 
-__all__ = ["Job", "Outcome", "observations_of", "repeat_at", "run", "simulate_at"]
+__all__ = ["Job", "observations_of", "repeat_at", "run", "simulate_at"]
 
 BLOCK = 1_000  # draws in one call of a batched simulator; part of the meaning of a seed
 _TASK_SECONDS = 0.25  # aim of a task's length: short for the display, long beside its overhead
 _HOPELESS = 100  # if this many failed and none succeeded, the simulator is broken
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Draws ``start`` to ``stop``: observations of those that succeeded, and the rest."""
-
-    start: int
-    stop: int
-    x: np.ndarray | None  # (m, *event)
-    succeeded: np.ndarray  # (stop - start,) bool
-    first_error: str | None
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -79,7 +67,7 @@ def run(
             done = 0
             for outcome in _outcomes(job, n, executor, pickled):
                 outcomes.append(outcome)
-                done += outcome.stop - outcome.start
+                done += len(outcome)
                 rate = done / max(time.monotonic() - started, 1e-9)
                 display.update(bar, completed=done, status=f"{rate:,.1f}/s")
                 _give_up_if_hopeless(outcomes)
@@ -105,7 +93,7 @@ def _outcomes(job: Job, n: int, executor: Executor, pickled: bytes | None) -> It
             start = stop
 
     for outcome in as_they_end(executor, _simulate_slice, tasks()):
-        seconds_per_draw = outcome.seconds / (outcome.stop - outcome.start)
+        seconds_per_draw = outcome.seconds / len(outcome)
         yield outcome
 
 
@@ -121,8 +109,8 @@ def _simulate_slice(
         simulator = unpickled(simulator)
     began = time.monotonic()
     run = _simulate_block if simulator.batched else _simulate_each
-    x, succeeded, first_error = run(simulator, parameters, root, start, stop)
-    return Outcome(start, stop, x, succeeded, first_error, time.monotonic() - began)
+    x, succeeded, error = run(simulator, parameters, root, start, stop)
+    return Outcome(start, stop, x, succeeded, error, time.monotonic() - began)
 
 
 def _generator(root: tuple[Any, tuple[int, ...]], index: int) -> np.random.Generator:
@@ -133,16 +121,16 @@ def _generator(root: tuple[Any, tuple[int, ...]], index: int) -> np.random.Gener
 
 def _simulate_each(
     simulator: Simulator, parameters: Mapping[str, np.ndarray], root: Any, start: int, stop: int
-) -> tuple[np.ndarray | None, np.ndarray, str | None]:
+) -> tuple[np.ndarray | None, np.ndarray, str]:
     x: list[np.ndarray] = []
     succeeded = np.zeros(stop - start, dtype=bool)
-    first_error = None
+    error = ""
     for i in range(stop - start):
         row = {name: value[i] for name, value in parameters.items()}
         try:
             returned = simulator.function(_generator(root, start + i), **row)
         except Exception:
-            first_error = first_error or traceback.format_exc()
+            error = error or traceback.format_exc()
             continue
         observation = _as_float(returned)
         if not np.isfinite(observation).all():
@@ -151,12 +139,12 @@ def _simulate_each(
             raise varying_shape(observation.shape, x[0].shape)
         succeeded[i] = True
         x.append(observation)
-    return (np.stack(x) if x else None), succeeded, first_error
+    return (np.stack(x) if x else None), succeeded, error
 
 
 def _simulate_block(
     simulator: Simulator, parameters: Mapping[str, np.ndarray], root: Any, start: int, stop: int
-) -> tuple[np.ndarray | None, np.ndarray, str | None]:
+) -> tuple[np.ndarray | None, np.ndarray, str]:
     rows = stop - start
     try:
         returned = simulator.function(_generator(root, start // BLOCK), **parameters)
@@ -170,7 +158,7 @@ def _simulate_block(
             "leave out batched=True."
         )
     succeeded = np.isfinite(x).reshape(rows, -1).all(-1)
-    return (x[succeeded] if succeeded.any() else None), succeeded, None
+    return (x[succeeded] if succeeded.any() else None), succeeded, ""
 
 
 def _as_float(returned: Any) -> np.ndarray:
@@ -192,18 +180,16 @@ def varying_shape(got: tuple[int, ...], before: tuple[int, ...]) -> ValueError:
 
 
 def _give_up_if_hopeless(outcomes: list[Outcome]) -> None:
-    if any(outcome.x is not None for outcome in outcomes):
-        return
-    if sum(outcome.stop - outcome.start for outcome in outcomes) >= _HOPELESS:
+    tried = sum(map(len, outcomes))
+    if tried >= _HOPELESS and all(outcome.result is None for outcome in outcomes):
         raise all_failed(outcomes)
 
 
 def all_failed(outcomes: list[Outcome]) -> SimulationError:
     """What to raise when no simulation succeeded."""
-    tried = sum(outcome.stop - outcome.start for outcome in outcomes)
-    errors = [outcome.first_error for outcome in outcomes if outcome.first_error]
+    errors = [outcome.error for outcome in outcomes if outcome.error]
     why = f"The first error was:\n\n{errors[0]}" if errors else "All were NaN or infinite."
-    return SimulationError(f"All of {tried:,} simulations failed. {why}")
+    return SimulationError(f"All of {sum(map(len, outcomes)):,} simulations failed. {why}")
 
 
 def _before_first_gap(outcomes: list[Outcome]) -> list[Outcome]:
@@ -218,7 +204,7 @@ def _before_first_gap(outcomes: list[Outcome]) -> list[Outcome]:
 
 def observations_of(outcomes: list[Outcome]) -> tuple[np.ndarray, np.ndarray]:
     """Which simulations succeeded, and the observations of those that did."""
-    parts = [outcome.x for outcome in outcomes if outcome.x is not None]
+    parts = [outcome.result for outcome in outcomes if outcome.result is not None]
     if not parts:
         raise all_failed(outcomes)
     for part in parts:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..exceptions import SimulationWarning, warn
-from .execution import Job, Outcome, observations_of, run
+from ..runtime.executors import Outcome
+from .execution import Job, observations_of, run
 from .forward import ForwardDraw, as_dtype
 from .parameters import Layout
 from .prior import Prior
@@ -279,8 +280,8 @@ def _seed_sequence(seed: Any) -> np.random.SeedSequence:
 
 
 def _warn_failed(n_failed: int, outcomes: list[Outcome]) -> None:
-    tried = sum(outcome.stop - outcome.start for outcome in outcomes)
-    errors = [outcome.first_error for outcome in outcomes if outcome.first_error]
+    tried = sum(map(len, outcomes))
+    errors = [outcome.error for outcome in outcomes if outcome.error]
     last_line = errors[0].strip().splitlines()[-1] if errors else "NaN or infinite values"
     warn(
         f"{n_failed:,} of {tried:,} simulations ({n_failed / tried:.1%}) failed and were left out; "

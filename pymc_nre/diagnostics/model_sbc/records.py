@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import xarray as xr
 
-from ...runtime.checkpoint import Checkpoint
+from ...runtime.executors import Outcome
 
-__all__ = ["DONE", "FAILED", "PER_PARAMETER", "TO_DO", "Diary", "Outcome", "Table"]
+__all__ = ["DONE", "FAILED", "PER_PARAMETER", "TO_DO", "Replicated", "Table"]
 
 PER_PARAMETER = ("pit", "ess", "truth", "mean", "sd")
 TO_DO, DONE, FAILED = 0, 1, 2
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What is known of one replicate: `PER_PARAMETER` ``(5, P)``, or why it failed."""
+class Replicated(NamedTuple):
+    """What is known of one replicate: `PER_PARAMETER` ``(5, P)``, and diverging transitions."""
 
-    index: int
-    values: np.ndarray | None = None
-    diverging: int = 0
-    error: str = ""
+    values: np.ndarray
+    diverging: int
 
 
 class Table:
@@ -39,11 +35,29 @@ class Table:
 
     def enter(self, outcome: Outcome) -> None:
         """One more replicate."""
-        i = outcome.index
-        self.state[i] = FAILED if outcome.values is None else DONE
+        i = outcome.start
+        self.state[i] = FAILED if outcome.result is None else DONE
         self.error = self.error or outcome.error
-        if outcome.values is not None:
-            self.values[i], self.diverging[i] = outcome.values, outcome.diverging
+        if outcome.result is not None:
+            self.values[i], self.diverging[i] = outcome.result
+
+    @property
+    def known(self) -> int:
+        """How many replicates were tried."""
+        return int((self.state != TO_DO).sum())
+
+    def to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Facts and tensors for a checkpoint."""
+        arrays = {"values": self.values, "diverging": self.diverging, "state": self.state}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return {"error": self.error}, tensors
+
+    def take(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        """What is in a checkpoint, which may be of fewer or more replicates."""
+        n = min(len(tensors["state"]), len(self.state))
+        for name in ("values", "diverging", "state"):
+            getattr(self, name)[:n] = tensors[name][:n].numpy()
+        self.error = facts["error"]
 
     def before_first_gap(self) -> Table:
         """What ended early may be what is quick to sample; a prefix is fair."""
@@ -67,34 +81,3 @@ class Table:
                 **settings,
             },
         )
-
-
-class Diary:
-    """Carries a table to and from its checkpoint."""
-
-    def __init__(self, follow: Checkpoint, seed: int, identity: Mapping[str, str]) -> None:
-        self.follow, self.seed, self.identity = follow, seed, identity
-        self.written = 0
-
-    def resume(self, table: Table) -> None:
-        """Take over what is in the checkpoint; it may be of fewer or more replicates."""
-        found = self.follow.load(self.identity)
-        if found is None:
-            return
-        facts, arrays = found
-        n = min(len(arrays["state"]), len(table.state))
-        table.values[:n] = arrays["values"][:n].numpy()
-        table.diverging[:n] = arrays["diverging"][:n].numpy()
-        table.state[:n] = arrays["state"][:n].numpy()
-        table.error = facts["error"]
-        self.written = int((arrays["state"] != TO_DO).sum())
-
-    def write(self, table: Table, last: bool = False) -> None:
-        """Write if it is time to, and never less than is there."""
-        known = int((table.state != TO_DO).sum())
-        if known <= self.written or not self.follow.due(last):
-            return
-        arrays = {"values": table.values, "diverging": table.diverging, "state": table.state}
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        self.follow.save(self.identity, self.seed, {"error": table.error}, tensors)
-        self.written = known

@@ -26,13 +26,13 @@ import xarray as xr
 
 from ...exceptions import CannotDrawError, PosteriorWarning, warn
 from ...likelihood.model_parameters import model_in_use
-from ...runtime.checkpoint import Checkpoint, fingerprint
+from ...runtime.checkpoint import Checkpoint, CheckpointWriter, fingerprint
 from ...runtime.devices import make_torch_survive_forks
-from ...runtime.executors import InThisThread, as_they_end, shares_memory, unpickled
+from ...runtime.executors import InThisThread, Outcome, as_they_end, shares_memory, unpickled
 from ...runtime.progress import progress
 from ..calibration import FEW
 from .chains import Chains, chosen_sampler
-from .records import DONE, FAILED, PER_PARAMETER, TO_DO, Diary, Outcome, Table
+from .records import DONE, FAILED, PER_PARAMETER, TO_DO, Replicated, Table
 from .replicates import Replicates
 
 __all__ = ["sbc_model"]
@@ -140,15 +140,18 @@ def sbc_model(
         raise TypeError("sbc_model needs a model. Pass it, or call inside `with model:`.")
     _check(replicates, draws, tune, target_accept)
     sampler = chosen_sampler(sampler, model)
-    follow = Checkpoint(checkpoint, "calibration run", "pymc_nre.Calibration")
-    seed = follow.chosen_seed(random_seed)
+    file = Checkpoint(checkpoint, "calibration run", "pymc_nre.Calibration")
+    seed = file.chosen_seed(random_seed)
     drawn = Replicates(model, var_names)
     chains = Chains(drawn.model, list(drawn.layout.shapes), sampler, draws, tune, target_accept)
     table = Table(replicates, drawn.layout.size)
-    diary = Diary(follow, seed, _identity(drawn, chains, seed))
-    diary.resume(table)
+    writer = CheckpointWriter(file, _identity(drawn, chains, seed), seed)
+    found = writer.resume()
+    if found is not None:
+        table.take(*found)
+        writer.known = int((found[1]["state"] != TO_DO).sum())
     try:
-        _fill(table, _Replicate(drawn, chains, seed), executor, diary, progressbar)
+        _fill(table, _Replicate(drawn, chains, seed), executor, writer, progressbar)
     except KeyboardInterrupt:
         table = table.before_first_gap()
         if not (table.state == DONE).any():
@@ -191,11 +194,11 @@ class _Replicate:
         except CannotDrawError:
             raise
         except Exception:
-            return Outcome(index, error=traceback.format_exc())
+            return Outcome(index, index + 1, None, np.zeros(1, bool), traceback.format_exc())
         ess = _effective(draws)
         pit = _ranks(made.truth, draws, ess, np.random.default_rng(for_ranks))
         values = np.stack([pit, ess, made.truth, draws.mean(0), draws.std(0, ddof=1)])
-        return Outcome(index, values, diverging)
+        return Outcome(index, index + 1, Replicated(values, diverging), np.ones(1, bool))
 
 
 def _seeds(seed: int, index: int) -> list[np.random.SeedSequence]:
@@ -236,7 +239,7 @@ def _fill(
     table: Table,
     replicate: _Replicate,
     executor: Executor | None,
-    diary: Diary,
+    writer: CheckpointWriter,
     progressbar: bool,
 ) -> None:
     """Run what is still to do."""
@@ -248,12 +251,12 @@ def _fill(
             for outcome in _outcomes(replicate, to_do, executor or InThisThread()):
                 table.enter(outcome)
                 _give_up_if_hopeless(table)
-                diary.write(table)
+                writer.write(table.known, table.to_file)
                 done, failed = ((table.state == s).sum() for s in (DONE, FAILED))
                 status = f"{failed:,} failed" if failed else ""
                 display.update(bar, completed=int(done + failed), status=status)
         finally:
-            diary.write(table, last=True)
+            writer.write(table.known, table.to_file, last=True)
 
 
 def _outcomes(replicate: _Replicate, to_do: np.ndarray, executor: Executor) -> Iterator[Outcome]:
