@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from ..estimators.estimator import RatioEstimator
+from ..estimators.evaluator import TorchEvaluator
 from ..simulation.parameters import check_event_shape
 from ..simulation.prior import Prior
 
@@ -27,8 +28,7 @@ __all__ = [
     "summed_log_ratio",
 ]
 
-_ROWS = 4_096  # evaluated at once: 2 MB for each layer of 64, which stays in the cache
-_NUMBERS = 2**20  # of observations copied at once, 8 MB: large observations go in smaller blocks
+_PAIRS = 2**18  # log ratios of single trials at once: 2 MB for each number
 _DOMAIN_ROWS = 2**15  # the domain check takes 32 numbers for each parameter
 
 
@@ -110,7 +110,7 @@ class Target:
     def log_posterior(self, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Unnormalized, ``(S, P)`` at ``(S or 1, P, D)``, of data sets ``(S, trials, *event)``."""
         log_prior = self.log_prior_inside(theta)
-        log_ratio = summed_log_ratio(self.ratio, theta, rows)
+        log_ratio = summed_log_ratio(self.ratio.evaluator, theta, rows)
         log_posterior = np.where(np.isfinite(log_prior), log_prior + log_ratio, -np.inf)
         check_values(log_posterior)
         return log_posterior
@@ -133,31 +133,19 @@ def in_domain(ratio: RatioEstimator, theta: np.ndarray) -> np.ndarray:
     return np.concatenate([ratio.domain.inside(theta[i : i + _DOMAIN_ROWS]) for i in starts])
 
 
-def summed_log_ratio(ratio: RatioEstimator, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Sums over trials ``(S, P)`` at ``(S or 1, P, D)``, of data sets ``(S, trials, *event)``.
-
-    A block of observations is copied for as many points as fill a batch. The copies stay
-    the same from batch to batch, so that the evaluator embeds them once.
-    """
+def summed_log_ratio(evaluator: TorchEvaluator, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Sums over trials ``(S, P)`` at ``(S or 1, P, D)``, of data sets ``(S, trials, *event)``."""
     sets, trials = rows.shape[:2]
-    points, size = theta.shape[1:]
     observations = rows.reshape(sets * trials, *rows.shape[2:])
     owners = np.repeat(np.arange(sets), trials)
-    theta = np.broadcast_to(theta, (sets, points, size))
-    most = max(1, min(_ROWS, _NUMBERS // max(1, math.prod(rows.shape[2:]))))
-    total = np.zeros((sets, points))
-    for start in range(0, len(observations), most):
-        x, owner = observations[start : start + most], owners[start : start + most]
+    total = np.zeros((sets, theta.shape[1]))
+    at_once = max(1, _PAIRS // theta.shape[1])
+    for start in range(0, len(observations), at_once):
+        x, owner = observations[start : start + at_once], owners[start : start + at_once]
+        own = theta if len(theta) == 1 else theta[owner]
         first_of_set = np.flatnonzero(np.diff(owner, prepend=-1))
-        copies = min(points, max(1, most // len(x)))
-        copied = np.repeat(x, copies, axis=0)
-        for left in range(0, points, copies):
-            part = theta[owner, left : left + copies]
-            if part.shape[1] < copies:
-                copied = np.repeat(x, part.shape[1], axis=0)
-            value = ratio.evaluator.value(part.reshape(-1, size), copied).reshape(len(x), -1)
-            summed = np.add.reduceat(value, first_of_set, axis=0)
-            total[owner[0] : owner[-1] + 1, left : left + copies] += summed
+        summed = np.add.reduceat(evaluator.table(own, x), first_of_set, axis=0)
+        total[owner[0] : owner[-1] + 1] += summed
     return total
 
 

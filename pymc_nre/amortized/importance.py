@@ -26,6 +26,7 @@ from .data_sets import (
     prior_of_parameters,
     summed_log_ratio,
 )
+from .weights import effective_number
 
 __all__ = ["resample", "weighted_draws"]
 
@@ -105,7 +106,7 @@ def weighted_draws(
         warn_if_prior_leaves(caller, ratio, target.prior.variables, "reject")
         theta = target.draw(draws, np.random.default_rng(random_seed))
     log_weight = np.where(
-        in_domain(ratio, theta), summed_log_ratio(ratio, theta[None], data.rows), -np.inf
+        in_domain(ratio, theta), summed_log_ratio(ratio.evaluator, theta[None], data.rows), -np.inf
     )
     check_values(log_weight)
     result = _weighted_dataset(ratio, data, theta, log_weight)
@@ -146,7 +147,7 @@ def _weighted_dataset(
     }
     summaries = {
         "weight": data.variable(weight, "draw"),
-        "ess": data.variable(1 / (weight**2).sum(1)),
+        "ess": data.variable(effective_number(weight)),
         "log_evidence": data.variable(log_sum[:, 0] - math.log(len(theta))),
         "mean": data.variable(mean, "parameter"),
         "sd": data.variable(np.sqrt(np.maximum(variance, 0.0)), "parameter"),

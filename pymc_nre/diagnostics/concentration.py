@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..amortized.data_sets import summed_log_ratio
 from ..amortized.weights import normalized
 from ..estimators.checks import simulator_of
 from ..estimators.estimator import RatioEstimator
-from ..networks.base import RatioNetwork
+from ..estimators.evaluator import TorchEvaluator
 from ..runtime.devices import resolve_device
 from ..runtime.progress import progress
 from ..simulation.execution import repeat_at
@@ -29,7 +30,7 @@ from ..simulation.prior import Prior
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
 from .calibration import ALARM, judge
-from .prior_draws import check_pairs, log_ratios, single_precision
+from .prior_draws import check_pairs, checked, single_precision
 
 __all__ = ["convergence"]
 
@@ -38,7 +39,6 @@ _FEWEST = 50  # effective draws of a posterior that is used
 _ENOUGH = 0.4  # share of draws that count, with which a fit is good
 _FITS = 8
 _LEAST = 1e-6  # of the variance of the draws before, that a proposal has at least
-_AT_ONCE = 2**18  # log ratios
 _FEWEST_TRUTHS = 10
 _WIDER, _TAILS = 1.3, 6  # of the t: its covariance over that of the posterior, degrees of freedom
 
@@ -114,7 +114,7 @@ def convergence(
     """
     prior = _check(ratio, simulations, n, truths, draws)
     simulator = simulator_of(ratio, simulator, "convergence", simulations.simulator)
-    network = single_precision(ratio, resolve_device(device))
+    evaluator = single_precision(ratio, resolve_device(device))
     rng = np.random.default_rng(random_seed)
     chosen = rng.permutation(len(simulations))[:truths]
     theta = ratio.layout.pack(simulations.parameters)[chosen]
@@ -129,7 +129,7 @@ def convergence(
         bar = display.add_task("adding trials", total=len(theta), status="")
         for truth in theta:
             x = _trials(ratio, simulator, truth, n[-1], rng)
-            parts.append(_follow(network, log_prior, truth, x, n, start, draws, rng))
+            parts.append(_follow(evaluator, log_prior, truth, x, n, start, draws, rng))
             display.advance(bar)
     return _result(ratio, np.array(parts), theta, n)
 
@@ -169,7 +169,7 @@ def _trials(
 
 
 def _follow(
-    network: RatioNetwork,
+    evaluator: TorchEvaluator,
     log_prior: Callable[[np.ndarray], np.ndarray],
     truth: np.ndarray,
     x: np.ndarray,
@@ -181,7 +181,7 @@ def _follow(
     """Posteriors of the first trials: for each number mean, sd, pit, ess: ``(N, 3 D + 1)``."""
     rows = []
     # Whatever the first number, one trial's posterior is wide enough to begin with the prior.
-    theta, log_weights = start, _sum(network, start, x[:1])
+    theta, log_weights = start, _sum(evaluator, start, x[:1])
     for n in numbers:
         fitted = n == 1
         for _ in range(_FITS):
@@ -193,16 +193,15 @@ def _follow(
             log_weights = log_prior(theta) - proposal.logpdf(theta)
             inside = np.isfinite(log_weights)
             if inside.any():
-                log_weights[inside] += _sum(network, theta[inside], x[:n])
+                log_weights[inside] += _sum(evaluator, theta[inside], x[:n])
             fitted = True
         rows.append(_described(theta, *normalized(log_weights), truth, rng))
     return np.array(rows)
 
 
-def _sum(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _sum(evaluator: TorchEvaluator, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Log ratios of all trials together, ``(m,)``."""
-    blocks = np.array_split(x, min(len(x), math.ceil(len(x) * len(theta) / _AT_ONCE)))
-    return sum(log_ratios(network, theta[None], block).sum(0) for block in blocks)
+    return checked(summed_log_ratio(evaluator, theta[None], x[None]))[0]
 
 
 def _proposal(theta: np.ndarray, weights: np.ndarray) -> Any:

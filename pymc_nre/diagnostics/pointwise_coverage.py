@@ -100,14 +100,14 @@ def coverage_at(
     levels = checked_levels(levels)
     rng = np.random.default_rng(random_seed)
     prior = PriorDraws(ratio, simulations, draws, rng)
-    network = single_precision(ratio, resolve_device(device))
+    evaluator = single_precision(ratio, resolve_device(device))
     points = np.atleast_2d(ratio.layout.pack(at))
     found = []
     for point in points:
         succeeded, x = repeat_at(simulator, ratio.layout, point, n, rng)
         if not succeeded.all():
             raise ValueError(f"{(~succeeded).sum()} of {n} simulations at one point failed.")
-        found.append(ranks_of(network, prior.at(point, n), x, rng, truth_weighs=False))
+        found.append(ranks_of(evaluator, prior.at(point, n), x, rng, truth_weighs=False))
     fewest = min(np.median(one["ess"]) for one in found)
     if fewest < FEW:
         warn(

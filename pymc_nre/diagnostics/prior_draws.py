@@ -9,13 +9,13 @@ import torch
 
 from ..estimators.checks import check_observations, check_parameters
 from ..estimators.estimator import RatioEstimator
-from ..networks.base import RatioNetwork, floating
+from ..estimators.evaluator import TorchEvaluator
 from ..simulation.simulations import Simulations
 
-__all__ = ["PriorDraws", "check_pairs", "log_ratios", "rows_at_once", "single_precision"]
+__all__ = ["PriorDraws", "check_pairs", "checked", "log_ratios", "rows_at_once", "single_precision"]
 
-_NUMBERS = 2**24  # at once in a layer: 64 MB in single precision
-_WIDTH = 64  # numbers that one log ratio takes in a layer, unless there are more features
+_NUMBERS = 2**24  # at once, of draws around pairs ...
+_WIDTH = 64  # ... each of which counts as a layer, or as its features
 _POOL, _SMALLEST_POOL = 20, 20_000  # fresh draws of the prior, in units of pairs; at least
 _STRETCHES = 5  # and in units of the draws for a pair
 _FEWEST_PAIRS = 100
@@ -99,33 +99,30 @@ class PriorDraws:
         return theta, np.concatenate([own, self.log_pool[chosen]], axis=1)
 
 
-def single_precision(ratio: RatioEstimator, device: str) -> RatioNetwork:
-    """The network in single precision, which is ample for ranks."""
-    return copy.deepcopy(ratio.network).to(device=device, dtype=torch.float32)
+def single_precision(ratio: RatioEstimator, device: str) -> TorchEvaluator:
+    """Evaluates the ratio in single precision, which is ample for ranks."""
+    return TorchEvaluator(copy.deepcopy(ratio.network).to(device=device, dtype=torch.float32))
 
 
-@torch.no_grad()
-def rows_at_once(network: RatioNetwork, x: np.ndarray, draws: int) -> int:
-    """How many observations, ``x`` ``(1, *event)`` among them, to evaluate at so many draws."""
-    like = floating(network)
-    numbers = max(_WIDTH, network.embed(torch.as_tensor(x).to(like)).numel())
+def rows_at_once(evaluator: TorchEvaluator, x: np.ndarray, draws: int) -> int:
+    """How many observations, ``x`` ``(1, *event)`` among them, to look at with so many draws."""
+    numbers = max(_WIDTH, evaluator.features(x).size)
     return max(1, _NUMBERS // (numbers * draws))
 
 
-@torch.no_grad()
-def log_ratios(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
+def log_ratios(evaluator: TorchEvaluator, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
     """``(b, m)`` of parameters ``(b or 1, m, D)`` and observations ``(b, *event)``.
 
-    Some parameters at a time, so that memory grows by the parameters themselves only.
+    Raises
+    ------
+    ValueError
+        If one is NaN or infinite.
     """
-    like = floating(network)
-    features = network.embed(torch.as_tensor(x).to(like))[:, None]
-    step = max(1, _NUMBERS // max(_WIDTH * len(x), features.numel()))
-    parts = [
-        network.head(torch.as_tensor(theta[:, start : start + step]).to(like), features)
-        for start in range(0, theta.shape[1], step)
-    ]
-    found = torch.cat(parts, 1).double().cpu().numpy()
+    return checked(evaluator.table(theta, x))
+
+
+def checked(found: np.ndarray) -> np.ndarray:
+    """Log ratios ``(b, m)``; ValueError if one is NaN or infinite."""
     wrong = (np.isnan(found) | np.isposinf(found)).any(1).sum()
     if wrong:
         raise ValueError(

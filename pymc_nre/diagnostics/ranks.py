@@ -22,9 +22,10 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from ..amortized.weights import effective_number
 from ..estimators.estimator import RatioEstimator
+from ..estimators.evaluator import TorchEvaluator
 from ..exceptions import PosteriorWarning, warn
-from ..networks.base import RatioNetwork
 from ..runtime.devices import resolve_device
 from ..runtime.progress import progress
 from ..simulation.simulations import Simulations
@@ -104,11 +105,11 @@ def posterior_ranks(
     device = resolve_device(device)
     rng = np.random.default_rng(random_seed)
     prior = PriorDraws(ratio, simulations, draws, rng)
-    network = single_precision(ratio, device)
+    evaluator = single_precision(ratio, device)
     with progress(enabled=progressbar) as display:
         bar = display.add_task("ranking", total=len(simulations), status="")
         joined = ranks_of(
-            network, prior, simulations.x, rng, lambda done: display.update(bar, completed=done)
+            evaluator, prior, simulations.x, rng, lambda done: display.update(bar, completed=done)
         )
     if np.median(joined["ess"]) < FEW:
         warn(
@@ -131,7 +132,7 @@ def posterior_ranks(
 
 
 def ranks_of(
-    network: RatioNetwork,
+    evaluator: TorchEvaluator,
     prior: PriorDraws,
     x: np.ndarray,
     rng: np.random.Generator,
@@ -142,17 +143,17 @@ def ranks_of(
 
     A truth that was not drawn from the prior must not weigh itself.
     """
-    rows = rows_at_once(network, x[:1], prior.draws + 1)
+    rows = rows_at_once(evaluator, x[:1], prior.draws + 1)
     parts = []
     for start in range(0, len(x), rows):
         block = slice(start, start + rows)
-        parts.append(_ranks(network, prior, block, x[block], rng, truth_weighs))
+        parts.append(_ranks(evaluator, prior, block, x[block], rng, truth_weighs))
         tell(min(block.stop, len(x)))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _ranks(
-    network: RatioNetwork,
+    evaluator: TorchEvaluator,
     prior: PriorDraws,
     block: slice,
     x: np.ndarray,
@@ -161,7 +162,7 @@ def _ranks(
 ) -> dict[str, np.ndarray]:
     """What is known of each pair of a block."""
     theta, log_prior = prior.around(block)
-    logits = log_ratios(network, theta, x)
+    logits = log_ratios(evaluator, theta, x)
     highest = logits.max(1, keepdims=True)
     weights = np.exp(logits - highest)
     others = weights[:, 1:]
@@ -176,7 +177,7 @@ def _ranks(
         "pit": np.stack([rank(column) for column in np.moveaxis(theta, 2, 0)], axis=1),
         "density": rank(-logits - log_prior),
         "distance": rank(distance),
-        "ess": others.sum(1) ** 2 / np.maximum((others**2).sum(1), np.finfo(float).tiny),
+        "ess": effective_number(others),
         "log_evidence": np.log(others.mean(1).clip(np.finfo(float).tiny)) + highest[:, 0],
         "log_ratio": logits[:, 0],
         "log_ratio_marginal": logits[:, 1],

@@ -23,7 +23,7 @@ from torch import Tensor
 from ..amortized.weights import normalized
 from ..estimators.checks import finite_observations
 from ..estimators.estimator import RatioEstimator
-from ..networks.base import RatioNetwork
+from ..estimators.evaluator import TorchEvaluator
 from ..runtime.devices import resolve_device
 from ..simulation.simulations import Simulations
 from .calibration import ALARM, FEW
@@ -105,10 +105,10 @@ def lc2st(
     chosen = np.sort(rng.permutation(len(observed))[:_MOST])
     observed = observed[chosen]
     prior = PriorDraws(ratio, simulations, draws, rng)
-    network = single_precision(ratio, device)
-    truth, others = _one_of_each_posterior(network, prior, simulations.x, rng)
+    evaluator = single_precision(ratio, device)
+    truth, others = _one_of_each_posterior(evaluator, prior, simulations.x, rng)
     classifiers = _trained(truth, others, simulations.x, shuffles, device, rng)
-    theta, ess = _posteriors(network, prior, observed, rng)
+    theta, ess = _posteriors(evaluator, prior, observed, rng)
     found = _statistics(classifiers, theta, observed, device)
     known = ess >= FEW
     p_value = float(_p_values(_largest(found[known]))) if known.any() else np.nan
@@ -145,7 +145,7 @@ def _largest(statistics: np.ndarray) -> np.ndarray:
 
 
 def _one_of_each_posterior(
-    network: RatioNetwork, prior: PriorDraws, x: np.ndarray, rng: np.random.Generator
+    evaluator: TorchEvaluator, prior: PriorDraws, x: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
     """Of each pair the true parameters and a draw of its posterior, ``(n, D)`` both.
 
@@ -156,7 +156,7 @@ def _one_of_each_posterior(
     for start in range(0, len(x), _BLOCK):
         block = slice(start, min(start + _BLOCK, len(x)))
         theta, _ = prior.around(block)
-        logits = log_ratios(network, theta, x[block])
+        logits = log_ratios(evaluator, theta, x[block])
         gumbel = rng.gumbel(size=logits.shape)  # the largest sum is a draw by the weights
         drawn = theta[np.arange(len(theta)), (logits + gumbel).argmax(1)]
         mean, sd = _moments(theta, normalized(logits)[0])
@@ -199,13 +199,13 @@ def _inputs(theta: np.ndarray, x: np.ndarray, device: str) -> Tensor:
 
 
 def _posteriors(
-    network: RatioNetwork, prior: PriorDraws, observed: np.ndarray, rng: np.random.Generator
+    evaluator: TorchEvaluator, prior: PriorDraws, observed: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws ``(n, m, D)`` of each posterior, in its own units, and how many they are worth."""
     pool = prior.pool[rng.permutation(len(prior.pool))[:_FROM]]
     theta, ess = [], []
     for one in observed:
-        logits = log_ratios(network, pool[None], one[None])
+        logits = log_ratios(evaluator, pool[None], one[None])
         weights, worth = normalized(logits)
         mean, sd = _moments(pool[None], weights)
         theta.append((pool[rng.choice(len(pool), _AT_OBSERVED, p=weights[0])] - mean) / sd)

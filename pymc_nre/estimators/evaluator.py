@@ -23,6 +23,11 @@ __all__ = ["Evaluator", "TorchEvaluator", "check_rows"]
 _BLOCK = 16_384  # rows at once: 8 MB for each layer of 64 in float64
 _REMEMBERED_BYTES = 256 * 2**20  # embeddings kept for all data sets together
 _ONE_THREAD_ROWS = 10_000  # above it two threads gain more than they risk
+# Numbers in a layer at once, of a table: from 4,096 rows of 64 on, which fit the cache, blocks take
+# longer (2**18 rows: five times), but on an accelerator.
+_TABLE_NUMBERS, _TABLE_NUMBERS_CUDA = 2**18, 2**24
+_LAYER = 64  # numbers that one log ratio takes in a layer, unless there are more features
+_TABLE_ROWS = 1_024  # observations embedded at once
 _REMEMBERED_DATA = 4  # data sets whose embeddings are kept (a model may hold several)
 
 
@@ -99,6 +104,34 @@ class TorchEvaluator:
                 products.append(self._second_derivative(along, t_rows))
             start += len(f)
         return _join(products, (rows, theta.shape[1]))
+
+    def table(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Log ratios ``(b, m)`` of parameters ``(b or 1, m, D)`` and observations ``(b, *event)``.
+
+        Each observation is embedded once, and memory grows by the result only.
+        """
+        check_rows(theta, x)
+        table = np.empty((len(x), theta.shape[1]))
+        with torch.no_grad(), one_thread_if(table.size <= _ONE_THREAD_ROWS):
+            for start in range(0, len(x), _TABLE_ROWS):
+                rows = slice(start, start + _TABLE_ROWS)
+                own = theta if len(theta) == 1 else theta[rows]
+                self._fill(table[rows], own, self._embed(x[rows]))
+        return table
+
+    def _fill(self, table: np.ndarray, theta: np.ndarray, features: Tensor) -> None:
+        """A part of a table, in blocks of rows and columns."""
+        most = _TABLE_NUMBERS if features.device.type == "cpu" else _TABLE_NUMBERS_CUDA
+        pairs = max(1, most // max(_LAYER, features[0].numel()))
+        points = table.shape[1]
+        height, width = max(1, pairs // max(points, 1)), min(points, pairs)
+        for top in range(0, len(table), height):
+            rows = slice(top, top + height)
+            own = theta if len(theta) == 1 else theta[rows]
+            for left in range(0, points, max(width, 1)):
+                columns = slice(left, left + width)
+                t = self._tensor(own[:, columns])
+                table[rows, columns] = self.network.head(t, features[rows, None]).cpu().numpy()
 
     def features(self, x: np.ndarray) -> np.ndarray:
         """Features ``(n, F)``, at least one row: what of x the rest of the network is given."""

@@ -200,26 +200,28 @@ def test_chunks_change_nothing(monkeypatch):
     x, prior = data_sets(4, 3), {"mu": pm.Normal.dist(0, 3)}
     whole = posterior_grid(MEAN, x, prior, trials=True, points=50)
     weights = weighted_draws(MEAN, x, trials=True)
-    for rows, chunk in ((5, 100), (64, 50)):
-        monkeypatch.setattr(module_of_data_sets, "_ROWS", rows)
+    for pairs, chunk in ((5, 100), (120, 50)):
+        monkeypatch.setattr(module_of_data_sets, "_PAIRS", pairs)
         monkeypatch.setattr(tabulate, "_CHUNK", chunk)
         parts = posterior_grid(MEAN, x, prior, trials=True, points=50)
         xr.testing.assert_allclose(whole, parts, rtol=1e-9)
-    monkeypatch.setattr(module_of_data_sets, "_ROWS", 500)
+    monkeypatch.setattr(module_of_data_sets, "_PAIRS", 20_000)
     xr.testing.assert_allclose(weights, weighted_draws(MEAN, x, trials=True), rtol=1e-9)
 
 
 def test_no_batch_is_larger_than_asked_for(monkeypatch):
     sizes = []
-    evaluate = type(MEAN.evaluator).value
+    evaluate = type(MEAN.evaluator).table
 
-    def value(self, theta, x):
-        sizes.append(len(x))
-        return evaluate(self, theta, x)
+    def table(self, theta, x):
+        found = evaluate(self, theta, x)
+        sizes.append(found.size)
+        return found
 
-    monkeypatch.setattr(type(MEAN.evaluator), "value", value)
+    monkeypatch.setattr(module_of_data_sets, "_PAIRS", 10_000)
+    monkeypatch.setattr(type(MEAN.evaluator), "table", table)
     posterior_grid(MEAN, np.zeros((300, 30)), {"mu": pm.Normal.dist(0, 3)}, trials=True, points=50)
-    assert 0 < max(sizes) <= module_of_data_sets._ROWS
+    assert 5_000 < max(sizes) <= 10_000
 
 
 def standard_error(weighted):

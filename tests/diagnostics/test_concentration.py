@@ -8,7 +8,7 @@ from controls import changed
 import pymc_nre as nre
 from pymc_nre.diagnostics import convergence
 from pymc_nre.diagnostics.concentration import _result
-from pymc_nre.diagnostics.prior_draws import log_ratios
+from pymc_nre.estimators.evaluator import TorchEvaluator
 
 TASK = nre.tasks.GaussianMean()
 PAIRS = TASK.simulate(500, random_seed=1)
@@ -68,13 +68,13 @@ def test_a_prior_whose_parameters_depend_on_one_another():
 
 def test_the_ratio_is_not_asked_outside_of_the_support(monkeypatch):
     # Small rates make posteriors at the edge of it; there the exact ratio is NaN.
-    task, seen = nre.tasks.PoissonRate(mean=0.5), []
+    task, seen, table = nre.tasks.PoissonRate(mean=0.5), [], TorchEvaluator.table
 
-    def recorded(network, theta, x):
+    def recorded(evaluator, theta, x):
         seen.append(theta.min())
-        return log_ratios(network, theta, x)
+        return table(evaluator, theta, x)
 
-    monkeypatch.setattr("pymc_nre.diagnostics.concentration.log_ratios", recorded)
+    monkeypatch.setattr(TorchEvaluator, "table", recorded)
     follow(task.estimator(), task.simulate(500, random_seed=1), n=(1, 10), truths=10)
     assert min(seen) > 0
 
