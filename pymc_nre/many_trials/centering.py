@@ -8,7 +8,6 @@ Two ways lead out: `pymc_nre.many_trials.fine_tuning` trains on, everywhere, for
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
@@ -32,13 +31,13 @@ def center(
     model: Any = None,
     simulator: Simulator | Callable[..., Any] | None = None,
     n: int | None = None,
-    accuracy: float = 0.1,
+    accuracy: float | None = None,
     executor: Executor | None = None,
     loss: Loss | None = None,
-    strength: float = 100.0,
-    steps: int = 3_000,
+    strength: float | None = None,
+    steps: int | None = None,
     replicates: int | None = None,
-    device: str = "auto",
+    device: str | None = None,
     random_seed: int | None = None,
     progressbar: bool = True,
 ) -> RatioEstimator:
@@ -68,26 +67,27 @@ def center(
         With ``around``: simulations of the last fit, by default what the accuracy asks for.
         Before it some go to find where the posterior moves, a tenth as many or 20,000 in each
         round; after it a quarter as many to tell what was gained, if progress is shown.
-    accuracy : float
-        With ``around``: error that may be left, in posterior standard deviations of a parameter
-        that all trials share; with N trials it takes N divided by its square simulations.
+    accuracy : float, optional
+        With ``around``: error that may be left, by default 0.1, in posterior standard deviations of
+        a parameter that all trials share; with N trials it takes N divided by its square
+        simulations.
     executor : concurrent.futures.Executor, optional
         With ``around``: runs the simulations.
     loss : Loss, optional
         The training loss to go on with: by default ``NREC()``, or ``NREB()`` if the ratio is not
         normalized.
-    strength : float
-        lambda, the weight of the penalty. Where it is too large for a network and a simulator,
-        single trials come to tell other things than before, and posteriors of any number of
-        trials move by that: how far is told beside the bias.
-    steps : int
-        Gradient steps, rounded up to hundreds.
+    strength : float, optional
+        lambda, the weight of the penalty, by default 100. Where it is too large for a network and a
+        simulator, single trials come to tell other things than before, and posteriors of any number
+        of trials move by that: how far is told beside the bias.
+    steps : int, optional
+        Gradient steps, by default 3,000, rounded up to hundreds.
     replicates : int, optional
         Observations at each of the 64 parameter values of a step, by default 128 and at least 32
         for each number in the parameters; half of them tell how much a trial tells, so fewer
         than 16 for each number are refused.
-    device : {"auto", "cpu", "cuda"}
-        Where to fine-tune. The estimator that comes back lives on the CPU.
+    device : {"auto", "cpu", "cuda"}, optional
+        Where to fine-tune, by default ``"auto"``. The estimator that comes back lives on the CPU.
     random_seed : int, optional
         The same seed on the same machine gives the same ratio.
     progressbar : bool
@@ -140,20 +140,10 @@ def center(
             f"{'neither' if around is None else 'both'}."
         )
     common = {"random_seed": random_seed, "progressbar": progressbar}
-    everywhere = {
-        "loss": loss,
-        "strength": strength,
-        "steps": steps,
-        "replicates": replicates,
-        "device": device,
-    }
-    nearby = {
-        "model": model,
-        "simulator": simulator,
-        "n": n,
-        "accuracy": accuracy,
-        "executor": executor,
-    }
+    everywhere = _given(
+        loss=loss, strength=strength, steps=steps, replicates=replicates, device=device
+    )
+    nearby = _given(model=model, simulator=simulator, n=n, accuracy=accuracy, executor=executor)
     if around is None:
         _refuse(nearby, "around=")
         return fine_tune(ratio, simulations, **everywhere, **common)
@@ -161,10 +151,13 @@ def center(
     return center_locally(ratio, around, **nearby, **common)
 
 
-def _refuse(options: dict[str, Any], belong_to: str) -> None:
+def _given(**options: Any) -> dict[str, Any]:
+    """What the user has said; what is None is left to the way that is taken."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse(given: dict[str, Any], belong_to: str) -> None:
     """Tell of options that were given for the other way."""
-    defaults = inspect.signature(center).parameters
-    given = [name for name, value in options.items() if value is not defaults[name].default]
     if given:
         raise TypeError(
             f"center takes {', '.join(f'{name}=' for name in given)} only with {belong_to}. "

@@ -55,15 +55,15 @@ def fine_tune(
     ratio: RatioEstimator,
     simulations: Simulations | Online,
     *,
-    loss: Loss | None,
-    strength: float,
-    steps: int,
-    replicates: int | None,
-    device: str,
-    random_seed: int | None,
-    progressbar: bool,
+    loss: Loss | None = None,
+    strength: float = 100.0,
+    steps: int = 3_000,
+    replicates: int | None = None,
+    device: str = "auto",
+    random_seed: int | None = None,
+    progressbar: bool = True,
 ) -> RatioEstimator:
-    """What `pymc_nre.center` does with simulations."""
+    """Train on, everywhere, for all data to come: what `pymc_nre.center` does with simulations."""
     loss = _loss_for(ratio, loss)
     if replicates is None:
         replicates = max(_REPLICATES, 2 * _PER_PARAMETER * ratio.layout.size)

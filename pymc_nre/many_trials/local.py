@@ -97,15 +97,15 @@ def center_locally(
     ratio: RatioEstimator,
     around: Any,
     *,
-    model: Any,
-    simulator: Any,
-    n: int | None,
-    accuracy: float,
-    executor: Executor | None,
-    random_seed: int | None,
-    progressbar: bool,
+    model: Any = None,
+    simulator: Any = None,
+    n: int | None = None,
+    accuracy: float = 0.1,
+    executor: Executor | None = None,
+    random_seed: int | None = None,
+    progressbar: bool = True,
 ) -> RatioEstimator:
-    """What `pymc_nre.center` does with ``around=``."""
+    """Mend a ratio near one posterior: what `pymc_nre.center` does with ``around=``."""
     simulator = simulator_of(ratio, simulator, "center around a posterior")
     _check(ratio, n, accuracy)
     given = _posterior(ratio, around, model)

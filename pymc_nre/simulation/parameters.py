@@ -100,17 +100,35 @@ class Layout:
         return parameters
 
 
+def ends_with(shape: tuple[int | None, ...], own: tuple[int, ...]) -> bool:
+    """Whether a shape ends with another; None is a length that is not known yet."""
+    tail = shape[max(len(shape) - len(own), 0) :]
+    return len(tail) == len(own) and all(
+        got is None or got == want for got, want in zip(tail, own, strict=True)
+    )
+
+
 def check_own_shape(
     name: str, own: tuple[int, ...], shape: tuple[int | None, ...], caller: str
 ) -> None:
-    """Raise ValueError unless ``shape`` ends with ``own``; None is a length not known yet."""
-    tail = shape[len(shape) - len(own) :] if len(shape) >= len(own) else None
-    if tail is None or any(
-        got is not None and got != want for got, want in zip(tail, own, strict=True)
-    ):
+    """Raise ValueError unless the shape of a parameter ends with its own."""
+    if not ends_with(shape, own):
         raise ValueError(
             f"{caller}: parameter {name!r} has own shape {own}, so it must have shape (*batch, "
             f"{', '.join(map(str, own))}), got {shape}. Put the parameter's own axes last."
+        )
+
+
+def check_event_shape(
+    event_shape: tuple[int, ...], shape: tuple[int | None, ...], caller: str
+) -> None:
+    """Raise ValueError unless the shape of observations ends with that of one."""
+    if not ends_with(shape, event_shape):
+        wanted = f"(*batch, {', '.join(map(str, event_shape))})"
+        raise ValueError(
+            f"{caller}: the ratio was trained on observations of shape {event_shape}, so observed "
+            f"data must have shape {wanted}, got {tuple(shape)}. Reshape the data, the axes of one "
+            "observation last."
         )
 
 
@@ -138,20 +156,3 @@ def is_integer(value: Any) -> bool:
 def describe_shape(shape: tuple[int, ...]) -> str:
     """``scalar`` or the shape."""
     return f"shape {shape}" if shape else "scalar"
-
-
-def check_event_shape(
-    event_shape: tuple[int, ...], shape: tuple[int | None, ...], caller: str
-) -> None:
-    """Raise ValueError unless ``shape`` ends with the event shape; None is not known yet."""
-    tail = shape[len(shape) - len(event_shape) :]
-    fits = len(tail) == len(event_shape) and all(
-        got is None or got == want for got, want in zip(tail, event_shape, strict=True)
-    )
-    if not fits:
-        wanted = f"(*batch, {', '.join(map(str, event_shape))})"
-        raise ValueError(
-            f"{caller}: the ratio was trained on observations of shape {event_shape}, so observed "
-            f"data must have shape {wanted}, got {tuple(shape)}. Reshape the data, the axes of one "
-            "observation last."
-        )
