@@ -51,7 +51,7 @@ def simulate(
     parameters : collection of str, optional
         The parameters that the ratio shall see; by default all. The rest are nuisance: drawn
         with the others and passed to the simulator, in predictive sampling too, and so
-        marginalised over their prior.
+        marginalized over their prior.
     at : mapping of str to array, optional
         Simulate at these values of the parameters instead of draws (nuisance is still
         drawn); for the reference of `pymc_nre.losses.CARL`.

@@ -2,7 +2,7 @@
 
 Users write it as a `pymc.Model` whose free variables are the parameters, or as a dict of
 ``pm.X.dist()``. Both come down to named random variables. Parameters that the ratio is not to
-see are nuisance: drawn with the others, and marginalised.
+see are nuisance: drawn with the others, and marginalized.
 """
 
 from __future__ import annotations

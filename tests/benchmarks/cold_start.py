@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from tables import Table
-from wire import HERE, ONE_THREAD
+from worker import HERE, ONE_THREAD
 
 CASES = {  # file and number of observations
     "empty caches": ("network.nre", 10),

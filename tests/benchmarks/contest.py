@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import problem
-import wire
+import worker
 
 
 class Contest:
@@ -25,7 +25,7 @@ class Contest:
     def serve(self):
         """Wait for orders."""
         orders = ("describe", "prepare", "time", "forget", "memory", "sample", "train")
-        wire.serve({name: getattr(self, name) for name in orders})
+        worker.serve({name: getattr(self, name) for name in orders})
 
     def describe(self):
         """Names, and versions of libraries."""

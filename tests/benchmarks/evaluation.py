@@ -14,28 +14,28 @@ def run(context):
     """Tables of times and of times relative to our fastest engine in double precision."""
     sizes = SIZES[:2] if context.quick else SIZES
     rounds = 3 if context.quick else ROUNDS
-    with context.cast() as cast:
-        columns = [_at_size(cast, n, rounds, context) for n in sizes]
-        names, libraries = cast.names("evaluators"), cast.libraries()
+    with context.contestants() as contestants:
+        columns = [_at_size(contestants, n, rounds, context) for n in sizes]
+        names, libraries = contestants.names("evaluators"), contestants.libraries()
     reference = next(name for name in names if name.startswith("pymc_nre"))
     times = [[name, *(column.get(name) for column in columns)] for name in names]
     ratios = [[name, *(_over(column, name, reference) for column in columns)] for name in names]
     heads = ("contestant", *(f"n = {n:,}" for n in sizes))
     return [
         Table("Microseconds per value and gradient", heads, times),
-        Table(f"The same, in units of {reference}", heads, ratios, f"Neighbours: {libraries}."),
+        Table(f"The same, in units of {reference}", heads, ratios, f"Neighbors: {libraries}."),
     ]
 
 
-def _at_size(cast, n, rounds, context):
+def _at_size(contestants, n, rounds, context):
     """Microseconds by name."""
-    names = cast.names("evaluators")
-    answers = cast.try_each("evaluators", names, "prepare", context.say, n=n)
+    names = contestants.names("evaluators")
+    answers = contestants.try_each("evaluators", names, "prepare", context.say, n=n)
     _check(answers, context)
     times = {name: [] for name in answers}
     for _ in range(rounds):
         for name in answers:
-            times[name].append(cast.ask("evaluators", name, "time", seconds=SECONDS))
+            times[name].append(contestants.ask("evaluators", name, "time", seconds=SECONDS))
     context.record("evaluation", n=n, times=times)
     return {name: median(values) for name, values in times.items()}
 

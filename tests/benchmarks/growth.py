@@ -4,7 +4,7 @@ import json
 from statistics import median
 
 from tables import Table
-from wire import ContestantError, Worker
+from worker import ContestantError, Worker
 
 DEFAULT = {"n": 1_000, "width": 64, "depth": 2, "parameters": 1}
 SWEEPS = {

@@ -1,7 +1,7 @@
-"""Posteriors of 10 to 10,000 trials, before and after centering, ours and the neighbours'.
+"""Posteriors of 10 to 10,000 trials, before and after centering, ours and the neighbors'.
 
 ``python tests/benchmarks/many_trials.py`` takes hours and resumes where it was stopped: what
-was measured is kept as JSON lines in ``--work``. With ``--neighbours-python`` of an environment
+was measured is kept as JSON lines in ``--work``. With ``--neighbors-python`` of an environment
 that has sbi and BayesFlow they are trained on the same simulations; ``--only`` names estimators.
 
 For each data set the posterior under the training prior is summed on a grid around the exact
@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from zlib import crc32
 
-from wire import ONE_THREAD, Worker
+from worker import ONE_THREAD, Worker
 
 os.environ |= ONE_THREAD
 
@@ -39,7 +39,7 @@ TRAINED, CENTERED = "pymc_nre, as trained", "pymc_nre, centered"
 BOTH = "pymc_nre, centered, then around the posterior"
 ALONE, FINER = "pymc_nre, around the posterior", "the last, with accuracy=0.05"
 OURS = (TRAINED, CENTERED, BOTH, FINER, ALONE)
-NEIGHBOURS = {"sbi, NRE_C": ("sbi", ""), "BayesFlow, RatioApproximator": ("bayesflow", "jax")}
+NEIGHBORS = {"sbi, NRE_C": ("sbi", ""), "BayesFlow, RatioApproximator": ("bayesflow", "jax")}
 KEYS = ("task", "simulations", "estimator", "trials")
 NETWORK = nre.networks.MLP((64, 64))  # of ours
 REACH = 6  # exact standard deviations to each side, at first
@@ -52,7 +52,7 @@ def main():
     for task in options.tasks:
         for simulations in options.simulations:
             for name in options.only:
-                if name in OURS or options.neighbours_python:
+                if name in OURS or options.neighbors_python:
                     _measure(Problem(task, simulations, options), name, results)
     text = "\n".join(table.markdown() for table in tables(results.read()))
     path = options.out / f"many_trials_pymc{version('pymc').split('.')[0]}.inc"
@@ -62,11 +62,11 @@ def main():
 
 def _options():
     parser = parser_of(__doc__)
-    parser.add_argument("--only", nargs="+", default=[*OURS, *NEIGHBOURS])
+    parser.add_argument("--only", nargs="+", default=[*OURS, *NEIGHBORS])
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--simulations", nargs="+", type=int, default=SIMULATIONS)
     parser.add_argument("--trials", nargs="+", type=int, default=TRIALS, choices=TRIALS)
-    parser.add_argument("--neighbours-python", type=Path)
+    parser.add_argument("--neighbors-python", type=Path)
     return parser.parse_args()
 
 
@@ -187,8 +187,8 @@ class _Densities:
                 return lambda x: log_density(ratio, x)
             options = {"accuracy": 0.05} if self.name == FINER else {}
             return lambda x: log_density(problem.around(ratio, x, **options), x)
-        library, backend = NEIGHBOURS[self.name]
-        work, python = problem.options.work, problem.options.neighbours_python
+        library, backend = NEIGHBORS[self.name]
+        work, python = problem.options.work, problem.options.neighbors_python
         script = f"many_trials_{library}.py"
         log = work / f"{library}.log"
         self.worker = Worker(python, script, log=log, KERAS_BACKEND=backend).__enter__()
@@ -265,7 +265,7 @@ def tables(records):
             found = {key[2:]: row for key, row in records.items() if key[:2] == (task, size)}
             rows = [
                 [name, *(_cell(found.get((name, n))) for n in TRIALS)]
-                for name in (*OURS, *NEIGHBOURS)
+                for name in (*OURS, *NEIGHBORS)
                 if any((name, n) in found for n in TRIALS)
             ]
             heads = ("estimator", *(f"{n:,} trials" for n in TRIALS))

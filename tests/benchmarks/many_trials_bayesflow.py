@@ -8,7 +8,7 @@ from pathlib import Path
 import bayesflow as bf
 import keras
 import numpy as np
-import wire
+import worker
 
 EPOCHS, BATCH, RATE = 50, 64, 5e-4
 ROWS = 200_000  # at once
@@ -47,4 +47,4 @@ def log_density(folder):
 
 
 if __name__ == "__main__":
-    wire.serve({"train": train, "log_density": log_density})
+    worker.serve({"train": train, "log_density": log_density})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import wire
+import worker
 from sbi.inference import NRE_C
 from sbi.utils import BoxUniform
 
@@ -38,4 +38,4 @@ def log_density(folder):
 
 
 if __name__ == "__main__":
-    wire.serve({"train": train, "log_density": log_density})
+    worker.serve({"train": train, "log_density": log_density})

@@ -1,7 +1,7 @@
-"""Benchmarks of pymc_nre and its neighbours: ``python tests/benchmarks/run.py``.
+"""Benchmarks of pymc_nre and its neighbors: ``python tests/benchmarks/run.py``.
 
 Writes the tables that docs/benchmarks.md includes. See there for what they mean, and for the
-environment of the neighbours, which is made at the first run unless one is given.
+environment of the neighbors, which is made at the first run unless one is given.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-from wire import ONE_THREAD, Worker
+from worker import ONE_THREAD, Worker
 
 # The runner itself trains the network and computes effective sample sizes.
 os.environ |= ONE_THREAD
@@ -29,16 +29,16 @@ class Context:
     """What every benchmark gets."""
 
     python: Path
-    neighbours: Path | None
+    neighbors: Path | None
     folder: Path
     quick: bool
     rounds: int
 
-    def cast(self):
+    def contestants(self):
         """All contestants, to be used in a ``with``."""
-        from cast import Cast
+        from contestants import Contestants
 
-        return Cast(self.python, self.neighbours, self.folder)
+        return Contestants(self.python, self.neighbors, self.folder)
 
     def engines(self):
         """Names that ``engine=`` of the installed library accepts."""
@@ -63,8 +63,8 @@ class Context:
 def main():
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
-    neighbours = None if options.without_neighbours else _neighbours(options)
-    context = Context(Path(sys.executable), neighbours, options.work, options.quick, options.rounds)
+    neighbors = None if options.without_neighbors else _neighbors(options)
+    context = Context(Path(sys.executable), neighbors, options.work, options.quick, options.rounds)
     _networks(context)
     import machine
 
@@ -82,23 +82,23 @@ def _options():
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=BENCHMARKS)
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run at all?")
     parser.add_argument("--rounds", type=int, default=3, help="of what takes minutes")
-    parser.add_argument("--neighbours-python", type=Path, help="of an environment that has them")
-    parser.add_argument("--without-neighbours", action="store_true")
+    parser.add_argument("--neighbors-python", type=Path, help="of an environment that has them")
+    parser.add_argument("--without-neighbors", action="store_true")
     scratch = Path(tempfile.gettempdir()) / "pymc_nre_benchmarks"
     parser.add_argument("--work", type=Path, default=scratch, help="networks, logs, raw results")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
     return parser.parse_args()
 
 
-def _neighbours(options):
+def _neighbors(options):
     """The Python that was named, or one in an environment made here."""
-    if options.neighbours_python:
-        return options.neighbours_python
-    folder = options.work / "neighbours"
+    if options.neighbors_python:
+        return options.neighbors_python
+    folder = options.work / "neighbors"
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", f"{ROOT}[neighbours]"], check=True)
+        subprocess.run([python, "-m", "pip", "install", f"{ROOT}[neighbors]"], check=True)
     return python
 
 

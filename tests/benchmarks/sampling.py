@@ -17,11 +17,11 @@ _COLUMNS += ("ESS / s of ours over theirs",)
 
 def run(context):
     """A table for each sampler."""
-    with context.cast() as cast:
-        results = _measure(cast, context)
-        libraries = cast.libraries()
+    with context.contestants() as contestants:
+        results = _measure(contestants, context)
+        libraries = contestants.libraries()
     mean, sd = problem.exact_posterior(problem.observations())
-    note = f"Exact posterior: mean {mean:.3f}, sd {sd:.3f}. Neighbours: {libraries}."
+    note = f"Exact posterior: mean {mean:.3f}, sd {sd:.3f}. Neighbors: {libraries}."
     return [
         _table(kind, results, note)
         for kind in ("slice", "NUTS")
@@ -29,19 +29,21 @@ def run(context):
     ]
 
 
-def _measure(cast, context):
+def _measure(contestants, context):
     """Lists of ``(seconds, ess, mean, sd)`` by name."""
     settings = QUICK if context.quick else SETTINGS
     path = str(context.folder / "draws.npy")
-    names = cast.names("samplers")
-    ready = cast.try_each("samplers", names, "sample", context.say, path=path, seed=0, **WARM_UP)
+    names = contestants.names("samplers")
+    ready = contestants.try_each(
+        "samplers", names, "sample", context.say, path=path, seed=0, **WARM_UP
+    )
     results = {name: [] for name in ready}
     context.say("warm")
     for seed in range(1, 2 if context.quick else context.rounds + 1):
         for name, done in results.items():
             if done and done[0][0] > _LONG:
                 continue
-            seconds = cast.ask("samplers", name, "sample", path=path, seed=seed, **settings)
+            seconds = contestants.ask("samplers", name, "sample", path=path, seed=seed, **settings)
             draws = np.load(path)
             done.append((seconds, float(az.ess(draws)), float(draws.mean()), float(draws.std())))
             context.say(f"{name}: {done[-1]}")

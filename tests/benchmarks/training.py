@@ -12,15 +12,15 @@ def run(context):
     """A table of seconds per epoch."""
     batches = BATCHES[:1] if context.quick else BATCHES
     rounds = 1 if context.quick else context.rounds
-    with context.cast() as cast:
-        names, libraries = cast.names("trainers"), cast.libraries()
+    with context.contestants() as contestants:
+        names, libraries = contestants.names("trainers"), contestants.libraries()
         for name in names:  # what is done in the first call only
-            cast.ask("trainers", name, "train", batch=256, epochs=1, quick=True)
+            contestants.ask("trainers", name, "train", batch=256, epochs=1, quick=True)
         measured = {name: {batch: [] for batch in batches} for name in names}
         for batch in batches:
             for _ in range(rounds):
                 for name in names:
-                    seconds = _seconds_per_epoch(cast, name, batch, context)
+                    seconds = _seconds_per_epoch(contestants, name, batch, context)
                     measured[name][batch].append(seconds)
                     context.say(f"{name}, batch {batch}: {seconds:.2f} s per epoch")
     context.record("training", measured=measured)
@@ -32,13 +32,13 @@ def run(context):
         rows.append([name, *middle, *relative])
     heads = [f"batch {batch:,}: seconds" for batch in batches]
     heads += [f"batch {batch:,}: in units of ours" for batch in batches]
-    note = f"Neighbours: {libraries}."
+    note = f"Neighbors: {libraries}."
     return [Table("Seconds per epoch, one thread", ("contestant", *heads), rows, note)]
 
 
-def _seconds_per_epoch(cast, name, batch, context):
+def _seconds_per_epoch(contestants, name, batch, context):
     few, many = (
-        cast.ask("trainers", name, "train", batch=batch, epochs=epochs, quick=context.quick)
+        contestants.ask("trainers", name, "train", batch=batch, epochs=epochs, quick=context.quick)
         for epochs in EPOCHS
     )
     return (many["seconds"] - few["seconds"]) / (many["epochs"] - few["epochs"])

@@ -106,7 +106,7 @@ def test_observations_have_the_distribution():
     residuals = simulations.x - simulations.parameters["mu"]
     assert abs(residuals.mean()) < 4 / np.sqrt(4_000)
     assert abs(residuals.std() - 1) < 4 / np.sqrt(2 * 4_000)
-    # The twin: observations that belong to their neighbour's parameters.
+    # The twin: observations that belong to their neighbor's parameters.
     shifted = simulations.x - np.roll(simulations.parameters["mu"], 1)
     assert abs(shifted.std() - 1) > 4 / np.sqrt(2 * 4_000)
 

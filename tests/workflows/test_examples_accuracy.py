@@ -24,7 +24,7 @@ def load(name):
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
 @pytest.mark.filterwarnings("default")  # PyMC tells of forks, ArviZ of its next version
-@pytest.mark.parametrize("name", ["prior_swap", "regression", "marginalise_latents"])
+@pytest.mark.parametrize("name", ["prior_swap", "regression", "marginalize_latents"])
 def test_posteriors_are_exact(name, capsys):
     table = load(name).main()
     with capsys.disabled():

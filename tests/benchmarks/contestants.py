@@ -1,21 +1,21 @@
 """All contestants, wherever they live."""
 
-from wire import ContestantError, Worker
+from worker import ContestantError, Worker
 
 
-class Cast:
+class Contestants:
     """Starts every process of contestants and passes orders to whoever knows the name."""
 
-    def __init__(self, python, neighbours, folder):
+    def __init__(self, python, neighbors, folder):
         self.workers = []
         scripts = [(python, ("contestants_ours.py", folder), {})]
-        if neighbours:
+        if neighbors:
             bayesflow = "contestants_bayesflow.py"
             scripts += [
-                (neighbours, ("contestants_sbi.py", folder), {}),
-                (neighbours, (bayesflow, folder, "notebook"), {"KERAS_BACKEND": "torch"}),
-                (neighbours, (bayesflow, folder, "notebook"), {"KERAS_BACKEND": "jax"}),
-                (neighbours, (bayesflow, folder, "neural"), {"KERAS_BACKEND": "jax"}),
+                (neighbors, ("contestants_sbi.py", folder), {}),
+                (neighbors, (bayesflow, folder, "notebook"), {"KERAS_BACKEND": "torch"}),
+                (neighbors, (bayesflow, folder, "notebook"), {"KERAS_BACKEND": "jax"}),
+                (neighbors, (bayesflow, folder, "neural"), {"KERAS_BACKEND": "jax"}),
             ]
         self.starts = [
             lambda python=python, script=script, environment=environment: Worker(

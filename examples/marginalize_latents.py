@@ -42,7 +42,7 @@ def plot(draws, groups, replicated, task):
     )
     between.set_xlim(-4, 8)
     between.legend(frameon=False)
-    figure.savefig(FIGURES / "marginalise_latents.png", dpi=120)
+    figure.savefig(FIGURES / "marginalize_latents.png", dpi=120)
 
 
 def main(quick=False, seed=1, network=DEEP_SET):
