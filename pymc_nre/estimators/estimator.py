@@ -24,8 +24,9 @@ from ..networks.correction import QuadraticCorrection
 from ..networks.specifications import specification_to_dict
 from ..runtime.archive import write_archive
 from ..runtime.devices import resolve_device
-from ..simulation.parameters import Layout, check_event_shape, describe_shape
+from ..simulation.parameters import Layout, check_event_shape
 from ..simulation.simulator import Simulator, as_simulator
+from .description import in_words
 from .domain import Domain
 from .evaluator import TorchEvaluator
 from .trial_budget import TrialBudget
@@ -259,27 +260,7 @@ class RatioEstimator:
         return {key: value for key, value in self.__dict__.items() if key != "evaluator"}
 
     def __repr__(self) -> str:
-        denominator = {
-            "evidence": "p(x)",
-            "fixed": f"p(x | {', '.join(n + '_ref' for n in self.parameters)})",
-            "pair": f"p(x | {', '.join(n + '_prime' for n in self.parameters)})",
-        }[self.reference]
-        rows = {
-            "parameters": ", ".join(
-                f"{name} ({'integer ' * (name in self.layout.integer)}{describe_shape(shape)})"
-                for name, shape in self.parameters.items()
-            ),
-            "observation": describe_shape(self.event_shape),
-            "network": self._describe_network(),
-            "loss": self._describe_loss(),
-            "training": self._describe_training(),
-            "domain": self.describe_domain(),
-            "trials": "" if self.budget is None else self.budget.in_short(),
-            "centered": self._describe_centering(),
-            "simulator": "attached" if self.simulator else "not attached: no predictive sampling",
-        }
-        head = f"RatioEstimator: log p(x | {', '.join(self.parameters)}) / {denominator}"
-        return "\n".join([head, *(f"  {name:<12}{text}" for name, text in rows.items() if text)])
+        return in_words(self)
 
     @property
     def architecture(self) -> str:
@@ -287,29 +268,6 @@ class RatioEstimator:
         one = self.uncorrected.members[0] if self.members > 1 else self.uncorrected
         kind = self.specification or type(getattr(one, "module", one)).__name__
         return f"{self.members} x {kind}" if self.members > 1 else f"{kind}"
-
-    def _describe_network(self) -> str:
-        weights = sum(weight.numel() for weight in self.network.parameters())
-        return f"{self.architecture}, {weights:,} weights, float64 on {self.device}"
-
-    def _describe_loss(self) -> str:
-        meaning = "normalized" if self.normalized else "not normalized: no evidences"
-        return f"{self.loss or 'none (exact)'}; {meaning}"
-
-    def _describe_training(self) -> str:
-        facts = self.history.attrs
-        if not facts:
-            return ""
-        ends = " and ".join(sorted({*np.atleast_1d(facts["stopped"])}))
-        losses = sorted({f"{loss:.4f}" for loss in np.atleast_1d(facts["best_loss"])}, key=float)
-        return (
-            f"{np.max(facts['n_train']):,} simulations, {self.history.sizes['epoch']} epochs "
-            f"({ends}), validation loss {' to '.join(dict.fromkeys((losses[0], losses[-1])))} "
-            f"(chance {facts['chance']:.4f})"
-        )
-
-    def _describe_centering(self) -> str:
-        return "around one posterior: for its data, and no others" * self.is_locally_centered
 
     def describe_domain(self) -> str:
         """The training range of each parameter, in words."""

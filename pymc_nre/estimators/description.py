@@ -1,0 +1,68 @@
+"""What an estimator is, told to a person: the text that is shown for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..simulation.parameters import describe_shape
+
+__all__ = ["in_words"]
+
+
+def in_words(ratio: Any) -> str:
+    """Several lines on a `RatioEstimator`: what it divides by what, and how it came about."""
+    rows = {
+        "parameters": _parameters(ratio),
+        "observation": describe_shape(ratio.event_shape),
+        "network": _network(ratio),
+        "loss": _loss(ratio),
+        "training": _training(ratio.history),
+        "domain": ratio.describe_domain(),
+        "trials": "" if ratio.budget is None else ratio.budget.in_short(),
+        "centered": "around one posterior: for its data, and no others" * ratio.is_locally_centered,
+        "simulator": "attached" if ratio.simulator else "not attached: no predictive sampling",
+    }
+    names = ", ".join(ratio.parameters)
+    head = f"RatioEstimator: log p(x | {names}) / {_denominator(ratio)}"
+    return "\n".join([head, *(f"  {name:<12}{text}" for name, text in rows.items() if text)])
+
+
+def _denominator(ratio: Any) -> str:
+    if ratio.reference == "evidence":
+        return "p(x)"
+    ending = {"fixed": "_ref", "pair": "_prime"}[ratio.reference]
+    return f"p(x | {', '.join(name + ending for name in ratio.parameters)})"
+
+
+def _parameters(ratio: Any) -> str:
+    return ", ".join(
+        f"{name} ({'integer ' * (name in ratio.layout.integer)}{describe_shape(shape)})"
+        for name, shape in ratio.parameters.items()
+    )
+
+
+def _network(ratio: Any) -> str:
+    weights = sum(weight.numel() for weight in ratio.network.parameters())
+    return f"{ratio.architecture}, {weights:,} weights, float64 on {ratio.device}"
+
+
+def _loss(ratio: Any) -> str:
+    meaning = "normalized" if ratio.normalized else "not normalized: no evidences"
+    return f"{ratio.loss or 'none (exact)'}; {meaning}"
+
+
+def _training(history: xr.Dataset) -> str:
+    """Facts of one training, or of those of all members."""
+    facts = history.attrs
+    if not facts:
+        return ""
+    ends = " and ".join(sorted({*np.atleast_1d(facts["stopped"])}))
+    losses = sorted({f"{loss:.4f}" for loss in np.atleast_1d(facts["best_loss"])}, key=float)
+    return (
+        f"{np.max(facts['n_train']):,} simulations, {history.sizes['epoch']} epochs "
+        f"({ends}), validation loss {' to '.join(dict.fromkeys((losses[0], losses[-1])))} "
+        f"(chance {facts['chance']:.4f})"
+    )
