@@ -8,9 +8,11 @@ whatever takes a trained estimator takes the exact one.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -75,15 +77,8 @@ class Task:
         )
 
     def estimator(self) -> RatioEstimator:
-        """The exact log ratio as a `RatioEstimator`."""
-        simulations = self.simulate(20_000, random_seed=0)
-        return RatioEstimator(
-            self._network(),
-            simulations.layout.shapes,
-            domain=Domain.from_draws(simulations.theta, simulations.log_prior),
-            probe_x=simulations.x[:100],
-            simulator=Simulator(self.simulator, batched=True),
-        )
+        """The exact log ratio as a `RatioEstimator`; equal tasks share one."""
+        return copy.copy(_estimator(self))
 
     def log_ratio(self, x: np.ndarray, /, **parameters: np.ndarray) -> np.ndarray:
         """Exact log ratios ``(*batch,)`` of observations ``(*batch, *event)``."""
@@ -94,6 +89,20 @@ class Task:
         network, x = self._network(), np.asarray(x, dtype=float)
         batch = x.shape[: x.ndim - len(network.event_shape)]
         return network.log_evidence(torch.tensor(x).reshape(*batch, -1)).numpy()
+
+
+# An estimator is a value, so that one will do for all equal tasks; a few suffice, and they are
+# bounded because each holds what its domain was learned from.
+@lru_cache(maxsize=16)
+def _estimator(task: Task) -> RatioEstimator:
+    simulations = task.simulate(20_000, random_seed=0)
+    return RatioEstimator(
+        task._network(),
+        simulations.layout.shapes,
+        domain=Domain.from_draws(simulations.theta, simulations.log_prior),
+        probe_x=simulations.x[:100],
+        simulator=Simulator(task.simulator, batched=True),
+    )
 
 
 def log_mass(x: Tensor, half_width: float, sigma: Tensor) -> Tensor:
