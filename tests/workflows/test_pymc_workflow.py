@@ -4,9 +4,6 @@ Ratios are exact, and x ~ Normal(mu, 1) with mu ~ Normal(0, 1) has an exact post
 are short: tolerances are five standard errors at the effective sample size.
 """
 
-import subprocess
-import sys
-import textwrap
 import warnings
 
 import arviz as az
@@ -117,35 +114,6 @@ def test_compound_steps_with_an_integer_parameter():
         ess = az.ess(as_idata(hit.to_dataset(name="hit")))["hit"].item()
         error = (exact[value] * (1 - exact[value]) / ess) ** 0.5
         assert float(hit.mean()) == pytest.approx(exact[value], abs=5 * error)
-
-
-SCRIPT = """
-    import numpy as np, pymc as pm, pymc_nre as nre
-
-    if __name__ == "__main__":
-        ratio = nre.tasks.GaussianMean().estimator()
-        with pm.Model():
-            mu = pm.Normal("mu", 0, 1)
-            nre.RatioLikelihood("x", ratio, mu=mu, observed=np.ones(20))
-            idata = pm.sample(
-                tune=200, draws=200, chains=2, cores=2, mp_ctx="{context}", random_seed=1,
-                progressbar=False, compute_convergence_checks=False, step=pm.Slice(),
-            )
-        print("mean", float(idata["posterior"]["mu"].mean()))
-"""
-
-
-@pytest.mark.parametrize("context", ["spawn", "forkserver"])
-def test_processes_that_do_not_fork(tmp_path, context):
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT).format(context=context))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", script], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3_000:]
-    # Slice sampling of one parameter: at least 100 effective draws of 400.
-    mean = float(done.stdout.split("mean")[1])
-    assert mean == pytest.approx(20 / 21, abs=5 * 21**-0.5 / 10)
 
 
 # --- optima and approximations ---------------------------------------------------------------

@@ -1,7 +1,8 @@
 """NUTS of other libraries, JAX, and single precision, against exact answers.
 
-Each case runs in a process of its own: JAX starts threads on import, which forks of the
-process of the tests (other tests fork) would not survive, and floatX belongs to a process.
+They run in processes of their own, one for each precision: JAX starts threads on import, which
+forks of the process of the tests (other tests fork) would not survive, and floatX belongs to a
+process. Whatever needs the same imports and compilations shares a process.
 """
 
 import json
@@ -16,154 +17,27 @@ import pytest
 
 import pymc_nre as nre
 
-TIME_LIMIT = 300  # seconds; a case takes 10 to 20, most of it imports and compilation
+TIME_LIMIT = 400  # seconds; each takes 20 to 40, most of it imports and compilation
 STANDARD_ERRORS = 5  # of a posterior mean: two-sided error probability 6e-7
-WARNINGS = """
+
+SCRIPT = """
     import warnings
     warnings.simplefilter("error")
     # As in pyproject.toml.
     warnings.filterwarnings("ignore", r"\\s*ArviZ is undergoing a major refactor", FutureWarning)
     warnings.filterwarnings("ignore", "PyTensor could not link to a BLAS", UserWarning)
-"""
-
-SAMPLE = (
-    WARNINGS
-    + """
-    import json, sys
-    import arviz as az, numpy as np, pymc as pm
-    import pymc_nre as nre
-
-    RATIO = nre.tasks.GaussianMean().estimator()
-    X = np.array(json.loads(sys.argv[1]))
-    MAJOR = int(pm.__version__.split(".")[0])
-    SHORT = dict(draws=500, tune=500, chains=2, progressbar=False, random_seed=1,
-                 compute_convergence_checks=False)
-
-    def model():
-        with pm.Model() as model:
-            mu = pm.Uniform("mu", -10, 10)
-            nre.RatioLikelihood("x", RATIO, mu=mu, observed=X)
-        return model
-
-    def sample(options=None, step=None, **arguments):
-        if options:
-            arguments["nuts_sampler_kwargs" if MAJOR == 5 else "nuts"] = options
-        with model():
-            if step is not None:
-                arguments["step"] = step()
-            return pm.sample(**SHORT, **arguments)
-
-    def nutpie_sample(**arguments):
-        import nutpie
-        compiled = nutpie.compile_pymc_model(model(), **arguments)
-        return nutpie.sample(compiled, draws=500, tune=500, chains=2, seed=1, progress_bar=False)
-
-    def report(**runs):
-        found = {}
-        for name, run in runs.items():
-            draws = run["posterior"]["mu"].values
-            found[name] = [float(draws.mean()), float(draws.std()), float(az.ess(draws))]
-        print(json.dumps(found))
-
-    def main():
-        {run}
-
-    if __name__ == "__main__":
-        main()
-"""
-)
-
-TASK = nre.tasks.GaussianMean()
-X = np.random.default_rng(1).normal(1.0, 1.0, 10)
-
-
-def run(script, *arguments, **environment):
-    """What a script prints in its last line, from JSON."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT,
-        env=os.environ | environment,
-    )
-    assert done.returncode == 0, done.stderr[-3_000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def distances(body, x=X, **environment):
-    """By run, how many standard errors its posterior mean is off the exact one of ``x``."""
-    body = textwrap.indent(textwrap.dedent(body), " " * 8).strip()
-    exact = TASK.posterior(x)
-    found = run(SAMPLE.replace("{run}", body), json.dumps(X.tolist()), **environment)
-    assert min(ess for _, _, ess in found.values()) > 100
-    return {
-        name: abs(mean - exact.mean["mu"]) / (exact.sd["mu"] / ess**0.5)
-        for name, (mean, _, ess) in found.items()
-    }
-
-
-def test_nutpie_numba():
-    (distance,) = distances("report(numba=nutpie_sample(backend='numba'))").values()
-    assert distance < STANDARD_ERRORS
-
-
-def test_nutpie_jax():
-    found = distances(
-        """
-        report(
-            pytensor=nutpie_sample(backend="jax", gradient_backend="pytensor"),
-            jax=nutpie_sample(backend="jax", gradient_backend="jax"),
-        )
-        """
-    )
-    assert max(found.values()) < STANDARD_ERRORS
-
-
-def test_numpyro():
-    found = distances(
-        """
-        report(
-            one_by_one=sample(nuts_sampler="numpyro"),
-            together=sample({"chain_method": "vectorized"}, nuts_sampler="numpyro"),
-        )
-        """
-    )
-    assert max(found.values()) < STANDARD_ERRORS
-
-
-def test_float32():
-    found = distances(
-        """
-        report(
-            nuts=sample(nuts_sampler="pymc", cores=1),
-            slice=sample(step=pm.Slice, cores=1),
-        )
-        """,
-        PYTENSOR_FLAGS="floatX=float32",
-    )
-    assert max(found.values()) < STANDARD_ERRORS
-
-
-def test_twin_another_posterior_is_seen():
-    # One posterior standard deviation off: sqrt(ess) standard errors.
-    shifted = X + TASK.posterior(X).sd["mu"]
-    body = "report(nuts=sample(nuts_sampler='pymc', cores=1))"
-    assert distances(body, x=shifted)["nuts"] > STANDARD_ERRORS
-
-
-GRADIENT = (
-    WARNINGS
-    + """
-    import json, sys
+    import json, sys, traceback
     sys.path.insert(0, sys.argv[1])
-    import numpy as np, pytensor, pytensor.tensor as pt
+    import numpy as np, pymc as pm, pytensor, pytensor.tensor as pt
     from pytensor.compile.mode import get_mode
-    import pymc_nre
+    import pymc_nre as nre
     from pymc_nre.ops import torch_ops as ops
     from pymc_nre.estimators.evaluator import TorchEvaluator
     from untrained import make_estimator
 
-    assert "jax" not in sys.modules
+    # --- JAX differentiates what PyTensor gives it
+
+    RTOL = 1e-9 if pytensor.config.floatX == "float64" else 1e-4
     RNG = np.random.default_rng(1)
     WEIGHTS = np.array([1.0, -2.0, 0.5, 3.0, 0.0])  # cotangents that are not ones
     calls = []
@@ -215,26 +89,158 @@ GRADIENT = (
         plain = pytensor.function([t], pt.grad(both.sum(), t), mode="JAX")(points[0])
         assert not np.allclose(plain, expected[0][1], rtol=1e-2)
 
-    RTOL = 1e-9 if pytensor.config.floatX == "float64" else 1e-4
-    if pytensor.config.floatX == "float32":  # JAX says that float64 is not to be had
-        warnings.filterwarnings("ignore", "Explicitly requested dtype float64", UserWarning)
-    for name in ("value", "value_and_gradient", "hessian_product"):
-        counted(name)
-    for ratio in (make_estimator({"a": ()}), make_estimator({"a": (), "b": (2,)}, (2,))):
-        for rows in (1, 5):
-            check(ratio, rows)
-    from pymc_nre.ops import jax_callbacks
-    import jax
-    try:
-        function = jax_callbacks.value(ratio)
-        jax.grad(lambda x: function(np.zeros((1, 3)), x)[0].sum())(np.ones((5, 2)))
-    except NotImplementedError as error:
-        print(json.dumps(str(error)))
+    def gradient():
+        assert "jax" not in sys.modules
+        originals = {name: getattr(TorchEvaluator, name)
+                     for name in ("value", "value_and_gradient", "hessian_product")}
+        with warnings.catch_warnings():
+            if pytensor.config.floatX == "float32":  # JAX says that float64 is not to be had
+                warnings.filterwarnings("ignore", "Explicitly requested dtype float64", UserWarning)
+            for name in originals:
+                counted(name)
+            for rows in (1, 5) if pytensor.config.floatX == "float64" else (5,):
+                check(make_estimator({"a": (), "b": (2,)}, (2,)), rows)
+            check(make_estimator({"a": ()}), 1)
+            for name, original in originals.items():
+                setattr(TorchEvaluator, name, original)
+        import jax
+        from pymc_nre.ops import jax_callbacks
+        function = jax_callbacks.value(make_estimator({"a": (), "b": (2,)}, (2,)))
+        try:
+            jax.grad(lambda x: function(np.zeros((1, 3)), x)[0].sum())(np.ones((5, 2)))
+        except NotImplementedError as error:
+            return str(error)
+        return "differentiated in x"
+
+    # --- samplers
+
+    RATIO = nre.tasks.GaussianMean().estimator()
+    X = np.array(json.loads(sys.argv[2]))
+    MAJOR = int(pm.__version__.split(".")[0])
+    SHORT = dict(draws=500, tune=500, chains=2, progressbar=False, random_seed=1,
+                 compute_convergence_checks=False)
+
+    def model():
+        with pm.Model() as model:
+            mu = pm.Uniform("mu", -10, 10)
+            nre.RatioLikelihood("x", RATIO, mu=mu, observed=X)
+        return model
+
+    def summary(idata):
+        import arviz as az  # ArviZ 1 imports JAX
+        draws = idata["posterior"]["mu"].values
+        return [float(draws.mean()), float(draws.std()), float(az.ess(draws))]
+
+    def sample(options=None, step=None, **arguments):
+        if options:
+            arguments["nuts_sampler_kwargs" if MAJOR == 5 else "nuts"] = options
+        with model():
+            if step is not None:
+                arguments["step"] = step()
+            return summary(pm.sample(**SHORT, **arguments))
+
+    def nutpie_sample(**arguments):
+        import nutpie
+        compiled = nutpie.compile_pymc_model(model(), **arguments)
+        return summary(
+            nutpie.sample(compiled, draws=500, tune=500, chains=2, seed=1, progress_bar=False)
+        )
+
+    CASES = {
+        "gradient": gradient,
+        "nutpie numba": lambda: nutpie_sample(backend="numba"),
+        "nutpie jax, gradient of pytensor":
+            lambda: nutpie_sample(backend="jax", gradient_backend="pytensor"),
+        "nutpie jax, gradient of jax":
+            lambda: nutpie_sample(backend="jax", gradient_backend="jax"),
+        "numpyro": lambda: sample(nuts_sampler="numpyro"),
+        "numpyro, vectorized":
+            lambda: sample({"chain_method": "vectorized"}, nuts_sampler="numpyro"),
+        "nuts": lambda: sample(nuts_sampler="pymc", cores=1),
+        "slice": lambda: sample(step=pm.Slice, cores=1),
+    }
+    found = {}
+    for name in json.loads(sys.argv[3]):
+        try:
+            found[name] = CASES[name]()
+        except BaseException:
+            found[name] = {"failed": traceback.format_exc()}
+    print(json.dumps(found))
 """
-)
+
+TASK = nre.tasks.GaussianMean()
+X = np.random.default_rng(1).normal(1.0, 1.0, 10)
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_jax_gradient(precision):
-    message = run(GRADIENT, str(Path(__file__).parents[1]), PYTENSOR_FLAGS=f"floatX={precision}")
+def run(*cases, **environment):
+    """What each case gives, or how it failed."""
+    folder = str(Path(__file__).parents[1])
+    arguments = [folder, json.dumps(X.tolist()), json.dumps(cases)]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT,
+        env=os.environ | environment,
+    )
+    assert done.returncode == 0, done.stderr[-3_000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def double():
+    # Two devices, so that chains run side by side; JAX counts them when it starts.
+    return run(
+        "gradient",  # first: nothing may have imported JAX before
+        "nutpie numba",
+        "nutpie jax, gradient of pytensor",
+        "nutpie jax, gradient of jax",
+        "numpyro",
+        "numpyro, vectorized",
+        XLA_FLAGS="--xla_force_host_platform_device_count=2",
+    )
+
+
+@pytest.fixture(scope="module")
+def single():
+    return run("gradient", "nuts", "slice", PYTENSOR_FLAGS="floatX=float32")
+
+
+def distance(found, x=X):
+    """How many standard errors a posterior mean is off the exact one of ``x``."""
+    assert "failed" not in found, found["failed"]
+    (mean, _, ess), exact = found, TASK.posterior(x)
+    assert ess > 100
+    return abs(mean - exact.mean["mu"]) / (exact.sd["mu"] / ess**0.5)
+
+
+def test_nutpie_numba(double):
+    assert distance(double["nutpie numba"]) < STANDARD_ERRORS
+
+
+@pytest.mark.parametrize("gradient", ["pytensor", "jax"])
+def test_nutpie_jax(double, gradient):
+    assert distance(double[f"nutpie jax, gradient of {gradient}"]) < STANDARD_ERRORS
+
+
+@pytest.mark.parametrize("name", ["numpyro", "numpyro, vectorized"])
+def test_numpyro(double, name):
+    assert distance(double[name]) < STANDARD_ERRORS
+
+
+@pytest.mark.parametrize("name", ["nuts", "slice"])
+def test_float32(single, name):
+    assert distance(single[name]) < STANDARD_ERRORS
+
+
+def test_twin_another_posterior_is_seen(single):
+    # One posterior standard deviation off: sqrt(ess) standard errors.
+    shifted = X + TASK.posterior(X).sd["mu"]
+    assert distance(single["nuts"], shifted) > STANDARD_ERRORS
+
+
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_jax_gradient(precision, request):
+    message = request.getfixturevalue(precision)["gradient"]
+    assert "failed" not in message, message["failed"]
     assert "x depends on what JAX differentiates in" in message
