@@ -196,32 +196,42 @@ def test_integers_have_a_point_each():
     assert not got["cut"].any()
 
 
-def test_chunks_change_nothing(monkeypatch):
-    x, prior = data_sets(4, 3), {"mu": pm.Normal.dist(0, 3)}
-    whole = posterior_grid(MEAN, x, prior, trials=True, points=50)
-    weights = weighted_draws(MEAN, x, trials=True)
-    for pairs, chunk in ((5, 100), (120, 50)):
-        monkeypatch.setattr(module_of_data_sets, "_PAIRS", pairs)
-        monkeypatch.setattr(tabulate, "_CHUNK", chunk)
-        parts = posterior_grid(MEAN, x, prior, trials=True, points=50)
-        xr.testing.assert_allclose(whole, parts, rtol=1e-9)
-    monkeypatch.setattr(module_of_data_sets, "_PAIRS", 20_000)
-    xr.testing.assert_allclose(weights, weighted_draws(MEAN, x, trials=True), rtol=1e-9)
-
-
-def test_no_batch_is_larger_than_asked_for(monkeypatch):
-    sizes = []
+@pytest.fixture
+def tables(monkeypatch):
+    """The shapes (observations, parameters) of the log ratios that are asked for at once."""
+    shapes = []
     evaluate = type(MEAN.evaluator).table
 
     def table(self, theta, x):
         found = evaluate(self, theta, x)
-        sizes.append(found.size)
+        shapes.append(found.shape)
         return found
 
-    monkeypatch.setattr(module_of_data_sets, "_PAIRS", 10_000)
     monkeypatch.setattr(type(MEAN.evaluator), "table", table)
+    return shapes
+
+
+@pytest.mark.parametrize(
+    ("pairs", "chunk", "observations"),
+    [(2**18, 2**19, 12), (2**18, 50, 3), (5, 2**19, 1), (120, 2**19, 3)],
+)
+def test_chunks_change_nothing(pairs, chunk, observations, monkeypatch, tables):
+    x, prior = data_sets(4, 3), {"mu": pm.Normal.dist(0, 3)}
+    whole = posterior_grid(MEAN, x, prior, trials=True, points=50)
+    weights = weighted_draws(MEAN, x, trials=True)
+    tables.clear()
+    monkeypatch.setattr(module_of_data_sets, "_PAIRS", pairs)
+    monkeypatch.setattr(tabulate, "_CHUNK", chunk)
+    parts = posterior_grid(MEAN, x, prior, trials=True, points=50)
+    xr.testing.assert_allclose(whole, parts, rtol=1e-9)
+    assert max(rows for rows, _ in tables) == observations
+    xr.testing.assert_allclose(weights, weighted_draws(MEAN, x, trials=True), rtol=1e-9)
+
+
+def test_no_batch_is_larger_than_asked_for(monkeypatch, tables):
+    monkeypatch.setattr(module_of_data_sets, "_PAIRS", 10_000)
     posterior_grid(MEAN, np.zeros((300, 30)), {"mu": pm.Normal.dist(0, 3)}, trials=True, points=50)
-    assert 5_000 < max(sizes) <= 10_000
+    assert 5_000 < max(rows * points for rows, points in tables) <= 10_000
 
 
 def standard_error(weighted):

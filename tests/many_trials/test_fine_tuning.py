@@ -31,8 +31,17 @@ def trained():
     return nre.train(simulations, epochs=20, random_seed=1, progressbar=False)
 
 
+def weights(ratio):
+    return {name: weight.clone() for name, weight in ratio.network.state_dict().items()}
+
+
 @pytest.fixture(scope="module")
-def centered(trained):
+def weights_before(trained):
+    return weights(trained)
+
+
+@pytest.fixture(scope="module")
+def centered(trained, weights_before):
     return nre.center(trained, supply(), steps=400, random_seed=3, progressbar=False)
 
 
@@ -88,10 +97,12 @@ def test_posteriors_of_many_trials(trained, centered):
     assert size["trained"] == pytest.approx(predicted[0], rel=0.6)
 
 
-def test_the_ratio_itself_stays_as_it_is(trained, centered):
+def test_the_ratio_itself_stays_as_it_is(trained, centered, weights_before):
     assert centered != trained
     assert centered.specification == trained.specification
-    assert centered.network is not trained.network
+    after, of_the_centered = weights(trained), weights(centered)
+    assert all(weight.equal(weights_before[name]) for name, weight in after.items())
+    assert not all(weight.equal(weights_before[name]) for name, weight in of_the_centered.items())
 
 
 def test_the_same_seed_gives_the_same_weights(trained):

@@ -11,6 +11,7 @@ import xarray as xr
 from untrained import make_estimator
 
 import pymc_nre as nre
+from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.kernels import hessian as curvature
 from pymc_nre.kernels import ratio as kernels
@@ -33,7 +34,11 @@ def random_tilt(size, seed=1):
 
 
 def tilted_estimator(network=None, members=1):
-    ratios = [make_estimator(event_shape=(2,), network=network, seed=0) for _ in range(members)]
+    domain = Domain.from_draws(np.random.default_rng(0).normal(1, 2, (500, 3)))
+    ratios = [
+        make_estimator(event_shape=(2,), network=network, seed=seed, domain=domain)
+        for seed in range(members)
+    ]
     ratio = nre.ensemble(ratios)
     network = QuadraticCorrection(ratio.network, 3)
     network.set_parts(*random_tilt(3))

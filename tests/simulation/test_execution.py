@@ -148,9 +148,20 @@ def test_executors_do_run_the_simulator(pools):
 
 
 def test_grouping_into_tasks_does_not_matter(monkeypatch):
+    lengths, length = [], execution.Job.task_length
+
+    def recorded(*arguments):
+        lengths.append(length(*arguments))
+        return lengths[-1]
+
+    monkeypatch.setattr(execution.Job, "task_length", recorded)
+    monkeypatch.setattr(execution, "_TASK_SECONDS", 1e9)
     whole = simulate(n=60)
+    assert lengths == [1, 59]  # the first tells how long one takes
+    lengths.clear()
     monkeypatch.setattr(execution, "_TASK_SECONDS", 0.0)
     assert_identical(simulate(n=60), whole)
+    assert lengths == [1] * 60
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 import pytest
 from scipy import stats
@@ -191,11 +192,19 @@ def test_one_draw_has_a_leading_axis():
 
 
 def test_long_arrays_are_evaluated_in_chunks(monkeypatch):
+    compiled, rows = pytensor.function, []
+
+    def counting(inputs, outputs, **options):
+        function = compiled(inputs, outputs, **options)
+        return lambda *values: rows.extend(map(len, values)) or function(*values)
+
+    monkeypatch.setattr(pytensor, "function", counting)
     prior = Prior.of({"mu": pm.Normal.dist(0.0, 3.0)})
     values = {"mu": np.linspace(-5, 5, 11)}
     whole = prior.log_density(values)
     monkeypatch.setattr("pymc_nre.simulation.prior._DENSITY_CHUNK", 4)
     np.testing.assert_array_equal(prior.log_density(values), whole)
+    assert rows == [11, 4, 4, 3]
 
 
 def test_a_prior_must_be_a_model_or_a_dict():
