@@ -3,13 +3,16 @@
 If a posterior is right, the true parameters are one more draw of it. So for many held-out pairs the
 rank of the truth among the draws of its posterior (`ranks`, from draws of the prior, `prior_draws`)
 is uniform, and `calibration` reads off the ranks whether posteriors are too narrow, too wide or
-shifted. Others look at one place: `two_sample` at the observed data, `pointwise_coverage` and `roc`
-at fixed parameters, `misspecification` at whether the data are like simulations at all, `domain` at
-where posterior draws went. `concentration` adds trials; `evidence` compares models within one
-ratio; `model_sbc` calibrates a user's own model with its MCMC. `reports` puts all of it on a page.
+shifted. Others look at one place: `classifier_tests` at the observed data and at fixed parameters,
+`pointwise_coverage` at these too, `misspecification` at whether the data are like simulations at
+all, `domain` at where posterior draws went. `concentration` adds trials; `evidence` compares models
+within one ratio; `model_sbc` calibrates a user's own model with its MCMC. `reports` puts all of it
+on a page.
 """
 
 from .calibration import coverage, normalization, reliability, sbc, tarp
+from .classifier_tests.roc import auc
+from .classifier_tests.two_sample import lc2st
 from .concentration import convergence
 from .domain import domain_check
 from .evidence import compare, log_marginal_ratio
@@ -18,8 +21,6 @@ from .model_sbc.run import sbc_model
 from .pointwise_coverage import coverage_at
 from .ranks import posterior_ranks
 from .reports import Report, report
-from .roc import auc
-from .two_sample import lc2st
 
 __all__ = [
     "Report",

@@ -16,11 +16,11 @@ from ..estimators.estimator import RatioEstimator
 from ..exceptions import SimulationError
 from ..simulation.simulations import Simulations
 from .calibration import coverage, normalization, reliability, sbc, tarp
+from .classifier_tests.roc import auc
+from .classifier_tests.two_sample import lc2st
 from .concentration import convergence
 from .misspecification import observation_check
 from .ranks import posterior_ranks
-from .roc import auc
-from .two_sample import lc2st
 
 __all__ = ["Report", "report"]
 

@@ -18,13 +18,13 @@ import xarray as xr
 from scipy.special import logsumexp, ndtr
 from torch import Tensor
 
-from ..amortized.weights import normalized
-from ..estimators.checks import check_observations, check_parameters, simulator_of
-from ..estimators.estimator import RatioEstimator
-from ..simulation.execution import repeat_at
-from ..simulation.simulations import Simulations
-from ..simulation.simulator import Simulator
-from .calibration import ALARM
+from ...amortized.weights import normalized
+from ...estimators.checks import check_observations, check_parameters, simulator_of
+from ...estimators.estimator import RatioEstimator
+from ...simulation.execution import repeat_at
+from ...simulation.simulations import Simulations
+from ...simulation.simulator import Simulator
+from ..calibration import ALARM
 from .classifiers import Classifiers
 
 __all__ = ["auc"]

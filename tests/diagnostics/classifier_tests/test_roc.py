@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 import pymc_nre as nre
 from pymc_nre.diagnostics import auc
-from pymc_nre.diagnostics.roc import _area
+from pymc_nre.diagnostics.classifier_tests.roc import _area
 
 TASK = nre.tasks.GaussianMean()
 SIMULATIONS = TASK.simulate(10_000, random_seed=1)

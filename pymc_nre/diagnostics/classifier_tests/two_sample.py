@@ -20,15 +20,15 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ..amortized.weights import normalized
-from ..estimators.checks import finite_observations
-from ..estimators.estimator import RatioEstimator
-from ..estimators.evaluator import TorchEvaluator
-from ..runtime.devices import resolve_device
-from ..simulation.simulations import Simulations
-from .calibration import ALARM, FEW
+from ...amortized.weights import normalized
+from ...estimators.checks import finite_observations
+from ...estimators.estimator import RatioEstimator
+from ...estimators.evaluator import TorchEvaluator
+from ...runtime.devices import resolve_device
+from ...simulation.simulations import Simulations
+from ..calibration import ALARM, FEW
+from ..prior_draws import PriorDraws, check_pairs, log_ratios, single_precision
 from .classifiers import Classifiers
-from .prior_draws import PriorDraws, check_pairs, log_ratios, single_precision
 
 __all__ = ["lc2st"]
 
