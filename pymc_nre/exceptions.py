@@ -9,6 +9,7 @@ from pathlib import Path
 
 __all__ = [
     "CannotDrawError",
+    "CheckNotApplicable",
     "DomainWarning",
     "EstimatorFileError",
     "PosteriorWarning",
@@ -52,6 +53,10 @@ class PosteriorWarning(UserWarning):
 
 class CannotDrawError(ValueError):
     """No data set of the model can be drawn, or none would be of its prior."""
+
+
+class CheckNotApplicable(ValueError):  # noqa: N818, for it is about the check, which has no fault
+    """A check cannot be made of this ratio or with these simulations; others can."""
 
 
 def warn(message: str, category: type[Warning]) -> None:

@@ -222,7 +222,8 @@ def sbc(result: xr.Dataset, ax: Any = None) -> Any:
     for label, column in zip(pit["parameter"].to_numpy(), pit.to_numpy(), strict=True):
         shares = np.searchsorted(np.sort(column), grid, side="right") / pairs
         ax.plot(grid, shares - grid, lw=1, label=label)
-    ax.set(xlabel="rank", ylabel="share of ranks below, less rank", title="SBC")
+    ax.set(xlabel="rank", ylabel="share of ranks below, less rank")
+    ax.set_title(_titled("SBC", result))
     if pit.sizes["parameter"] <= 10:
         ax.legend(frameon=False)
     return ax
@@ -566,5 +567,6 @@ def _band(middle: Any, half: Any) -> tuple[Any, Any]:
 
 
 def _titled(title: str, result: xr.Dataset) -> str:
-    verdict = result.attrs.get("verdict")
-    return f"{title}: {verdict}" if verdict else title
+    said = (result.attrs.get(name) for name in ("parameter", "verdict"))
+    said = " ".join(filter(None, said))
+    return f"{title}: {said}" if said else title

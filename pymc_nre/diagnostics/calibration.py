@@ -17,8 +17,9 @@ import numpy as np
 import xarray as xr
 from scipy.special import expit, kolmogorov, ndtr
 
+from .verdicts import Judgment, Verdict, told, worst
+
 __all__ = [
-    "ALARM",
     "FEW",
     "checked_levels",
     "coverage",
@@ -30,7 +31,6 @@ __all__ = [
 ]
 
 _LEVELS = np.round(np.arange(0.05, 0.96, 0.05), 2)
-ALARM = 0.01  # p values below it are told
 FEW = 10  # effective draws
 
 
@@ -67,20 +67,20 @@ def coverage(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     levels = checked_levels(levels)
     u = ranks["density"].to_numpy()
     n = ranks.attrs["effective_pairs"]
-    p_value, _ = judge(u, n)
+    p_value = judge(u, n).p_value
     # The direction is that of the usual level where most is amiss for its standard error: tails
     # may be too thin where the middle is too wide.
     usual = _by_level(u, n, _LEVELS[_LEVELS >= 0.5])
     amiss = ((usual["coverage"] - usual["level"]) / usual["error"]).to_numpy()
-    worst = np.abs(amiss).argmax()
-    verdict = "right" if p_value >= ALARM else ("too narrow" if amiss[worst] < 0 else "too wide")
-    level, share = (float(usual[name][worst]) for name in ("level", "coverage"))
+    most = np.abs(amiss).argmax()
+    deviation = Verdict.TOO_NARROW if amiss[most] < 0 else Verdict.TOO_WIDE
+    verdict = Judgment(p_value, deviation).verdict
+    level, share = (float(usual[name][most]) for name in ("level", "coverage"))
     summary = (
         f"{level:.0%} regions hold {share:.1%} of the true parameters: posteriors are {verdict} "
         f"(p = {p_value:.2g}, {len(u):,} pairs)."
     )
-    found = _by_level(u, n, levels)
-    return found.assign_attrs(p_value=p_value, verdict=verdict, summary=summary)
+    return _by_level(u, n, levels).assign_attrs(told(p_value, verdict, summary))
 
 
 def sbc(ranks: xr.Dataset) -> xr.Dataset:
@@ -94,8 +94,9 @@ def sbc(ranks: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``pit`` (pair, parameter), ``p_value`` and ``verdict`` (parameter). The attribute
-        ``summary`` says what it means.
+        ``pit`` (pair, parameter), ``p_value`` and ``verdict`` (parameter). Attributes as for
+        `coverage`, of the worst parameter, whose label is the attribute ``parameter``: empty if
+        all are right.
 
     References
     ----------
@@ -115,18 +116,20 @@ def sbc(ranks: xr.Dataset) -> xr.Dataset:
     pit = ranks["pit"]
     labels = list(pit["parameter"].to_numpy())
     n = ranks.attrs["effective_pairs"]
-    found = [judge(column, n) for column in pit.transpose("parameter", "pair").to_numpy()]
-    p_values = np.minimum(1.0, np.array([p for p, _ in found]) * len(found))
-    verdicts = [
-        verdict if p < ALARM else "right" for p, (_, verdict) in zip(p_values, found, strict=True)
-    ]
-    told = "; ".join(f"{label} {v}" for label, v in zip(labels, verdicts, strict=True))
+    columns = pit.transpose("parameter", "pair").to_numpy()
+    found = [judge(column, n).among(len(labels)) for column in columns]
+    verdicts = [one.verdict.value for one in found]
+    each = "; ".join(f"{label} {v}" for label, v in zip(labels, verdicts, strict=True))
+    least = worst(found, labels)
+    summary = f"Posteriors by parameter: {each} (smallest p = {least.p_value:.2g})."
     return xr.Dataset(
-        {"pit": pit, "p_value": ("parameter", p_values), "verdict": ("parameter", verdicts)},
-        attrs={
-            "effective_pairs": n,
-            "summary": f"Posteriors by parameter: {told} (smallest p = {p_values.min():.2g}).",
+        {
+            "pit": pit,
+            "p_value": ("parameter", [one.p_value for one in found]),
+            "verdict": ("parameter", verdicts),
         },
+        attrs=told(least.p_value, least.verdict, summary)
+        | {"parameter": least.parameter, "effective_pairs": n},
     )
 
 
@@ -164,14 +167,12 @@ def tarp(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     levels = checked_levels(levels)
     u = ranks["distance"].to_numpy()
     n = ranks.attrs["effective_pairs"]
-    p_value, verdict = judge(u, n)
-    verdict = verdict if p_value < ALARM else "right"
+    found = judge(u, n)
     summary = (
-        f"By distance from random points posteriors are {verdict} "
-        f"(p = {p_value:.2g}, {len(u):,} pairs)."
+        f"By distance from random points posteriors are {found.verdict} "
+        f"(p = {found.p_value:.2g}, {len(u):,} pairs)."
     )
-    found = _by_level(u, n, levels)
-    return found.assign_attrs(p_value=p_value, verdict=verdict, summary=summary)
+    return _by_level(u, n, levels).assign_attrs(told(found.p_value, found.verdict, summary))
 
 
 def _by_level(u: np.ndarray, n: float, levels: np.ndarray) -> xr.Dataset:
@@ -214,13 +215,13 @@ def _two_sided(z: float) -> float:
     return float(2 * ndtr(-abs(z)))
 
 
-def judge(u: np.ndarray, n: float) -> tuple[float, str]:
-    """p value of three tests together, and what the strongest deviation means."""
+def judge(u: np.ndarray, n: float) -> Judgment:
+    """Three tests together of numbers that count as n, and what the strongest deviation means."""
     mean, spread = _moments(u, n)
     p_value = min(1.0, 3 * min(_shape(u, n), _two_sided(mean), _two_sided(spread)))
     if abs(mean) > abs(spread):
-        return p_value, "too low" if mean > 0 else "too high"
-    return p_value, "too narrow" if spread > 0 else "too wide"
+        return Judgment(p_value, Verdict.TOO_LOW if mean > 0 else Verdict.TOO_HIGH)
+    return Judgment(p_value, Verdict.TOO_NARROW if spread > 0 else Verdict.TOO_WIDE)
 
 
 def normalization(ranks: xr.Dataset) -> xr.Dataset:
@@ -260,11 +261,15 @@ def normalization(ranks: xr.Dataset) -> xr.Dataset:
     log_evidence, log_ratio = (ranks[n].to_numpy() for n in ("log_evidence", "log_ratio"))
     evidence = np.exp(log_evidence)
     error = evidence.std(ddof=1) / math.sqrt(ranks.attrs["effective_pairs"])
-    p_value, verdict = math.nan, "not normalized"
+    found = Judgment(math.nan, Verdict.NOT_NORMALIZED)
     if ranks.attrs["normalized"]:
-        p_value, verdict = _judge_evidence(evidence.mean(), error, float(ranks["ess"].median()))
+        found = _judge_evidence(evidence.mean(), error, float(ranks["ess"].median()))
     bounds = [(log_ratio - log_evidence).mean(), log_ratio.mean() - evidence.mean() + 1]
-    told = bounds[1] if ranks.attrs["normalized"] else bounds[0]
+    nats = bounds[1] if ranks.attrs["normalized"] else bounds[0]
+    summary = (
+        f"The ratio's mean over the prior is {evidence.mean():.3g} ± {error:.2g}, and should be "
+        f"one: {found.verdict}. Observations tell {nats:.3g} nats."
+    )
     return xr.Dataset(
         {
             "evidence": evidence.mean(),
@@ -272,25 +277,16 @@ def normalization(ranks: xr.Dataset) -> xr.Dataset:
             "information": ("bound", bounds),
         },
         coords={"bound": ["I0", "I1"]},
-        attrs={
-            "p_value": p_value,
-            "verdict": verdict,
-            "summary": f"The ratio's mean over the prior is {evidence.mean():.3g} ± {error:.2g}, "
-            f"and should be one: {verdict}. Observations tell {told:.3g} nats.",
-        },
+        attrs=told(found.p_value, found.verdict, summary),
     )
 
 
-def _judge_evidence(mean: float, error: float, ess: float) -> tuple[float, str]:
-    """p value and verdict for a mean that should be one."""
+def _judge_evidence(mean: float, error: float, ess: float) -> Judgment:
+    """Of a mean that should be one; a ratio that is the same everywhere has no error."""
     if ess < FEW:
-        return math.nan, "not known"
-    if error == 0:  # a ratio that is the same everywhere
-        return float(mean == 1), "right" if mean == 1 else "wrong"
-    p_value = _two_sided((mean - 1) / error)
-    if p_value >= ALARM:
-        return p_value, "right"
-    return p_value, "too large" if mean > 1 else "too small"
+        return Judgment(math.nan, Verdict.NOT_KNOWN)
+    p_value = _two_sided((mean - 1) / error) if error else float(mean == 1)
+    return Judgment(p_value, Verdict.TOO_LARGE if mean > 1 else Verdict.TOO_SMALL)
 
 
 def reliability(ranks: xr.Dataset, bins: int = 10) -> xr.Dataset:
@@ -347,29 +343,31 @@ def reliability(ranks: xr.Dataset, bins: int = 10) -> xr.Dataset:
     unbalance, error, z_balance = _mean_and_z(1 - joint - marginal, n)
     surplus = (joint - 0.5) * (1 - joint) - (marginal - 0.5) * marginal
     z_sure = _mean_and_z(surplus, n)[2]
-    p_value = min(1.0, 2 * min(_two_sided(z_balance), _two_sided(z_sure)))
-    verdict = "right"
-    if not ranks.attrs["normalized"]:
-        p_value, verdict = math.nan, "not normalized"
-    elif p_value < ALARM and abs(z_sure) >= abs(z_balance):
-        verdict = "too sure" if z_sure < 0 else "too unsure"
-    elif p_value < ALARM:
-        verdict = "too high" if z_balance < 0 else "too low"
+    found = Judgment(math.nan, Verdict.NOT_NORMALIZED)
+    if ranks.attrs["normalized"]:
+        found = _judge_balance(z_balance, z_sure)
     distance = float(np.abs(curve["observed"] - curve["predicted"]).mean())
     chance = float(scale * (curve["error"] * math.sqrt(2 / math.pi)).mean())
+    summary = (
+        f"Probabilities that pairs belong together are {found.verdict}: on average off by "
+        f"{distance:.2g} (by chance {chance:.2g}); balance {1 - unbalance:.3g} ± {error:.2g}, "
+        "which should be one."
+    )
     return curve.assign(
         error=scale * curve["error"],
         calibration_error=distance,
         calibration_error_of_chance=chance,
         balance=1 - unbalance,
         balance_error=error,
-    ).assign_attrs(
-        p_value=p_value,
-        verdict=verdict,
-        summary=f"Probabilities that pairs belong together are {verdict}: on average off by "
-        f"{distance:.2g} (by chance {chance:.2g}); balance {1 - unbalance:.3g} ± {error:.2g}, "
-        "which should be one.",
-    )
+    ).assign_attrs(told(found.p_value, found.verdict, summary))
+
+
+def _judge_balance(z_balance: float, z_sure: float) -> Judgment:
+    """Of two numbers that are standard normal for an exact ratio, by the one that is further."""
+    p_value = min(1.0, 2 * min(_two_sided(z_balance), _two_sided(z_sure)))
+    if abs(z_sure) >= abs(z_balance):
+        return Judgment(p_value, Verdict.TOO_SURE if z_sure < 0 else Verdict.TOO_UNSURE)
+    return Judgment(p_value, Verdict.TOO_HIGH if z_balance < 0 else Verdict.TOO_LOW)
 
 
 def _by_predicted(d: np.ndarray, n_joint: int, bins: int) -> xr.Dataset:

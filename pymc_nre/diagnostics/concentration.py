@@ -20,17 +20,18 @@ import xarray as xr
 
 from ..amortized.data_sets import summed_log_ratio
 from ..amortized.weights import normalized
-from ..estimators.checks import simulator_of
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
+from ..exceptions import CheckNotApplicable
 from ..runtime.devices import resolve_device
 from ..runtime.progress import progress
-from ..simulation.execution import repeat_at
 from ..simulation.prior import Prior
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
-from .calibration import ALARM, judge
+from .calibration import judge
+from .points import needed_simulator, trials_at
 from .prior_draws import check_pairs, checked, single_precision
+from .verdicts import Judgment, Verdict, told, worst
 
 __all__ = ["convergence"]
 
@@ -84,14 +85,15 @@ def convergence(
         truth's rank, uniform over truths if posteriors are right. ``ess`` (truth, n); where fewer
         than 50 draws count the others are NaN. ``p_value`` and ``verdict`` (n): ``"right"``, what
         is wrong with the worst parameter, or ``"not known"`` if fewer than ten posteriors could be
-        made. The attribute ``trials`` is the largest n up to which all is right, and ``summary``
-        says it.
+        made; ``worst`` (n) is the label of that parameter, empty where nothing is wrong. The
+        attribute ``trials`` is the largest n up to which all is right; the others are as for
+        `sbc`, of the smallest n at which something is wrong.
 
     Raises
     ------
     ValueError
-        If the simulations do not fit or do not know their prior, the numbers of trials do not
-        grow, or there is no simulator.
+        If the simulations do not fit or do not know their prior, a parameter is an integer, the
+        numbers of trials do not grow, there is no simulator, or simulations fail.
 
     References
     ----------
@@ -113,7 +115,7 @@ def convergence(
     100
     """
     prior = _check(ratio, simulations, n, truths, draws)
-    simulator = simulator_of(ratio, simulator, "convergence", simulations.simulator)
+    simulator = needed_simulator("convergence", simulator, ratio, simulations)
     evaluator = single_precision(ratio, resolve_device(device))
     rng = np.random.default_rng(random_seed)
     chosen = rng.permutation(len(simulations))[:truths]
@@ -128,7 +130,7 @@ def convergence(
     with progress(enabled=progressbar) as display:
         bar = display.add_task("adding trials", total=len(theta), status="")
         for truth in theta:
-            x = _trials(ratio, simulator, truth, n[-1], rng)
+            x = trials_at(simulator, ratio.layout, truth, n[-1], rng)
             parts.append(_follow(evaluator, log_prior, truth, x, n, start, draws, rng))
             display.advance(bar)
     return _result(ratio, np.array(parts), theta, n)
@@ -139,12 +141,12 @@ def _check(
 ) -> Prior:
     check_pairs(ratio, simulations, draws)
     if simulations.known_prior is None:
-        raise ValueError(
+        raise CheckNotApplicable(
             "convergence draws from the training prior, and these simulations do not know it. Make "
             "them by simulate, or pass it: Simulations(parameters, x, prior=prior)."
         )
     if ratio.layout.integer:
-        raise ValueError(
+        raise CheckNotApplicable(
             f"convergence needs continuous parameters; {', '.join(sorted(ratio.layout.integer))} "
             "is an integer."
         )
@@ -153,19 +155,6 @@ def _check(
     if truths < _FEWEST_TRUTHS:
         raise ValueError(f"truths must be at least {_FEWEST_TRUTHS}, got {truths}.")
     return simulations.known_prior
-
-
-def _trials(
-    ratio: RatioEstimator,
-    simulator: Simulator,
-    truth: np.ndarray,
-    n: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    succeeded, x = repeat_at(simulator, ratio.layout, truth, n, rng)
-    if not succeeded.all():
-        raise ValueError(f"{(~succeeded).sum()} of {n} simulations at one truth failed.")
-    return x
 
 
 def _follow(
@@ -236,21 +225,15 @@ def _result(
     """The dataset, of what was found ``(truths, N, 3 D + 1)``."""
     size = theta.shape[1]
     error, spread, pit = np.moveaxis(found[..., :-1].reshape(*found.shape[:2], 3, size), 2, 0)
-    judged = [
-        _judged(column, ratio.layout.labels, len(numbers)) for column in np.moveaxis(pit, 1, 0)
-    ]
-    verdicts = [verdict for _, verdict in judged]
-    right = [n for n, verdict in zip(numbers, verdicts, strict=True) if verdict == "right"]
-    wrong = [k for k, verdict in enumerate(verdicts) if verdict not in ("right", "not known")]
-    trials = max((n for n in right if not wrong or n < numbers[wrong[0]]), default=0)
-    summary = (
-        f"Posteriors are right up to {trials:,} trials" if trials else "Posteriors are not right"
-    )
-    if not (trials or wrong):
-        summary = "Too few posteriors could be made to tell whether they are right"
-    if wrong:
-        k = wrong[0]
-        summary += f"; with {numbers[k]:,} they are {verdicts[k]} (p = {judged[k][0]:.2g})"
+    by_number = zip(numbers, np.moveaxis(pit, 1, 0), strict=True)
+    judged = {n: _judged(ranks, ratio.layout.labels, len(numbers)) for n, ranks in by_number}
+    wrong = next((n for n, one in judged.items() if not one.verdict.passes), None)
+    fine = [n for n, one in judged.items() if one.verdict.is_fine and n < (wrong or math.inf)]
+    trials = max(fine, default=0)
+    p_values = [one.p_value for one in judged.values()]
+    told_of = Judgment(math.nan, Verdict.NOT_KNOWN)  # where no posterior could be made
+    if trials or wrong:
+        told_of = judged[wrong or trials]
     dims = ("truth", "n", "parameter")
     return xr.Dataset(
         {
@@ -258,26 +241,36 @@ def _result(
             "spread": (dims, spread),
             "pit": (dims, pit),
             "ess": (("truth", "n"), found[..., -1]),
-            "p_value": ("n", [p for p, _ in judged]),
-            "verdict": ("n", verdicts),
+            "p_value": ("n", p_values),
+            "verdict": ("n", [one.verdict.value for one in judged.values()]),
+            "worst": ("n", [one.parameter for one in judged.values()]),
             "true": (("truth", "parameter"), theta),
         },
         coords={"n": list(numbers), "parameter": ratio.layout.labels},
-        attrs={
-            "trials": trials,
-            "p_value": min([p for p, _ in judged if p == p], default=math.nan),
-            "verdict": verdicts[wrong[0]] if wrong else "right" if trials else "not known",
-            "summary": f"{summary}, by {len(theta)} true parameters.",
-        },
+        attrs=told(
+            min([p for p in p_values if p == p], default=math.nan),
+            told_of.verdict,
+            f"{_summary(trials, wrong, told_of)}, by {len(theta)} true parameters.",
+        )
+        | {"parameter": told_of.parameter, "trials": trials},
     )
 
 
-def _judged(pit: np.ndarray, labels: Sequence[str], numbers: int) -> tuple[float, str]:
-    """p value and verdict of ranks ``(truths, D)``, one of so many that are looked at."""
+def _judged(pit: np.ndarray, labels: Sequence[str], numbers: int) -> Judgment:
+    """Of the worst parameter, by ranks ``(truths, D)``, one of so many that are looked at."""
     known = pit[np.isfinite(pit).all(1)]
     if len(known) < _FEWEST_TRUTHS:
-        return math.nan, "not known"
-    found = [judge(column, len(known)) for column in known.T]
-    worst = int(np.argmin([p for p, _ in found]))
-    p_value = min(1.0, found[worst][0] * len(found) * numbers)
-    return p_value, f"{labels[worst]} {found[worst][1]}" if p_value < ALARM else "right"
+        return Judgment(math.nan, Verdict.NOT_KNOWN)
+    found = [judge(column, len(known)).among(len(labels) * numbers) for column in known.T]
+    return worst(found, labels)
+
+
+def _summary(trials: int, wrong: int | None, told_of: Judgment) -> str:
+    """Up to how many trials all is right, and what is wrong with how many."""
+    if not (trials or wrong):
+        return "Too few posteriors could be made to tell whether they are right"
+    said = f"Posteriors are right up to {trials:,} trials" if trials else "Posteriors are not right"
+    if wrong:
+        said += f"; with {wrong:,} those of {told_of.parameter} are {told_of.verdict} "
+        said += f"(p = {told_of.p_value:.2g})"
+    return said

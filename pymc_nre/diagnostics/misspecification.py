@@ -20,8 +20,9 @@ from scipy.spatial import cKDTree
 
 from ..estimators.checks import check_observations, finite_observations
 from ..estimators.estimator import RatioEstimator
+from ..exceptions import CheckNotApplicable
 from ..simulation.simulations import Simulations
-from .calibration import ALARM
+from .verdicts import ALARM, Verdict, told
 
 __all__ = ["observation_check"]
 
@@ -84,7 +85,7 @@ def observation_check(
     observed = finite_observations(ratio, observed, "observation_check")
     check_observations(ratio, simulations.event_shape)
     if len(simulations) < _FEWEST:
-        raise ValueError(
+        raise CheckNotApplicable(
             f"observation_check needs at least {_FEWEST} simulations, got {len(simulations)}."
         )
     rng = np.random.default_rng(random_seed)
@@ -102,31 +103,28 @@ def observation_check(
 
 
 def _result(p_values: np.ndarray, distance: np.ndarray, usual: np.ndarray) -> xr.Dataset:
-    p_value = min(1.0, p_values.min() * len(p_values))
-    told = f"the furthest observation is {distance.max():.2g} standard deviations away from them"
+    n = len(p_values)
+    p_value, verdict, more = min(1.0, p_values.min() * n), Verdict.USUAL, ""
     if p_value < ALARM:
-        verdict = "foreign"
-        told += f", simulations at most {usual[-1]:.2g}: the ratio extrapolates"
-    elif len(p_values) / (1 + len(usual)) >= ALARM and distance.max() > usual[-1]:
-        verdict = "not known"
-        told += (
-            f", further than all simulations, which among {len(p_values):,} observations is known "
-            f"to be more than chance with {_enough(len(p_values)):,} simulations or more"
+        verdict = Verdict.FOREIGN
+        more = f", simulations at most {usual[-1]:.2g}: the ratio extrapolates"
+    elif n / (1 + len(usual)) >= ALARM and distance.max() > usual[-1]:
+        verdict = Verdict.NOT_KNOWN
+        more = (
+            f", further than all simulations, which among {n:,} observations is known "
+            f"to be more than chance with {_enough(n):,} simulations or more"
         )
-    else:
-        verdict = "usual"
+    summary = (
+        f"Beside the simulations the observed data are {verdict}: the furthest observation is "
+        f"{distance.max():.2g} standard deviations away from them{more} (p = {p_value:.2g})."
+    )
     return xr.Dataset(
         {
             "p_value": ("observation", p_values),
             "distance": ("observation", distance),
             "usual": ("simulation", usual),
         },
-        attrs={
-            "p_value": p_value,
-            "verdict": verdict,
-            "summary": f"Beside the simulations the observed data are {verdict}: {told} "
-            f"(p = {p_value:.2g}).",
-        },
+        attrs=told(p_value, verdict, summary),
     )
 
 

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..estimators.checks import simulator_of
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import PosteriorWarning, warn
 from ..runtime.devices import resolve_device
-from ..simulation.execution import repeat_at
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
 from .calibration import FEW, checked_levels
+from .points import needed_simulator, points_of, trials_at
 from .prior_draws import PriorDraws, check_pairs, single_precision
 from .ranks import ranks_of
 
@@ -69,7 +68,7 @@ def coverage_at(
     Raises
     ------
     ValueError
-        If something does not fit, or there is no simulator.
+        If something does not fit, there is no simulator, or simulations fail.
 
     Warns
     -----
@@ -96,17 +95,15 @@ def coverage_at(
     2
     """
     check_pairs(ratio, simulations, draws)
-    simulator = simulator_of(ratio, simulator, "coverage_at", simulations.simulator)
+    simulator = needed_simulator("coverage_at", simulator, ratio, simulations)
     levels = checked_levels(levels)
     rng = np.random.default_rng(random_seed)
     prior = PriorDraws(ratio, simulations, draws, rng)
     evaluator = single_precision(ratio, resolve_device(device))
-    points = np.atleast_2d(ratio.layout.pack(at))
+    points = points_of(ratio, at)
     found = []
     for point in points:
-        succeeded, x = repeat_at(simulator, ratio.layout, point, n, rng)
-        if not succeeded.all():
-            raise ValueError(f"{(~succeeded).sum()} of {n} simulations at one point failed.")
+        x = trials_at(simulator, ratio.layout, point, n, rng)
         found.append(ranks_of(evaluator, prior.at(point, n), x, rng, truth_weighs=False))
     fewest = min(np.median(one["ess"]) for one in found)
     if fewest < FEW:

@@ -12,8 +12,9 @@ import numpy as np
 import xarray as xr
 
 from .. import plots
+from ..estimators.checks import finite_observations
 from ..estimators.estimator import RatioEstimator
-from ..exceptions import SimulationError
+from ..exceptions import CheckNotApplicable, SimulationError
 from ..simulation.simulations import Simulations
 from .calibration import coverage, normalization, reliability, sbc, tarp
 from .classifier_tests.roc import auc
@@ -21,25 +22,10 @@ from .classifier_tests.two_sample import lc2st
 from .concentration import convergence
 from .misspecification import observation_check
 from .ranks import posterior_ranks
+from .verdicts import Verdict, advice_in
 
 __all__ = ["Report", "report"]
 
-_MORE = "Train on more simulations, with members=5, or by BNRE(), which errs on the wide side."
-_ADVICE = {
-    "too narrow": f"Do not trust credible intervals. {_MORE}",
-    "too wide": "Safe, but wasteful: train longer, on more simulations, or a larger network.",
-    "too low": f"Posterior means are off. {_MORE}",
-    "too high": f"Posterior means are off. {_MORE}",
-    "too sure": f"The ratio exaggerates. {_MORE}",
-    "too unsure": "Safe, but wasteful: train longer, on more simulations, or a larger network.",
-    "too large": "Use no evidences. Train longer, or by NREA() or NREC(gamma=1).",
-    "too small": "Use no evidences. Train longer, or by NREA() or NREC(gamma=1).",
-    "told apart": f"The ratio is wrong at these parameters. {_MORE}",
-    "wrong": "Train with a narrower prior around the data, or on more simulations.",
-    "foreign": "Look at these observations and at what the simulator leaves out; widen the prior.",
-    "not known": "Give more simulations, or more draws=.",
-    "not normalized": "As this loss leaves it: posteriors are not touched, evidences are refused.",
-}
 _TRIALS = "nre.center(ratio, ...) makes a ratio bear more trials; trial_budget tells how many."
 
 
@@ -76,12 +62,20 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether no check that could be made found anything wrong."""
-        return all(verdict in _PASSED for verdict in self.verdicts.values())
+        return not self._failed
 
     @property
     def verdicts(self) -> dict[str, str]:
         """One verdict for each check; of `sbc` that of the worst parameter."""
-        return {name: _verdict(result) for name, result in self.checks.items()}
+        return {name: verdict.value for name, verdict in self._verdicts.items()}
+
+    @property
+    def _verdicts(self) -> dict[str, Verdict]:
+        return {name: Verdict(result.attrs["verdict"]) for name, result in self.checks.items()}
+
+    @property
+    def _failed(self) -> list[str]:
+        return [name for name, verdict in self._verdicts.items() if not verdict.passes]
 
     @property
     def rows(self) -> list[tuple[str, str, str, str]]:
@@ -92,27 +86,25 @@ class Report:
         ]
 
     def _advice(self, name: str, verdict: str) -> str:
-        if verdict in _FINE:
-            return ""
-        if name == "convergence" and self.checks[name].attrs["trials"]:
+        few_are_right = name == "convergence" and self.checks[name].attrs["trials"]
+        if few_are_right and not Verdict(verdict).passes:
             return _TRIALS
-        return _ADVICE.get(verdict, _MORE)
+        return advice_in(name, Verdict(verdict))
 
     @property
     def headline(self) -> str:
         """The whole in a sentence."""
-        failed = [name for name, verdict in self.verdicts.items() if verdict not in _PASSED]
         pairs = f"{self.ranks.sizes['pair']:,} held-out pairs"
-        if not failed:
-            judged = [verdict for verdict in self.verdicts.values() if verdict in _FINE]
-            return f"Nothing wrong found by {len(judged)} checks on {pairs}."
-        return f"{len(failed)} of {len(self.checks)} checks on {pairs} failed: {', '.join(failed)}."
+        if self.passed:
+            fine = sum(verdict.is_fine for verdict in self._verdicts.values())
+            return f"Nothing wrong found by {fine} checks on {pairs}."
+        names = ", ".join(self._failed)
+        return f"{len(self._failed)} of {len(self.checks)} checks on {pairs} failed: {names}."
 
     def __repr__(self) -> str:
         lines = [self.headline, ""]
         for name, verdict, summary, advice in self.rows:
-            mark = "ok" if verdict in _FINE else "--" if verdict in _PASSED else "!!"
-            lines.append(f"{mark} {name:<18} {summary}")
+            lines.append(f"{_mark(Verdict(verdict))} {name:<18} {summary}")
             if advice:
                 lines.append(f"{'':<21} {advice}")
         lines += [f"-- {name:<18} not made: {why}" for name, why in self.skipped.items()]
@@ -120,10 +112,16 @@ class Report:
 
     def _repr_html_(self) -> str:
         rows = [
-            _html_row(name, verdict, f"{html.escape(summary)}<br><i>{html.escape(advice)}</i>")
+            _html_row(
+                name,
+                verdict,
+                _mark(Verdict(verdict)),
+                f"{html.escape(summary)}<br><i>{html.escape(advice)}</i>",
+            )
             for name, verdict, summary, advice in self.rows
         ]
-        rows += [_html_row(k, "not made", html.escape(why)) for k, why in self.skipped.items()]
+        for name, why in self.skipped.items():
+            rows.append(_html_row(name, "not made", "--", html.escape(why)))
         head = "<tr><th>check</th><th>verdict</th><th>what was found, and what to do</th></tr>"
         return (
             f"<p><b>{html.escape(self.headline)}</b></p><table>{head}{''.join(rows)}</table>"
@@ -143,9 +141,7 @@ class Report:
         """
         import matplotlib.pyplot as plt
 
-        drawn = [
-            (getattr(plots, _FIGURES.get(k, k)), v) for k, v in self.checks.items() if k in _DRAWN
-        ]
+        drawn = [(_DRAWN[name], found) for name, found in self.checks.items() if name in _DRAWN]
         drawn += [(plots.log_ratios, self.ranks), (plots.evidence, self.ranks)]
         if self.ratio.history.sizes.get("epoch"):
             drawn.insert(0, (plots.loss, self.ratio))
@@ -160,19 +156,16 @@ class Report:
         return figure
 
 
-_FINE = ("right", "usual")
-_PASSED = (*_FINE, "not known", "not normalized")
-_FIGURES = {"auc": "roc"}
-_DRAWN = (
-    "coverage",
-    "sbc",
-    "tarp",
-    "reliability",
-    "auc",
-    "convergence",
-    "lc2st",
-    "observation_check",
-)
+_DRAWN = {
+    "coverage": plots.coverage,
+    "sbc": plots.sbc,
+    "tarp": plots.tarp,
+    "reliability": plots.reliability,
+    "auc": plots.roc,
+    "convergence": plots.convergence,
+    "lc2st": plots.lc2st,
+    "observation_check": plots.observation_check,
+}
 _REMARK = (
     "Each check gives a false alarm in one of a hundred ratios that are right. None sees all: "
     "the documentation has a table of what each can see."
@@ -227,6 +220,8 @@ def report(
     >>> found.passed
     True
     """
+    if observed is not None:
+        observed = finite_observations(ratio, observed, "report")
     seeds = iter(np.random.SeedSequence(random_seed).generate_state(5).tolist())
     ranks = posterior_ranks(
         ratio,
@@ -259,45 +254,24 @@ def report(
     skipped = {}
     for name, make in makers.items():
         seed = next(seeds)
-        why = _impossible(name, ratio, simulations)
         try:
-            if not why:
-                checks[name] = make(seed)
-        except (ValueError, NotImplementedError, SimulationError) as error:
-            why = str(error)  # of a check that cannot be made here; the others count
-        if why:
-            skipped[name] = why
+            checks[name] = make(seed)
+        except (CheckNotApplicable, SimulationError) as reason:
+            skipped[name] = str(reason)  # the others count
     if observed is None:
         skipped |= dict.fromkeys(("lc2st", "observation_check"), "no observed= was given.")
     return Report(checks, skipped, ranks, ratio)
 
 
-def _impossible(name: str, ratio: RatioEstimator, simulations: Simulations) -> str:
-    """Why a check cannot be made; empty if it can."""
-    if name in ("auc", "convergence") and not (ratio.simulator or simulations.simulator):
-        return "the ratio has no simulator attached: nre.load(path, simulator=simulator)."
-    if name == "auc" and not (ratio.normalized and ratio.reference == "evidence"):
-        return "the ratio is not normalized over the evidence."
-    if name == "convergence" and simulations.known_prior is None:
-        return "the simulations do not know their prior: Simulations(..., prior=prior)."
-    if name == "convergence" and ratio.layout.integer:
-        return "a parameter is an integer."
-    return ""
+def _mark(verdict: Verdict) -> str:
+    return "ok" if verdict.is_fine else "--" if verdict.passes else "!!"
 
 
-def _verdict(result: xr.Dataset) -> str:
-    if "verdict" in result.attrs:
-        return result.attrs["verdict"]
-    return str(result["verdict"].to_numpy()[result["p_value"].to_numpy().argmin()])
+_COLORS = {"ok": "green", "--": "gray", "!!": "firebrick"}  # by mark
 
 
-def _html_row(name: str, verdict: str, text: str) -> str:
-    color = "firebrick"
-    if verdict in _FINE:
-        color = "green"
-    elif verdict in (*_PASSED, "not made"):
-        color = "gray"
+def _html_row(name: str, verdict: str, mark: str, text: str) -> str:
     return (
-        f"<tr><td>{name}</td><td style='color:{color}'><b>{verdict}</b></td>"
+        f"<tr><td>{name}</td><td style='color:{_COLORS[mark]}'><b>{verdict}</b></td>"
         f"<td style='text-align:left'>{text}</td></tr>"
     )

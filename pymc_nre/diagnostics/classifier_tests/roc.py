@@ -19,12 +19,14 @@ from scipy.special import logsumexp, ndtr
 from torch import Tensor
 
 from ...amortized.weights import normalized
-from ...estimators.checks import check_observations, check_parameters, simulator_of
+from ...estimators.checks import check_observations, check_parameters
 from ...estimators.estimator import RatioEstimator
+from ...exceptions import CheckNotApplicable
 from ...simulation.execution import repeat_at
 from ...simulation.simulations import Simulations
 from ...simulation.simulator import Simulator
-from ..calibration import ALARM
+from ..points import needed_simulator, points_of
+from ..verdicts import Judgment, Verdict, told
 from .classifiers import Classifiers
 
 __all__ = ["auc"]
@@ -98,30 +100,27 @@ def auc(
     'right'
     """
     _check(ratio, simulations)
-    simulator = simulator_of(ratio, simulator, "auc", simulations.simulator)
+    simulator = needed_simulator("auc", simulator, ratio, simulations)
     rng = np.random.default_rng(random_seed)
     theta = _points(ratio, simulations, at, points, rng)
     found = [_at(ratio, simulations, simulator, one, n, rng) for one in theta]
     joined = {name: np.stack([part[name] for part in found]) for name in found[0]}
     p_values = joined["p_value"]
     known = p_values[np.isfinite(p_values)]
-    p_value = min(1.0, known.min() * len(known)) if len(known) else math.nan
-    verdict = "not known" if not len(known) else "right" if p_value >= ALARM else "told apart"
+    judged = Judgment(math.nan, Verdict.NOT_KNOWN)
+    if len(known):
+        judged = Judgment(known.min(), Verdict.TOLD_APART).among(len(known))
     dims = {name: ("point", "threshold")[: values.ndim] for name, values in joined.items()}
     return xr.Dataset(
         {name: (dims[name], values) for name, values in joined.items()}
         | {"parameters": (("point", "parameter"), theta)},
         coords={"parameter": ratio.layout.labels},
-        attrs={
-            "p_value": p_value,
-            "verdict": verdict,
-            "summary": _summary(joined, p_value, verdict),
-        },
+        attrs=told(judged.p_value, judged.verdict, _summary(joined, judged)),
     )
 
 
-def _summary(found: Mapping[str, np.ndarray], p_value: float, verdict: str) -> str:
-    if verdict == "not known":
+def _summary(found: Mapping[str, np.ndarray], judged: Judgment) -> str:
+    if judged.verdict is Verdict.NOT_KNOWN:
         return (
             f"The ratio gives at most {found['ess'].max():.0f} observations of the whole prior "
             "weight at one point: too few to compare. Give more simulations."
@@ -129,9 +128,9 @@ def _summary(found: Mapping[str, np.ndarray], p_value: float, verdict: str) -> s
     worst = np.nanargmax(np.where(np.isfinite(found["p_value"]), found["auc"], np.nan))
     return (
         "Reweighted and simulated observations are "
-        f"{'not ' * (verdict == 'right')}told apart: area under the ROC curve "
+        f"{'not ' * judged.verdict.is_fine}told apart: area under the ROC curve "
         f"{found['auc'][worst]:.3f} ± {found['auc_error'][worst]:.2g} where it is largest "
-        f"(p = {p_value:.2g}, {len(found['auc'])} points)."
+        f"(p = {judged.p_value:.2g}, {len(found['auc'])} points)."
     )
 
 
@@ -139,7 +138,7 @@ def _check(ratio: RatioEstimator, simulations: Simulations) -> None:
     check_parameters(ratio, simulations.layout.shapes)
     check_observations(ratio, simulations.event_shape)
     if not (ratio.normalized and ratio.reference == "evidence"):
-        raise ValueError(
+        raise CheckNotApplicable(
             "auc reweights observations of the prior, which takes a normalized ratio over the "
             f"evidence; this one was trained by {ratio.loss or 'a loss'} and is "
             f"{'over another reference' if ratio.normalized else 'not normalized'}. Look at "
@@ -156,7 +155,7 @@ def _points(
 ) -> np.ndarray:
     """Parameters ``(points, D)``."""
     if at is not None:
-        return np.atleast_2d(ratio.layout.pack(at))
+        return points_of(ratio, at)
     theta = ratio.layout.pack(simulations.parameters)
     return theta[rng.choice(len(theta), min(points, len(theta)), replace=False)]
 

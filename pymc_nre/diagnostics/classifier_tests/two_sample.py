@@ -26,8 +26,9 @@ from ...estimators.estimator import RatioEstimator
 from ...estimators.evaluator import TorchEvaluator
 from ...runtime.devices import resolve_device
 from ...simulation.simulations import Simulations
-from ..calibration import ALARM, FEW
+from ..calibration import FEW
 from ..prior_draws import PriorDraws, check_pairs, log_ratios, single_precision
+from ..verdicts import Judgment, Verdict, told
 from .classifiers import Classifiers
 
 __all__ = ["lc2st"]
@@ -111,8 +112,13 @@ def lc2st(
     theta, ess = _posteriors(evaluator, prior, observed, rng)
     found = _statistics(classifiers, theta, observed, device)
     known = ess >= FEW
-    p_value = float(_p_values(_largest(found[known]))) if known.any() else np.nan
-    verdict = "not known" if not known.any() else "right" if p_value >= ALARM else "wrong"
+    judged = Judgment(np.nan, Verdict.NOT_KNOWN)
+    if known.any():
+        judged = Judgment(float(_p_values(_largest(found[known]))), Verdict.WRONG)
+    summary = (
+        f"By a classifier's judgment the posteriors of {known.sum()} of {len(observed)} "
+        f"observations are {judged.verdict} (p = {judged.p_value:.2g})."
+    )
     return xr.Dataset(
         {
             "statistic": ("observation", found[:, 0]),
@@ -121,12 +127,7 @@ def lc2st(
             "ess": ("observation", ess),
         },
         coords={"observation": chosen},
-        attrs={
-            "p_value": p_value,
-            "verdict": verdict,
-            "summary": f"By a classifier's judgment the posteriors of {known.sum()} of "
-            f"{len(observed)} observations are {verdict} (p = {p_value:.2g}).",
-        },
+        attrs=told(judged.p_value, judged.verdict, summary),
     )
 
 

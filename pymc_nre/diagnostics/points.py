@@ -1,0 +1,49 @@
+"""Single points of the parameters that a check looks at, and data that are simulated there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..estimators.estimator import RatioEstimator
+from ..exceptions import CheckNotApplicable
+from ..simulation.execution import repeat_at
+from ..simulation.parameters import Layout
+from ..simulation.simulations import Simulations
+from ..simulation.simulator import Simulator, as_simulator
+
+__all__ = ["needed_simulator", "points_of", "trials_at"]
+
+
+def needed_simulator(
+    who: str,
+    given: Simulator | Callable[..., Any] | None,
+    ratio: RatioEstimator,
+    simulations: Simulations,
+) -> Simulator:
+    """The simulator that was given, else that of the ratio, else that of the simulations."""
+    simulator = as_simulator(given) or ratio.simulator or simulations.simulator
+    if simulator is None:
+        raise CheckNotApplicable(
+            f"{who} needs the simulator, which is not saved with a ratio. Pass "
+            "simulator=simulator, or nre.load(path, simulator=simulator)."
+        )
+    return simulator
+
+
+def points_of(ratio: RatioEstimator, at: Mapping[str, Any]) -> np.ndarray:
+    """Parameters ``(points, D)``, of one point ``(*own)`` or several ``(points, *own)``."""
+    return np.atleast_2d(ratio.layout.pack(at))
+
+
+def trials_at(
+    simulator: Simulator, layout: Layout, point: np.ndarray, n: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Observations ``(n, *event)`` at one point ``(D,)``; what only succeeded would be others."""
+    succeeded, x = repeat_at(simulator, layout, point, n, rng)
+    if not succeeded.all():
+        where = ", ".join(f"{k} = {v:.3g}" for k, v in zip(layout.labels, point, strict=True))
+        raise CheckNotApplicable(f"{(~succeeded).sum():,} of {n:,} simulations at {where} failed.")
+    return x
