@@ -85,6 +85,7 @@ _IN_A_CHECK = {
     ("reliability", Verdict.TOO_LOW): _FACTOR,
     ("reliability", Verdict.TOO_HIGH): _FACTOR,
     ("normalization", Verdict.NOT_KNOWN): "Give more draws=.",
+    ("auc", Verdict.NOT_KNOWN): "Make this check by itself, with more simulations.",
     ("convergence", Verdict.NOT_KNOWN): "Make this check by itself, with more draws=.",
     ("lc2st", Verdict.NOT_KNOWN): "Train with a narrower prior around the data.",
 }
@@ -132,4 +133,4 @@ def worst(judgments: Sequence[Judgment], labels: Sequence[str]) -> Judgment:
 
 def told(p_value: float, verdict: Verdict, summary: str) -> dict[str, Any]:
     """Attributes of a result; the verdict as plain text, which any file can hold."""
-    return {"p_value": p_value, "verdict": verdict.value, "summary": summary}
+    return {"p_value": float(p_value), "verdict": verdict.value, "summary": summary}

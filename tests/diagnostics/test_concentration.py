@@ -38,9 +38,11 @@ def test_at_the_rate_of_the_exact_posterior(exact):
 
 def test_a_small_shift_is_found_where_trials_add_up():
     shifted = follow(changed(TASK.estimator(), of_theta=0.2), truths=40)
-    assert list(shifted["verdict"].to_numpy()[[0, 2]]) == ["right", "mu too low"]
+    assert list(shifted["verdict"].to_numpy()[[0, 2]]) == ["right", "too low"]
+    assert list(shifted["worst"].to_numpy()[[0, 2]]) == ["", "mu"]
+    assert (shifted.attrs["verdict"], shifted.attrs["parameter"]) == ("too low", "mu")
     assert shifted.attrs["trials"] in (1, 10)
-    assert "with 1" in shifted.attrs["summary"]
+    assert f"with {10 * shifted.trials} those of mu are too low" in shifted.attrs["summary"]
     mean = float(shifted["error"].isel(n=2).mean())
     assert mean == pytest.approx(-0.2, abs=4 * 0.1 / 40**0.5)
 
@@ -87,6 +89,7 @@ def test_more_draws_than_are_evaluated_at_once():
 def test_nothing_known_is_not_called_wrong():
     found = _result(TASK.estimator(), np.full((20, 2, 4), np.nan), np.zeros((20, 1)), (1, 10))
     assert found.attrs["verdict"] == "not known"
+    assert found.attrs["trials"] == 0
     assert "Too few posteriors" in found.attrs["summary"]
 
 

@@ -51,6 +51,7 @@ def test_it_is_the_ratio_of_marginal_likelihoods(ratio):
     # The prior of sd 2 loses nothing to the bounds at 10, five sds away.
     difference = float(found["log_ratio"]) - (exactly(2.0) - exactly(0.3))
     assert abs(difference) < 5 * max(float(found["error"]), 0.02)
+    assert found["error"] < 0.2
     assert "times as probable under the first model" in found.attrs["summary"]
 
 

@@ -1,13 +1,17 @@
 """All checks on one page, and their figures."""
 
+import re
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pymc as pm
 import pytest
 import xarray as xr
 from controls import changed
+from untrained import make_estimator
 
 import pymc_nre as nre
-from pymc_nre.diagnostics import coverage_at, domain_check, report
+from pymc_nre.diagnostics import report, reports
 from pymc_nre.networks.correction import QuadraticCorrection
 
 TASK = nre.tasks.GaussianMean()
@@ -50,33 +54,132 @@ def test_a_wrong_one_is_told_with_what_to_do(sharp):
     assert "!! coverage" in repr(sharp)
     assert "Do not trust credible intervals" in repr(sharp)
     page = sharp._repr_html_()
-    assert "firebrick" in page
-    assert page.count("<tr>") == 10
+    failed = [row for row in sharp.rows if row[1] not in ("right", "usual", "not known")]
+    assert page.count("firebrick") == len(failed) == 8
+    assert page.count("gray") == 1  # of auc, which knows nothing of a ratio this sharp
+    assert all(advice and advice in page for *_, advice in failed)
+
+
+def quick(ratio=None, pairs=PAIRS, observed=None):
+    options = {"draws": 100, "random_seed": 1, "progressbar": False}
+    return report(ratio or TASK.estimator(), pairs, observed, **options)
 
 
 def test_what_cannot_be_checked_is_said():
-    ratio = TASK.estimator().replace(simulator=None, normalized=False)
-    bare = nre.Simulations(PAIRS.parameters, PAIRS.x)
-    found = report(ratio, bare, draws=300, random_seed=2, progressbar=False)
+    found = quick(TASK.estimator().replace(normalized=False), BARE)
     assert set(found.skipped) == {"auc", "convergence", "lc2st", "observation_check"}
-    assert "no simulator" in found.skipped["auc"]
     assert "not made: no observed=" in repr(found)
+    assert found._repr_html_().count("<b>not made</b>") == 4
     assert found.passed
 
 
-def test_a_check_that_cannot_be_made_does_not_stop_the_others():
-    few = report(
-        TASK.estimator(), TASK.simulate(150, random_seed=7), 1.0, draws=100, random_seed=1,
-        progressbar=False,
-    )  # fmt: skip
-    assert "at least 200 simulations, got 150" in few.skipped["observation_check"]
-    assert "coverage" in few.checks
+BARE = nre.Simulations(PAIRS.parameters, PAIRS.x)
 
-    def failing(rng, mu):
-        return np.where(rng.random(len(mu)) < 0.01, np.nan, rng.normal(mu, 1.0))
 
-    ratio = TASK.estimator().replace(simulator=nre.Simulator(failing, batched=True))
-    assert "at one truth failed" in reported(ratio, observed=None).skipped["convergence"]
+def simulated_by(simulator):
+    return TASK.estimator().replace(simulator=nre.Simulator(simulator, batched=True))
+
+
+def sometimes_failing(rng, mu):
+    return np.where(rng.random(len(mu)) < 0.01, np.nan, rng.normal(mu, 1.0))
+
+
+def always_failing(rng, mu):
+    return np.full(len(mu), np.nan)
+
+
+def of_an_integer():
+    prior = {"k": pm.DiscreteUniform.dist(0, 5)}
+    options = {"batched": True, "random_seed": 1, "progressbar": False}
+    pairs = nre.simulate(prior, lambda rng, k: rng.normal(k, 1.0), 2_000, **options)
+    return nre.train(pairs, epochs=2, random_seed=1, progressbar=False), pairs
+
+
+NOT_APPLICABLE = {
+    "no simulator": (
+        lambda: (TASK.estimator().replace(simulator=None), BARE),
+        {"auc": "auc needs the simulator", "convergence": "do not know"},
+    ),
+    "no simulator, but a prior": (
+        lambda: (
+            TASK.estimator().replace(simulator=None),
+            nre.Simulations(PAIRS.parameters, PAIRS.x, prior=TASK.prior()),
+        ),
+        {"auc": "auc needs the simulator", "convergence": "convergence needs the simulator"},
+    ),
+    "not normalized": (
+        lambda: (TASK.estimator().replace(normalized=False), PAIRS),
+        {"auc": "is not normalized"},
+    ),
+    "another reference": (
+        lambda: (make_estimator({"mu": ()}, reference="fixed"), PAIRS),
+        {"auc": "is over another reference"},
+    ),
+    "no prior": (lambda: (TASK.estimator(), BARE), {"convergence": "do not know it"}),
+    "an integer": (of_an_integer, {"convergence": "k is an integer"}),
+    "failures": (
+        lambda: (simulated_by(sometimes_failing), PAIRS),
+        {"convergence": r"of 1,000 simulations at mu = -?[\d.]+ failed"},
+    ),
+    "nothing but failures": (
+        lambda: (simulated_by(always_failing), PAIRS),
+        {"auc": "simulations failed", "convergence": "simulations failed"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_APPLICABLE)
+def test_a_check_that_does_not_apply_is_told_and_the_others_are_made(case):
+    make, reasons = NOT_APPLICABLE[case]
+    found = quick(*make())
+    without_data = {"lc2st", "observation_check"}
+    assert set(found.skipped) - without_data == set(reasons)
+    for check, reason in reasons.items():
+        assert re.search(reason, found.skipped[check])
+    assert set(found.checks) == ALL - without_data - set(reasons)
+
+
+ALL = {
+    "coverage", "sbc", "tarp", "reliability", "normalization", "auc", "convergence", "lc2st",
+    "observation_check",
+}  # fmt: skip
+
+
+def test_too_few_simulations_for_the_data():
+    found = quick(pairs=TASK.simulate(150, random_seed=7), observed=1.0)
+    assert list(found.skipped) == ["observation_check"]
+    assert "at least 200 simulations, got 150" in found.skipped["observation_check"]
+
+
+@pytest.mark.parametrize(
+    ("check", "kind"),
+    [
+        ("auc", ValueError),
+        ("convergence", NotImplementedError),
+        ("lc2st", RuntimeError),
+        ("observation_check", ValueError),
+    ],
+)
+def test_a_bug_is_not_taken_for_a_check_that_does_not_apply(monkeypatch, check, kind):
+    def broken(*_, **__):
+        raise kind("a bug")
+
+    before = ["auc", "convergence", "lc2st", "observation_check"]
+    for name in before[: before.index(check)]:  # which take their time
+        monkeypatch.setattr(reports, name, lambda *_, **__: xr.Dataset())
+    monkeypatch.setattr(reports, check, broken)
+    with pytest.raises(kind, match="a bug"):
+        quick(observed=1.0)
+
+
+@pytest.mark.parametrize(
+    ("observed", "message"),
+    [([1.0, np.nan], "finite observations, got NaN"), ([], "finite observations, got none")],
+)
+def test_observations_that_do_not_fit_are_refused_at_once(monkeypatch, observed, message):
+    monkeypatch.setattr(reports, "posterior_ranks", None)
+    with pytest.raises(ValueError, match=message):
+        quick(observed=observed)
 
 
 def test_the_simulator_of_the_simulations_will_do():
@@ -105,42 +208,3 @@ def test_a_figure_with_all_checks(exact, sharp):
         drawn = [ax for ax in figure.axes if ax.axison]
         assert len(drawn) == 10  # 8 checks that have figures, log ratios and evidence
         assert all(ax.has_data() for ax in drawn)
-
-
-def test_the_band_of_coverage_holds_the_exact_and_not_the_sharp(exact, sharp):
-    for found, held in ((exact, True), (sharp, False)):
-        ax = nre.plots.coverage(found.checks["coverage"])
-        band = ax.collections[0].get_paths()[0]
-        curve = np.column_stack(ax.lines[0].get_data())[1:-1]  # the ends are on the outline
-        assert band.contains_points(curve).all() is np.bool_(held)
-
-
-def test_other_figures():
-    ratio = nre.train(
-        TASK.simulate(500, random_seed=3), members=2, epochs=2, random_seed=1, progressbar=False
-    )
-    losses = nre.plots.loss(ratio).lines
-    assert len(losses) == 5  # two of two members, and chance
-    rng = np.random.default_rng(4)
-    idata = {"posterior": xr.Dataset({"mu": (("chain", "draw"), rng.normal(0, 8, (2, 50)))})}
-    bars = nre.plots.domain(domain_check(idata, ratio)).patches
-    assert bars[0].get_width() > 0
-    assert nre.plots.pair(idata, ratio).shape == (1, 1)
-    points = coverage_at(ratio, PAIRS, {"mu": [0.0, 5.0]}, n=200, random_seed=5)
-    assert len(nre.plots.coverage(points).containers) == 2
-
-
-def test_pairs_of_parameters():
-    task = nre.tasks.LocationScale()
-    ratio, rng = task.estimator(), np.random.default_rng(6)
-    draws = {k: (("chain", "draw"), rng.normal(0, 0.2, (2, 50))) for k in ratio.parameters}
-    axes = nre.plots.pair({"posterior": xr.Dataset(draws)}, ratio)
-    assert axes.shape == (2, 2)
-    assert not axes[0, 1].axison
-    with pytest.raises(ValueError, match="no variable 'mu'"):
-        nre.plots.pair({"posterior": xr.Dataset({"other": draws["mu"]})}, ratio)
-
-
-def test_a_ratio_without_history_has_no_loss():
-    with pytest.raises(ValueError, match="no history"):
-        nre.plots.loss(TASK.estimator())

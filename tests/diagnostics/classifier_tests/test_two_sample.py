@@ -66,9 +66,9 @@ def test_false_alarms_are_as_rare_as_they_say():
 
 def test_of_many_observations_some_are_looked_at():
     found = found_by(TASK.estimator(), observed=np.zeros(30), shuffles=20)["observation"].to_numpy()
-    assert len(found) == 20
-    assert np.all(np.diff(found) > 0)
-    assert found.max() < 30
+    assert len(set(found)) == 20
+    assert set(found) < set(range(30))
+    assert found.max() >= 20  # not merely the first of them
 
 
 def test_bad_input():

@@ -6,46 +6,14 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import numpy as np
 import pymc as pm
 import pytest
-import torch
 import xarray as xr
+from calibrated import RATIO, SHORT, TASK, a_mean, an_integer, nearly_exact
 from scipy.stats import kstest
-from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.diagnostics import sbc, sbc_model
-from pymc_nre.diagnostics.model_sbc.chains import Chains
-from pymc_nre.diagnostics.model_sbc.replicates import Replicates, data_name
+from pymc_nre.diagnostics.model_sbc.replicates import Replicates
 from pymc_nre.diagnostics.model_sbc.run import _effective, _ranks
-from pymc_nre.networks import MLP, Dense, build
-
-TASK = nre.tasks.GaussianMean(half_width=20.0)
-SHORT = {"draws": 60, "tune": 100, "sampler": "pymc", "random_seed": 1, "progressbar": False}
-
-
-def nearly_exact(shift=0.0, simulator=TASK.simulator, scale=0.05):
-    """An MLP whose log ratio is -(x + shift - mu)^2 / 2, up to a function of x.
-
-    silu(u) + silu(-u) = u^2 / 2 - u^4 / 24 + ...: at u = 4 * 0.05 off by 0.3 percent.
-    """
-    network = build(MLP((2,)), 1, ())
-    with torch.no_grad():
-        network.theta_in.weight[:] = torch.tensor([[scale], [-scale]])
-        network.x_in.weight[:] = torch.tensor([[-scale], [scale]])
-        network.x_in.bias[:] = shift * torch.tensor([-scale, scale])
-        network.body[-1].weight[:] = -1 / scale**2
-        network.body[-1].bias[:] = 0.0
-    live = nre.Simulator(simulator, batched=True)
-    return TASK.estimator().replace(network=network, simulator=live)
-
-
-RATIO = nearly_exact()
-
-
-def a_mean(ratio=RATIO, n=4):
-    with pm.Model() as model:
-        mu = pm.Normal("mu", 0, 2)
-        nre.RatioLikelihood("x", ratio, mu=mu, observed=np.zeros(n))
-    return model
 
 
 def groups_and_a_density(ratio=RATIO):
@@ -107,75 +75,6 @@ def test_results_do_not_depend_on_the_executor():
     with ThreadPoolExecutor(2) as threads:
         found = sbc_model(a_mean(), replicates=4, executor=threads, **SHORT)
     xr.testing.assert_identical(found, sbc_model(a_mean(), replicates=4, **SHORT))
-
-
-def an_integer():
-    with pm.Model() as model:
-        k = pm.DiscreteUniform("k", 0, 5)
-        mu = pm.Normal("mu", 0, 1, initval=0.5)
-        nre.RatioLikelihood("x", RATIO, mu=mu + k, observed=np.zeros(2))
-    return model
-
-
-def test_discrete_variables_and_initial_values():
-    options = SHORT | {"sampler": "auto", "draws": 600}
-    found = sbc_model(an_integer(), replicates=3, **options)
-    assert found.attrs["sampler"] == "pymc"
-    assert ((found["pit"] >= 0) & (found["pit"] <= 1)).all()
-    assert (found["truth"].sel(parameter="k") % 1 == 0).all()
-    with pytest.raises(ValueError, match=r"continuous variables only, not k.*sampler='pymc'"):
-        sbc_model(an_integer(), sampler="nutpie")
-
-
-def test_a_chain_does_not_depend_on_those_before():
-    # k is stepped by Metropolis beside NUTS, and has to be tuned again.
-    with pm.Model() as model:
-        k = pm.Poisson("k", 1_000_000)
-        pm.Normal("y", k + 100 * pm.Normal("mu", 0, 1), 300, observed=np.zeros(3))
-    replicates = Replicates(model, None)
-    first, second = (replicates.draw(np.random.default_rng(seed)).data for seed in (1, 2))
-    options = ["k", "mu"], "pymc", 400, 400, 0.9
-    alone, _ = Chains(replicates.model, *options)(second, np.random.SeedSequence(5))
-    chains = Chains(replicates.model, *options)
-    chains(first, np.random.SeedSequence(4))
-    after, _ = chains(second, np.random.SeedSequence(5))
-    np.testing.assert_array_equal(after["k"], alone["k"])
-
-
-def of_twelve(network):
-    ratio = make_estimator({"mu": ()}, (12,), network)
-    return ratio.replace(simulator=lambda rng, mu: rng.normal(mu, 1.0, 12))
-
-
-@pytest.mark.parametrize(
-    ("make", "engine", "event"),
-    [
-        (lambda: RATIO, "auto", ()),
-        (TASK.estimator, "torch", ()),
-        (lambda: of_twelve(MLP((4,))), "auto", (12,)),
-        (lambda: of_twelve(MLP((4,), embedding=Dense((3,)))), "auto", (12,)),
-    ],
-)
-def test_data_enter_where_the_data_were(make, engine, event):
-    ratio = make()
-
-    def model(x, y):
-        with pm.Model() as model:
-            mu = pm.Normal("mu", 0, 2)
-            nre.RatioLikelihood("x", ratio, mu=mu, observed=x, engine=engine, outside="ignore")
-            pm.Poisson("y", pm.math.exp(mu / 4), observed=y)
-        return model
-
-    drawn = Replicates(model(np.zeros((3, *event)), np.zeros(2, int)), None)
-    log_density = drawn.model.compile_logp()
-    for seed in range(2):
-        data = drawn.draw(np.random.default_rng(seed)).data
-        for name, values in data.items():
-            shared = drawn.model.rvs_to_values[drawn.model[name]]
-            assert shared.name == data_name(name)
-            shared.set_value(values)
-        expected = model(**data).compile_logp()({"mu": 0.7})
-        assert log_density({"mu": 0.7}) == pytest.approx(expected, rel=1e-12)
 
 
 def test_it_goes_on_where_it_was(tmp_path):
@@ -287,52 +186,6 @@ def test_a_chain_is_thinned_to_its_effective_draws():
 def test_still_chains():
     draws = np.stack([np.full(50, 2.0), np.full(50, 0.3)], axis=1)
     np.testing.assert_array_equal(_effective(draws), [50, 1])
-
-
-def improper():
-    return pm.Flat("mu")
-
-
-def ordered():
-    return pm.Normal("mu", 0, 1, shape=2, transform=pm.distributions.transforms.ordered)[0]
-
-
-def cut_off():
-    return pm.Normal("mu", 0, 1, transform=pm.distributions.transforms.log)
-
-
-@pytest.mark.parametrize(
-    ("prior", "message"),
-    [
-        (improper, "not possible for all of its variables.*proper priors"),
-        (ordered, "mu: the model's prior draws values that its sampler cannot reach"),
-        (cut_off, "mu: the model's prior draws values that its sampler cannot reach"),
-    ],
-)
-def test_priors_that_are_not_drawn_from(prior, message):
-    with pm.Model() as model:
-        nre.RatioLikelihood("x", RATIO, mu=prior(), observed=np.zeros(2), outside="ignore")
-    with pytest.raises(ValueError, match=message):
-        sbc_model(model, replicates=20, **SHORT)
-
-
-def test_models_that_cannot_be_calibrated():
-    with a_mean() as model:
-        pm.Potential("p", -(model["mu"] ** 2))
-    with pytest.raises(ValueError, match=r"potentials.* \(p\)"):
-        sbc_model(model)
-    alone = nearly_exact().replace(simulator=None)
-    with pytest.raises(ValueError, match=r"x: sbc_model needs the simulator.*simulator=simulator"):
-        sbc_model(a_mean(alone))
-    with pm.Model() as minibatch:
-        mu = pm.Normal("mu")
-        nre.RatioLikelihood("x", RATIO, mu=mu, observed=np.zeros(2), total_size=10)
-    with pytest.raises(ValueError, match="x: sbc_model cannot use total_size="):
-        sbc_model(minibatch)
-    with pm.Model() as empty:
-        pm.Normal("mu")
-    with pytest.raises(ValueError, match="needs a model with data"):
-        sbc_model(empty)
 
 
 def test_bad_arguments(tmp_path):

@@ -1,0 +1,172 @@
+"""What is read off ranks."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from controls import changed
+from scipy.integrate import quad
+from scipy.stats import kstest, norm
+
+import pymc_nre as nre
+from pymc_nre.diagnostics import coverage, normalization, posterior_ranks, reliability, sbc, tarp
+from pymc_nre.diagnostics.calibration import _shape, judge
+
+TASK = nre.tasks.GaussianMean()
+PAIRS = TASK.simulate(2_000, random_seed=1)
+
+
+def ranks(ratio, pairs=PAIRS, draws=300, seed=2, **options):
+    return posterior_ranks(
+        ratio, pairs, draws=draws, random_seed=seed, progressbar=False, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return ranks(TASK.estimator())
+
+
+def test_the_exact_ratio_is_right(exact):
+    assert coverage(exact).attrs["verdict"] == "right"
+    assert sbc(exact)["verdict"].item() == "right"
+    assert tarp(exact).attrs["verdict"] == "right"
+    assert normalization(exact).attrs["verdict"] == "right"
+    assert reliability(exact).attrs["verdict"] == "right"
+    found = coverage(exact, np.array([0.5, 0.9]))
+    assert np.all(np.abs(found["coverage"] - [0.5, 0.9]) < 4 * found["error"])
+
+
+CONTROLS = {
+    "sharp": ({"power": 1.5}, "too narrow", "too narrow", "too narrow", "too large", "too sure"),
+    "wide": ({"power": 0.67}, "too wide", "too wide", "too wide", "too small", "too unsure"),
+    # Shifted in theta regions hold the truth nearly as often.
+    "theta": ({"of_theta": 0.3}, "right", "too low", "right", "right", None),
+    "x": ({"of_x": 1.0}, "too narrow", "too high", "too narrow", "right", "too low"),
+}
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_controls_are_caught_and_named(control):
+    how, *expected = CONTROLS[control]
+    found = ranks(changed(TASK.estimator(), **how))
+    verdicts = [
+        coverage(found).attrs["verdict"],
+        sbc(found)["verdict"].item(),
+        tarp(found).attrs["verdict"],
+        normalization(found).attrs["verdict"],
+        reliability(found).attrs["verdict"],
+    ]
+    for verdict, wanted in zip(verdicts, expected, strict=True):
+        assert wanted in (None, verdict)
+    assert sbc(found)["p_value"].item() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["LocationScale", "LinearGaussian", "PoissonRate"])
+def test_other_exact_ratios_are_right(name):
+    task = getattr(nre.tasks, name)()
+    found = ranks(task.estimator(), task.simulate(1_000, random_seed=4), draws=300)
+    assert coverage(found).attrs["verdict"] == "right"
+    assert set(sbc(found)["verdict"].to_numpy()) == {"right"}
+    assert tarp(found).attrs["verdict"] == "right"
+    wrong = ranks(
+        changed(task.estimator(), power=2.0), task.simulate(1_000, random_seed=4), draws=300
+    )
+    assert coverage(wrong).attrs["verdict"] == "too narrow"
+
+
+def test_thin_tails_are_named_though_the_middle_is_wide():
+    rng = np.random.default_rng(13)
+    u = np.concatenate([rng.uniform(0, 0.75, size=2_500), rng.uniform(0.95, 1, size=500)])
+    made = xr.Dataset({"density": ("pair", u)}, attrs={"effective_pairs": 3_000})
+    found = coverage(made, np.array([0.5, 0.95]))
+    assert found["coverage"][0] > 0.53
+    assert found["coverage"][1] < 0.94
+    assert found.attrs["verdict"] == "too narrow"
+    assert "95%" in found.attrs["summary"]
+
+
+def test_a_ratio_that_is_not_normalized_has_no_evidence():
+    ratio = TASK.estimator().replace(normalized=False)
+    found = normalization(ranks(ratio))
+    assert found.attrs["verdict"] == "not normalized"
+    assert np.isnan(found.attrs["p_value"])
+
+
+def test_reliability_is_what_the_classifier_gets_right(exact):
+    found = reliability(exact, bins=5)
+    assert found["predicted"].sizes == {"bin": 5}
+    assert np.all(np.diff(found["predicted"]) > 0)
+    assert np.all(np.abs(found["observed"] - found["predicted"]) <= 4 * found["error"] + 1e-3)
+    assert abs(found["balance"] - 1) < 4 * found["balance_error"]
+    twice = reliability(ranks(changed(TASK.estimator(), power=3.0)), bins=5)
+    assert twice["calibration_error"] > 3 * twice["calibration_error_of_chance"]
+    shifted = TASK.estimator().replace(normalized=False)
+    assert reliability(ranks(shifted)).attrs["verdict"] == "not normalized"
+    with pytest.raises(ValueError, match="bins must be between 1 and 2000"):
+        reliability(exact, bins=0)
+
+
+def test_probabilities_that_tie_are_told_together():
+    # An exact ratio of a binary parameter and a binary observation: two probabilities only.
+    rng, n = np.random.default_rng(13), 5_000
+    theta, other = rng.integers(2, size=(2, n))
+    x = np.where(rng.random(n) < 0.8, theta, 1 - theta)
+    values = {
+        name: ("pair", np.log(np.where(t == x, 1.6, 0.4)))
+        for name, t in (("log_ratio", theta), ("log_ratio_marginal", other))
+    }
+    found = reliability(xr.Dataset(values, attrs={"effective_pairs": n, "normalized": 1}))
+    # An error of bins that share what they count is less than that of bins by themselves.
+    assert found["calibration_error"] < 2 * found["calibration_error_of_chance"]
+    assert np.all(np.abs(found["observed"] - found["predicted"]) < 4 * found["error"])
+
+
+def test_bounds_of_the_information(exact):
+    # h(x) - h(x | mu); x has density Phi(t) / 20 at a distance t from either edge.
+    edge = quad(lambda t: -norm.cdf(t) * norm.logcdf(t), -8, 8)[0] / 20
+    exactly = np.log(20) + 2 * edge - 0.5 * np.log(2 * np.pi * np.e)
+    found = normalization(exact)["information"]
+    # log r has an sd of 1 / sqrt(2), from x - mu, in each of 2,000 pairs.
+    assert np.all(np.abs(found - exactly) < 4 * 0.5**0.5 / 2_000**0.5)
+
+
+def test_a_ratio_that_knows_nothing_is_not_seen_but_tells_nothing():
+    found = ranks(changed(TASK.estimator(), power=0.0))
+    assert coverage(found).attrs["verdict"] == "right"
+    assert normalization(found).attrs["verdict"] == "right"
+    assert np.all(np.abs(normalization(found)["information"]) < 1e-6)
+
+
+def test_p_values_are_those_of_scipy():
+    rng = np.random.default_rng(6)
+    for n in (100, 2_000):
+        for _ in range(50):
+            u = rng.uniform(size=n)
+            assert _shape(u, n) == pytest.approx(kstest(u, "uniform").pvalue, rel=0.05, abs=1e-3)
+
+
+def test_false_alarms_are_as_rare_as_they_say():
+    # 1 in 100 of uniform ranks at most; the twin, a little too narrow, is found in most.
+    rng = np.random.default_rng(9)
+    alarms, found = 0, 0
+    for _ in range(1_000):
+        u = rng.uniform(size=500)
+        alarms += judge(u, 500).p_value < 0.01
+        found += judge(rng.beta(0.8, 0.8, size=500), 500).p_value < 0.01
+    assert alarms <= 10 + 4 * 10**0.5
+    assert found > 500
+
+
+def test_a_ratio_that_is_the_same_everywhere_has_an_evidence_without_error():
+    same = ranks(changed(TASK.estimator(), power=0.0))
+    assert normalization(same).attrs["p_value"] == 1
+    twice = same.assign(log_evidence=same["log_evidence"] + np.log(2))
+    assert normalization(twice).attrs["verdict"] == "too large"
+    assert normalization(twice).attrs["p_value"] == 0
+
+
+def test_bad_levels():
+    found = ranks(TASK.estimator(), TASK.simulate(100, random_seed=1))
+    for check in (coverage, tarp):
+        with pytest.raises(ValueError, match="levels must be numbers between 0 and 1"):
+            check(found, np.array([0.0, 0.5]))

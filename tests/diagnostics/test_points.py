@@ -1,0 +1,49 @@
+"""Single points of the parameters, and data that are simulated there."""
+
+import numpy as np
+import pytest
+from untrained import make_estimator
+
+import pymc_nre as nre
+from pymc_nre.diagnostics.points import needed_simulator, points_of, trials_at
+from pymc_nre.exceptions import CheckNotApplicable
+
+RATIO = make_estimator({"mu": (), "beta": (2,)}, (3,))
+
+
+def test_one_point_or_several():
+    np.testing.assert_array_equal(points_of(RATIO, {"mu": 1.0, "beta": [2.0, 3.0]}), [[1, 2, 3]])
+    several = points_of(RATIO, {"mu": [1.0, 4.0], "beta": [[2.0, 3.0], [5.0, 6.0]]})
+    np.testing.assert_array_equal(several, [[1, 2, 3], [4, 5, 6]])
+
+
+def test_whose_simulator_it_is():
+    """The one that is given before the ratio's own, and that before the one of the simulations."""
+    given, own, other = (nre.Simulator(lambda rng, mu, k=k: k) for k in range(3))
+    x = np.zeros((5, 3))
+    parameters = {"mu": np.zeros(5), "beta": np.zeros((5, 2))}
+    bare = nre.Simulations(parameters, x)
+    pairs = nre.Simulations(parameters, x, simulator=other)
+    with_own = RATIO.replace(simulator=own)
+    assert needed_simulator("it", given, with_own, pairs) is given
+    assert needed_simulator("it", None, with_own, pairs) is own
+    assert needed_simulator("it", None, RATIO, pairs) is other
+    with pytest.raises(CheckNotApplicable, match=r"it needs the simulator.*simulator=simulator"):
+        needed_simulator("it", None, RATIO, bare)
+
+
+def test_trials_are_simulated_at_the_point():
+    def simulator(rng, mu, beta):
+        return np.stack([mu, beta[:, 0], beta[:, 1]], 1)
+
+    point, rng = np.array([1.0, 2.0, 3.0]), np.random.default_rng(1)
+    x = trials_at(nre.Simulator(simulator, batched=True), RATIO.layout, point, 4, rng)
+    np.testing.assert_array_equal(x, np.tile(point, (4, 1)))
+
+    def failing(rng, mu, beta):
+        x = simulator(rng, mu, beta)
+        x[:3] = np.nan
+        return x
+
+    with pytest.raises(CheckNotApplicable, match=r"3 of 4 .* at mu = 1, beta\[0\] = 2, .* failed"):
+        trials_at(nre.Simulator(failing, batched=True), RATIO.layout, point, 4, rng)

@@ -1,0 +1,114 @@
+"""Figures of what the diagnostics find."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+from controls import changed
+
+import pymc_nre as nre
+from pymc_nre.diagnostics import (
+    convergence,
+    coverage,
+    coverage_at,
+    domain_check,
+    observation_check,
+    posterior_ranks,
+    sbc,
+)
+
+TASK = nre.tasks.GaussianMean()
+PAIRS = TASK.simulate(1_000, random_seed=1)
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module", params=[1.0, 2.0], ids=["exact", "sharp"])
+def ranks(request):
+    """Of an exact ratio, and of one that is sure of twice as much."""
+    ratio = changed(TASK.estimator(), power=request.param)
+    return posterior_ranks(ratio, PAIRS, draws=300, random_seed=2, progressbar=False)
+
+
+def test_the_bands_hold_the_exact_and_not_the_sharp(ranks, request):
+    held = request.node.callspec.id == "exact"
+    for draw, check in ((nre.plots.coverage, coverage), (nre.plots.sbc, sbc)):
+        ax = draw(check(ranks))
+        band = ax.collections[0].get_paths()[0]
+        curve = np.column_stack(ax.lines[0].get_data())[1:-1]  # the ends are on the outline
+        assert bool(band.contains_points(curve).all()) is held
+        assert ("right" in ax.get_title()) is held
+
+
+def test_titles_name_the_verdict_and_whose_it_is():
+    result = convergence(
+        changed(TASK.estimator(), of_theta=1.0),
+        PAIRS, n=(1, 10), truths=20, random_seed=1, progressbar=False,
+    )  # fmt: skip
+    ax = nre.plots.convergence(result)
+    assert ax.get_title() == "convergence: mu too low"
+    error, spread = (line.get_ydata() for line in ax.lines)
+    scale = result["true"].std().item()
+    assert error[1] * scale == pytest.approx(1, rel=0.2)  # beside the truth by as much
+    assert spread * scale == pytest.approx([1, 0.1**0.5], rel=0.2)
+
+
+def test_losses_of_each_member_and_chance():
+    simulations = TASK.simulate(500, random_seed=3)
+    ratio = nre.train(simulations, members=2, epochs=2, random_seed=1, progressbar=False)
+    lines = nre.plots.loss(ratio).lines
+    assert len(lines) == 5  # two of two members, and chance
+    for k, name in enumerate(("train_loss", "validation_loss")):
+        drawn = np.array([line.get_ydata() for line in lines[2 * k : 2 * k + 2]])
+        np.testing.assert_array_equal(drawn, ratio.history[name].transpose(..., "epoch"))
+
+
+def posterior(**draws):
+    return {"posterior": xr.Dataset({k: (("chain", "draw"), v) for k, v in draws.items()})}
+
+
+def test_the_share_beyond_the_domain():
+    draws = np.array([[1.0, 2.0, 30.0, 3.0]])
+    (bar,) = nre.plots.domain(domain_check(posterior(mu=draws), TASK.estimator())).patches
+    assert bar.get_width() == 25
+
+
+def test_coverage_at_several_points():
+    points = coverage_at(TASK.estimator(), PAIRS, {"mu": [0.0, 5.0]}, n=200, random_seed=5)
+    ax = nre.plots.coverage(points)
+    for k, drawn in enumerate(ax.containers):
+        np.testing.assert_array_equal(drawn[0].get_ydata(), points["coverage"][k])
+    assert len(ax.containers) == 2
+
+
+def test_numbers_with_few_values_are_drawn():
+    rng = np.random.default_rng(6)
+    choices = nre.Simulations({"mu": rng.normal(size=1_000)}, rng.integers(0, 2, 1_000))
+    found = observation_check(TASK.estimator(), choices, [0.0, 1.0], random_seed=2)
+    ax = nre.plots.observation_check(found)  # all distances are zero
+    assert ax.get_xscale() == "linear"
+    assert sum(bar.get_height() for bar in ax.patches) > 0
+
+
+def test_pairs_of_parameters():
+    task = nre.tasks.LocationScale()
+    ratio, rng = task.estimator(), np.random.default_rng(6)
+    draws = {k: (("chain", "draw"), rng.normal(0, 0.2, (2, 50))) for k in ratio.parameters}
+    axes = nre.plots.pair({"posterior": xr.Dataset(draws)}, ratio)
+    assert axes.shape == (2, 2)
+    assert not axes[0, 1].axison
+    mu, log_sigma = (draws[k][1].ravel() for k in ("mu", "log_sigma"))
+    of_prior, of_posterior = axes[1, 0].lines
+    np.testing.assert_array_equal(of_posterior.get_xydata(), np.column_stack([mu, log_sigma]))
+    assert len(of_prior.get_xydata()) > 100
+    with pytest.raises(ValueError, match="no variable 'mu'"):
+        nre.plots.pair({"posterior": xr.Dataset({"other": draws["mu"]})}, ratio)
+
+
+def test_a_ratio_without_history_has_no_loss():
+    with pytest.raises(ValueError, match="no history"):
+        nre.plots.loss(TASK.estimator())
