@@ -112,16 +112,10 @@ class Report:
 
     def _repr_html_(self) -> str:
         rows = [
-            _html_row(
-                name,
-                verdict,
-                _mark(Verdict(verdict)),
-                f"{html.escape(summary)}<br><i>{html.escape(advice)}</i>",
-            )
+            _html_row(name, verdict, _mark(Verdict(verdict)), summary, advice)
             for name, verdict, summary, advice in self.rows
         ]
-        for name, why in self.skipped.items():
-            rows.append(_html_row(name, "not made", "--", html.escape(why)))
+        rows += [_html_row(name, "not made", "--", why) for name, why in self.skipped.items()]
         head = "<tr><th>check</th><th>verdict</th><th>what was found, and what to do</th></tr>"
         return (
             f"<p><b>{html.escape(self.headline)}</b></p><table>{head}{''.join(rows)}</table>"
@@ -270,7 +264,8 @@ def _mark(verdict: Verdict) -> str:
 _COLORS = {"ok": "green", "--": "gray", "!!": "firebrick"}  # by mark
 
 
-def _html_row(name: str, verdict: str, mark: str, text: str) -> str:
+def _html_row(name: str, verdict: str, mark: str, summary: str, advice: str = "") -> str:
+    text = html.escape(summary) + (f"<br><i>{html.escape(advice)}</i>" if advice else "")
     return (
         f"<tr><td>{name}</td><td style='color:{_COLORS[mark]}'><b>{verdict}</b></td>"
         f"<td style='text-align:left'>{text}</td></tr>"
