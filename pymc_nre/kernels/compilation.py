@@ -4,6 +4,9 @@ Numba copies the code of whatever a function calls into that function, and optim
 again. PyTensor wraps an Op in four more functions, so a kernel would be optimized five times,
 and four of them in every new model. What is called by name is compiled once: the caller holds
 a name, which is looked up when it is loaded.
+
+What is compiled stays on disk. Numba takes it for fresh as long as the file of the function is the
+same, but its code holds that of other files too. So here it is good for one state of the package.
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ import llvmlite.binding
 import numba
 from numba import types
 from numba.core import cgutils
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-__all__ = ["call_by_name", "inner", "outer", "sources", "version"]
+__all__ = ["call_by_name", "digest_of", "inner", "outer", "sources"]
 
 _OPTIONS = {
     "nogil": True,
@@ -29,21 +33,44 @@ _OPTIONS = {
     # Sums may be reordered, which vectorizes them; NaN and infinity keep their meaning.
     "fastmath": {"contract", "nsz", "arcp", "reassoc"},
 }
-# Python calls the outer functions only; to compile what would let it call others takes time.
+# Python calls the entries only; to compile what would let it call others takes time.
 inner = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-outer = numba.njit(**_OPTIONS, cache=True)
+
+
+def outer(function: Callable[..., Any]) -> Any:
+    """Compile a function that Python calls, and keep its code on disk."""
+    compiled = numba.njit(**_OPTIONS)(function)
+    compiled._cache = _Cache(function)  # what `cache=True` does, with another stamp
+    return compiled
+
+
+class _CacheFiles(CompileResultCacheImpl):
+    """Where code is kept, and stamped with all the sources that may have gone into it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        own_file = self.locator.get_source_stamp()
+        self.locator.get_source_stamp = lambda: (own_file, sources())
+
+
+class _Cache(FunctionCache):
+    _impl_class = _CacheFiles
+
+
+def digest_of(*folders: Path) -> str:
+    """A digest of the Python sources in folders and in what lies in them."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(f"{file.relative_to(folder)} {file.stat().st_size} ".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @cache
 def sources() -> str:
-    """A digest of the package: compiled code that others keep on disk is good for this one."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
-
-
-def version() -> int:
-    """The same as a number, which PyTensor takes for an Op's compiled code."""
-    return int(sources(), 16)
+    """A digest of this package: machine code on disk is good for this one."""
+    return digest_of(Path(__file__).parent)
 
 
 @cache

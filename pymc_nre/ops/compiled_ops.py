@@ -35,9 +35,10 @@ from ..estimators.domain import Domain
 from ..estimators.evaluator import check_rows
 from ..kernels import hessian as curvature
 from ..kernels import ratio as kernels
-from ..kernels.compilation import call_by_name, version
+from ..kernels.compilation import call_by_name
 from ..kernels.program import Exported
 from .gradients import for_theta, not_in_x, refuse_third_derivatives
+from .wrappers import version
 
 __all__ = ["CompiledHessianProduct", "CompiledRatio", "CompiledRatioAndGradient"]
 

@@ -28,10 +28,10 @@ from pytensor.link.jax.ops import JAXOp
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_and_cache_key
 
 from ..estimators.estimator import RatioEstimator
-from ..kernels.compilation import sources
 from ..kernels.export import export
 from ..kernels.inputs import HOLES
 from .gradients import not_in_x
+from .wrappers import version
 
 __all__ = ["Features"]
 
@@ -125,7 +125,7 @@ def _numba_features(op: Features, node: Apply, **kwargs: Any) -> tuple[Callable[
             raise ValueError("The embedding of a ratio failed on these data; the log tells why.")
         return found
 
-    return features, f"{name} {width} {sources()}"
+    return features, f"{name} {width} {version()}"
 
 
 @numba_njit

@@ -19,7 +19,7 @@ from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
-from ..kernels.compilation import version
+from .wrappers import version
 
 __all__ = ["RowSum", "for_theta", "not_in_x", "refuse_third_derivatives"]
 

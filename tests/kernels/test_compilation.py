@@ -1,6 +1,10 @@
 """Functions that compiled code calls by name."""
 
 import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -8,7 +12,10 @@ import pytest
 from numba import types
 from numba.core.errors import TypingError
 
-from pymc_nre.kernels.compilation import call_by_name, outer
+from pymc_nre import kernels
+from pymc_nre.kernels.compilation import call_by_name, digest_of, outer
+
+KERNELS = Path(kernels.__file__).parent
 
 MATRIX = types.float64[:, ::1]
 
@@ -67,3 +74,58 @@ def test_the_caller_has_no_code_of_it():
     linked(np.ones((2, 2)), 2)
     (with_it,) = linked.inspect_llvm().values()
     assert len(code) < len(with_it)
+
+
+ENTRY = """
+import numpy as np
+
+from .compilation import outer
+from .correction import lean
+
+
+@outer
+def heights(theta):
+    return lean(theta, np.empty(0), np.empty(theta.shape))
+"""
+RUN = """
+import numpy as np
+from copied.entry import heights
+
+print(*heights(np.ones((2, 1))), sum(heights.stats.cache_hits.values()))
+"""
+
+
+def test_an_edit_of_what_is_inlined_is_seen(tmp_path):
+    """The file of the compiled function stays as it is; what is edited is one that it calls."""
+    copied = tmp_path / "copied"
+    shutil.copytree(KERNELS, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    (copied / "entry.py").write_text(ENTRY)
+
+    def run():
+        command = [sys.executable, "-c", RUN]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        *values, loaded = map(float, done.stdout.split())
+        return values, loaded
+
+    assert run() == ([0, 0], 0)
+    assert run() == ([0, 0], 1)  # from disk
+    correction = copied / "correction.py"
+    before = correction.read_text()
+    correction.write_text(before.replace("np.zeros(rows)", "np.full(rows, 1000.0)"))
+    assert correction.read_text() != before
+    assert run() == ([1000, 1000], 0)
+    correction.write_text(before)
+    assert run() == ([0, 0], 0)
+
+
+def test_sources_in_folders_below_count(tmp_path):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "code.py").write_text("x = 1")
+    first = digest_of(tmp_path)
+    (tmp_path / "below" / "notes.txt").write_text("nothing")
+    assert digest_of(tmp_path) == first
+    (tmp_path / "below" / "code.py").write_text("x = 2")
+    assert digest_of(tmp_path) != first
+    (tmp_path / "below" / "code.py").write_text("x = 1")
+    (tmp_path / "code.py").write_text("")
+    assert digest_of(tmp_path) != first
