@@ -25,7 +25,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-__all__ = ["call_by_name", "digest_of", "inner", "outer", "sources"]
+__all__ = ["call_by_name", "digest_of", "jit_entry", "jit_inline", "sources"]
 
 _OPTIONS = {
     "nogil": True,
@@ -34,10 +34,10 @@ _OPTIONS = {
     "fastmath": {"contract", "nsz", "arcp", "reassoc"},
 }
 # Python calls the entries only; to compile what would let it call others takes time.
-inner = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+jit_inline = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-def outer(function: Callable[..., Any]) -> Any:
+def jit_entry(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, and keep its code on disk."""
     compiled = numba.njit(**_OPTIONS)(function)
     compiled._cache = _Cache(function)  # what `cache=True` does, with another stamp
@@ -75,12 +75,12 @@ def sources() -> str:
 
 @cache
 def call_by_name(function: Callable[..., Any], arguments: tuple[types.Type, ...]) -> Any:
-    """Compile an outer function, or load it from disk, and return how to call it by name.
+    """Compile an entry, or load it from disk, and return how to call it by name.
 
     Parameters
     ----------
     function : callable
-        Made by `outer`.
+        Made by `jit_entry`.
     arguments : tuple of numba type
         The types of its arguments.
 

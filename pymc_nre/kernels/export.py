@@ -40,8 +40,8 @@ def export(network: RatioNetwork, *, features: bool) -> Exported | None:
     """
     if isinstance(network, QuadraticCorrection):
         inner = export(network.inner, features=features)
-        tilt = _array(network.to_vector())
-        return inner and replace(inner, moments=np.concatenate([inner.moments, tilt]))
+        correction = _array(network.to_vector())
+        return inner and replace(inner, moments=np.concatenate([inner.moments, correction]))
     if isinstance(network, Ensemble):
         return _export_ensemble(network, features)
     if not isinstance(network, SplitNetwork):

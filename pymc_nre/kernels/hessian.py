@@ -18,16 +18,16 @@ from __future__ import annotations
 import numpy as np
 
 from .activations import activate
-from .compilation import inner, outer
-from .correction import add_curvature
+from .compilation import jit_entry, jit_inline
+from .correction import subtract_curvature
 from .inputs import checked
 from .program import ACTIVATE, ADD, AFFINE, FEATURES, KEEP, LAYER_NORM, LINEAR
-from .ratio import part_of, parts_of, pool
+from .ratio import mix_members, part_of, parts_of
 
 __all__ = ["hessian_product"]
 
 
-@outer
+@jit_entry
 def hessian_product(theta, x, v, program, moments, weights, domain, variant):
     """Row by row, the Hessian in theta of the log ratio times ``v``, ``(n, D)``.
 
@@ -51,7 +51,7 @@ def hessian_product(theta, x, v, program, moments, weights, domain, variant):
     other, kept = np.empty_like(h), np.empty_like(h)
     tape = np.empty((len(program), 2, width + 1))
     members, size = abs(program[0, 4]), theta.shape[1]
-    moments, tilt = parts_of(moments, members, theta, program)
+    moments, correction = parts_of(moments, members, theta, program)
     # Of each member: its logit and the logit's slope along v; its gradient and H v.
     logits, results = np.empty((2, members)), np.empty((members, 2, size))
     for i in range(len(x)):
@@ -65,19 +65,19 @@ def hessian_product(theta, x, v, program, moments, weights, domain, variant):
             h[0, 0], h[1, 0] = 1, 0
             h, other = _backward(program, its, h, other, kept, tape)
             _to_theta(h, program, scales, its, results[k])
-        _pool(logits, results, program, products[i])
-    add_curvature(theta, tilt, v, products, inside)
+        _mix_members(logits, results, program, products[i])
+    subtract_curvature(theta, correction, v, products, inside)
     return products
 
 
-@inner
-def _pool(logits, results, program, product):
+@jit_inline
+def _mix_members(logits, results, program, product):
     """The Hessian of the log ratio times v, of those of the members.
 
     The share p of a member in a mean of ratios varies too: along v by p (a - A), where a is
     the slope of its logit and A the mean of all slopes.
     """
-    pool(logits[0], program)
+    mix_members(logits[0], program)
     mean = 0.0
     for k in range(len(results)):
         mean += logits[0, k] * logits[1, k]
@@ -87,7 +87,7 @@ def _pool(logits, results, program, product):
             product[d] += logits[0, k] * (results[k, 1, d] + change * results[k, 0, d])
 
 
-@inner
+@jit_inline
 def _widest(program):
     width = 1
     for s in range(len(program)):
@@ -95,7 +95,7 @@ def _widest(program):
     return width
 
 
-@inner
+@jit_inline
 def _join(theta, x, v, i, k, program, moments, weights, h):
     """The first step of member ``k`` for row ``i``."""
     size, width, begin = theta.shape[1], program[0, 2], program[0, 3]
@@ -118,7 +118,7 @@ def _join(theta, x, v, i, k, program, moments, weights, h):
             h[0, c] += z * weights[from_x + e * width + c]
 
 
-@inner
+@jit_inline
 def _to_theta(g, program, moments, weights, results):
     """A pair ``(2, D)`` of the pair ``g`` in the result of the first step."""
     size, width, begin = results.shape[1], program[0, 2], program[0, 3]
@@ -131,7 +131,7 @@ def _to_theta(g, program, moments, weights, results):
         results[1, d] /= moments[size + d]
 
 
-@inner
+@jit_inline
 def _forward(program, weights, variant, h, other, kept, tape):
     """All steps but the first; the result, and the other buffer."""
     for s in range(1, len(program)):
@@ -158,7 +158,7 @@ def _forward(program, weights, variant, h, other, kept, tape):
     return h, other
 
 
-@inner
+@jit_inline
 def _backward(program, weights, g, other, kept, tape):
     """From the gradients in the result to those in the result of the first step."""
     for s in range(len(program) - 1, 0, -1):
@@ -183,21 +183,21 @@ def _backward(program, weights, g, other, kept, tape):
     return g, other
 
 
-@inner
+@jit_inline
 def _copy(width, pair, target):
     for c in range(width):
         target[0, c] = pair[0, c]
         target[1, c] = pair[1, c]
 
 
-@inner
+@jit_inline
 def _add(width, pair, total):
     for c in range(width):
         total[0, c] += pair[0, c]
         total[1, c] += pair[1, c]
 
 
-@inner
+@jit_inline
 def _linear(weights, before, after, h, out):
     for r in range(after):
         total = along = 0.0
@@ -207,7 +207,7 @@ def _linear(weights, before, after, h, out):
         out[0, r], out[1, r] = total + weights[before * after + r], along
 
 
-@inner
+@jit_inline
 def _linear_backward(weights, before, after, g, out):
     for c in range(before):
         out[0, c] = out[1, c] = 0
@@ -217,7 +217,7 @@ def _linear_backward(weights, before, after, g, out):
             out[1, c] += g[1, r] * weights[r * before + c]
 
 
-@inner
+@jit_inline
 def _layer_norm(weights, width, h, tape):
     """Leaves on the tape the normalized row, then the reciprocal of its spread, as pairs."""
     mean = along = square = product = 0.0
@@ -239,7 +239,7 @@ def _layer_norm(weights, width, h, tape):
     tape[0, width], tape[1, width] = shrink, -shrink * shrink * slope
 
 
-@inner
+@jit_inline
 def _layer_norm_backward(weights, width, g, tape):
     mean = mean_along = slope = slope_along = 0.0
     for c in range(width):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compilation import inner
+from .compilation import jit_inline
 
-__all__ = ["HOLES", "checked"]
+__all__ = ["MISSING_DATA", "checked"]
 
-HOLES = (
+MISSING_DATA = (
     "observed data of a RatioLikelihood must have no NaN or infinite values: a ratio is not a "
     "density in x and cannot impute them. Leave out incomplete observations."
 )
 
 
-@inner
+@jit_inline
 def checked(theta, x, domain):
     """Which rows of theta ``(m, D)`` are inside the training domain; booleans ``(m,)``.
 
@@ -29,7 +29,7 @@ def checked(theta, x, domain):
         for j in range(x.shape[1]):
             total += x[i, j] * 0.0
     if total != 0.0:
-        raise ValueError(HOLES)
+        raise ValueError(MISSING_DATA)
     inside = np.empty(len(theta), np.bool_)
     scores = np.empty(theta.shape[1])
     for i in range(len(theta)):
@@ -37,7 +37,7 @@ def checked(theta, x, domain):
     return inside
 
 
-@inner
+@jit_inline
 def _is_inside(theta, i, domain, scores):
     size = theta.shape[1]
     pieces = (domain.size - size * (size + 3) - 1) // (3 * size)

@@ -95,25 +95,27 @@ def _log_ratios(program: Program, theta: Any, x: Any, moments: Any, weights: Any
     kind, columns, *_, code = program[0]
     members = abs(code)
     size = 2 * members * (theta.shape[1] + (columns if kind == JOIN else 0))
-    moments, tilt = moments[:size], moments[size:]
+    moments, correction = moments[:size], moments[size:]
     x = x.reshape(len(x), math.prod(x.shape[1:]))
     # Observations are for all members; features are their own.
     xs = [x] * members if kind == JOIN else jax.numpy.split(x, members, axis=1)
     parts = zip(xs, *(jax.numpy.split(v, members) for v in (moments, weights)), strict=True)
     logits = jax.numpy.stack([_logits(program, theta, *part) for part in parts])
-    height = _lean(theta, tilt) if len(tilt) else 0.0
+    height = _correction(theta, correction) if len(correction) else 0.0
     if code < 0:
         return logits.mean(0) - height
     return jax.nn.logsumexp(logits, axis=0) - math.log(members) - height
 
 
-def _lean(theta: Any, tilt: Any) -> Any:
-    """What a tilt takes off, ``(1 or n,)``."""
+def _correction(theta: Any, correction: Any) -> Any:
+    """What a correction takes off, ``(1 or n,)``."""
     import jax.numpy as jnp
 
     size = theta.shape[1]
     vector, matrix = (size,), (size, size)
-    center, turn, bounds, linear, quadratic = _parts(tilt, vector, matrix, vector, vector, matrix)
+    center, turn, bounds, linear, quadratic = _parts(
+        correction, vector, matrix, vector, vector, matrix
+    )
     u = jnp.clip(_product(theta - center, turn.T), -bounds, bounds)
     return (u * (linear + _product(u, quadratic) / 2)).sum(-1)
 

@@ -43,7 +43,7 @@ class Exported:
     program : tuple of tuple of int
         Steps, as `pymc_nre.kernels.ratio` describes them.
     moments : ndarray, shape (K 2 D or K (2 D + 2 E), and T,)
-        Of all K members of an ensemble; then the numbers of a tilt, if there is one.
+        Of all K members of an ensemble; then the numbers of a correction, if there is one.
     weights : ndarray, shape (K P,)
         In double precision.
     """

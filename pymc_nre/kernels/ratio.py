@@ -25,8 +25,8 @@ import numpy as np
 from numba.extending import overload
 
 from .activations import activate
-from .compilation import inner, outer
-from .correction import lean
+from .compilation import jit_entry, jit_inline
+from .correction import evaluate as evaluate_correction
 from .inputs import checked
 from .program import ACTIVATE, ADD, AFFINE, FEATURES, JOIN, KEEP, LAYER_NORM, LINEAR
 
@@ -38,7 +38,7 @@ _MOST_MULTIPLICATIONS = 64**3
 _FEWEST_ROWS, _MOST_ROWS = 16, 128
 
 
-@outer
+@jit_entry
 def value(theta, x, program, moments, weights, domain, variant):
     """Log ratios ``(n,)``; minus infinity where theta is outside the domain.
 
@@ -52,7 +52,7 @@ def value(theta, x, program, moments, weights, domain, variant):
     program : array of int64, shape (S, STEP_FIELDS)
         The steps.
     moments : array, shape (K (2 D + 2 E) + T,)
-        Means and scales of theta and, for `JOIN`, of x; then a tilt, if there is one.
+        Means and scales of theta and, for `JOIN`, of x; then a correction, if there is one.
     weights : array, shape (K P,)
         Of all steps. Theirs is the precision of the computation; results are double.
     domain : array, shape (Q,)
@@ -73,8 +73,8 @@ def value(theta, x, program, moments, weights, domain, variant):
     tape = np.empty(length, weights.dtype)
     members = abs(program[0, 4])
     logits = np.empty((rows, members))
-    moments, tilt = parts_of(moments, members, theta, program)
-    heights = lean(theta, tilt, np.empty(theta.shape))
+    moments, correction = parts_of(moments, members, theta, program)
+    corrections = evaluate_correction(theta, correction, np.empty(theta.shape))
     for start in range(0, len(x), rows):
         m = min(rows, len(x) - start)
         for k in range(members):
@@ -85,11 +85,12 @@ def value(theta, x, program, moments, weights, domain, variant):
                 logits[r, k] = h[r]
         for r in range(m):
             t = _row(theta, start + r)
-            values[start + r] = pool(logits[r], program) - heights[t] if inside[t] else -np.inf
+            logit = mix_members(logits[r], program)
+            values[start + r] = logit - corrections[t] if inside[t] else -np.inf
     return values
 
 
-@outer
+@jit_entry
 def value_and_gradient(theta, x, program, moments, weights, domain, variant):
     """Log ratios ``(n,)`` and, row by row, their gradients in theta, ``(n, D)``."""
     inside = checked(theta, x, domain)
@@ -100,9 +101,9 @@ def value_and_gradient(theta, x, program, moments, weights, domain, variant):
     tape = np.empty(length, weights.dtype)
     members = abs(program[0, 4])
     logits, slopes = np.empty((rows, members)), np.empty((members, rows, theta.shape[1]))
-    moments, tilt = parts_of(moments, members, theta, program)
-    leans = np.empty(theta.shape)
-    heights = lean(theta, tilt, leans)
+    moments, correction = parts_of(moments, members, theta, program)
+    corrected_slopes = np.empty(theta.shape)
+    corrections = evaluate_correction(theta, correction, corrected_slopes)
     for start in range(0, len(x), rows):
         m = min(rows, len(x) - start)
         for k in range(members):
@@ -116,31 +117,32 @@ def value_and_gradient(theta, x, program, moments, weights, domain, variant):
             _to_theta(h, m, program, scales, its, slopes[k])
         for r in range(m):
             t = _row(theta, start + r)
-            values[start + r] = pool(logits[r], program) - heights[t] if inside[t] else -np.inf
+            logit = mix_members(logits[r], program)
+            values[start + r] = logit - corrections[t] if inside[t] else -np.inf
             for d in range(theta.shape[1] if inside[t] else 0):
-                gradients[start + r, d] = -leans[t, d]
+                gradients[start + r, d] = -corrected_slopes[t, d]
                 for k in range(members):  # by now each logit is the member's share
                     gradients[start + r, d] += logits[r, k] * slopes[k, r, d]
     return values, gradients
 
 
-@inner
+@jit_inline
 def parts_of(moments, members, theta, program):
-    """The moments of all members, and the tilt."""
+    """The moments of all members, and the correction."""
     columns = program[0, 1] if program[0, 0] == JOIN else 0
     size = 2 * members * (theta.shape[1] + columns)
     return moments[:size], moments[size:]
 
 
-@inner
+@jit_inline
 def part_of(k, members, vector):
     """What of a vector belongs to member ``k``."""
     size = len(vector) // members
     return vector[k * size : (k + 1) * size]
 
 
-@inner
-def pool(logits, program):
+@jit_inline
+def mix_members(logits, program):
     """The log ratio of the members' ``logits``, which become their shares of its gradient."""
     members, total, largest = len(logits), 0.0, -np.inf
     if program[0, 4] < 0:
@@ -158,7 +160,7 @@ def pool(logits, program):
     return largest + np.log(total / members)
 
 
-@inner
+@jit_inline
 def row_blocks(program, n):
     """How many rows go through at once, the largest width on their way, the tape's length."""
     widest, most, taped = 1, 1, 0
@@ -173,7 +175,7 @@ def row_blocks(program, n):
     return rows, widest, rows * taped
 
 
-@inner
+@jit_inline
 def _on_tape(kind, width, m):
     """How many numbers a step leaves on the tape."""
     if kind == ACTIVATE:
@@ -181,7 +183,7 @@ def _on_tape(kind, width, m):
     return m * (width + 1) if kind == LAYER_NORM else 0
 
 
-@inner
+@jit_inline
 def _join(theta, x, start, m, k, program, moments, weights, h):
     """The first step of member ``k`` for ``m`` rows from row ``start``, into ``h``."""
     own = len(theta) > 1
@@ -206,7 +208,7 @@ def _join(theta, x, start, m, k, program, moments, weights, h):
                 h[r * width + c] += v * weights[begin + e * width + c]
 
 
-@inner
+@jit_inline
 def _from_theta(theta, row, program, moments, weights, h, r):
     """What row ``r`` of ``h`` has from theta alone."""
     size, width, start = theta.shape[1], program[0, 2], program[0, 3]
@@ -219,7 +221,7 @@ def _from_theta(theta, row, program, moments, weights, h, r):
             h[r * width + c] += t * weights[start + d * width + c]
 
 
-@inner
+@jit_inline
 def _to_theta(g, m, program, moments, weights, slopes):
     """Gradients in theta of the gradients ``g`` in the result of the first step."""
     size, width, begin = slopes.shape[1], program[0, 2], program[0, 3]
@@ -231,13 +233,13 @@ def _to_theta(g, m, program, moments, weights, slopes):
             slopes[r, d] = total / moments[size + d]
 
 
-@inner
+@jit_inline
 def _row(of_theta, i):
     """The row that belongs to observation ``i``: its own, or the one that all share."""
     return i if len(of_theta) > 1 else 0
 
 
-@inner
+@jit_inline
 def _forward(program, weights, variant, m, h, other, kept, tape, slopes):
     """All steps but the first, on ``m`` rows in ``h``; the result, and the other buffer."""
     place = 0
@@ -255,7 +257,7 @@ def _forward(program, weights, variant, m, h, other, kept, tape, slopes):
     return h, other
 
 
-@inner
+@jit_inline
 def _backward(program, weights, variant, m, g, other, kept, tape):
     """From the gradients ``g`` in the result to those in the result of the first step."""
     place = 0
@@ -276,7 +278,7 @@ def _backward(program, weights, variant, m, g, other, kept, tape):
     return g, other
 
 
-@inner
+@jit_inline
 def _linear(weights, m, before, after, h, out):
     bias = before * after
     if after > 1:
@@ -292,7 +294,7 @@ def _linear(weights, m, before, after, h, out):
         out[r] = total
 
 
-@inner
+@jit_inline
 def _linear_backward(weights, m, before, after, g, out):
     if after > 1:
         _product(g, m, after, weights, before, False, out)
@@ -302,7 +304,7 @@ def _linear_backward(weights, m, before, after, g, out):
             out[r * before + c] = g[r] * weights[c]
 
 
-@inner
+@jit_inline
 def _product(left, m, k, right, n, transposed, out):
     """``(m, k)`` times ``(k, n)``, or times the transpose of ``(n, k)``."""
     a, product = left[: m * k].reshape(m, k), out[: m * n].reshape(m, n)
@@ -312,7 +314,7 @@ def _product(left, m, k, right, n, transposed, out):
         np.dot(a, right[: k * n].reshape(k, n), product)
 
 
-@inner
+@jit_inline
 def _affine(weights, m, width, h):
     for r in range(m):
         for c in range(width):
@@ -320,14 +322,14 @@ def _affine(weights, m, width, h):
             h[i] = (h[i] - weights[c]) * weights[width + c] + weights[2 * width + c]
 
 
-@inner
+@jit_inline
 def _scale(factor, m, width, g):
     for r in range(m):
         for c in range(width):
             g[r * width + c] *= factor[c]
 
 
-@inner
+@jit_inline
 def _layer_norm(weights, m, width, h, tape):
     """Leaves on the tape the normalized rows, then the reciprocals of their spreads."""
     one = weights.dtype.type(1)
@@ -348,7 +350,7 @@ def _layer_norm(weights, m, width, h, tape):
             h[first + c] = tape[first + c] * weights[c] + weights[width + c]
 
 
-@inner
+@jit_inline
 def _layer_norm_backward(weights, m, width, g, tape):
     for r in range(m):
         first = r * width

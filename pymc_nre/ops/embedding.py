@@ -29,7 +29,7 @@ from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_and_
 
 from ..estimators.estimator import RatioEstimator
 from ..kernels.export import export
-from ..kernels.inputs import HOLES
+from ..kernels.inputs import MISSING_DATA
 from .gradients import not_in_x
 from .wrappers import version
 
@@ -63,7 +63,7 @@ class Features(Op):
     def evaluate(self, x: np.ndarray) -> np.ndarray:
         """Features; ValueError where observations have holes."""
         if not np.isfinite(x).all():
-            raise ValueError(HOLES)
+            raise ValueError(MISSING_DATA)
         return self.estimator.evaluator.features(x)
 
     def perform(

@@ -29,7 +29,7 @@ from pytensor.tensor import TensorVariable
 
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import DomainWarning, TrialsWarning, warn
-from ..kernels.inputs import HOLES
+from ..kernels.inputs import MISSING_DATA
 from ..simulation.parameters import check_event_shape
 
 __all__ = [
@@ -204,7 +204,7 @@ def only_finite(x: TensorVariable) -> TensorVariable:
     return check_parameters(
         x,
         pt.abs(x.sum(dtype="float64")) < np.inf,
-        msg=HOLES,
+        msg=MISSING_DATA,
         can_be_replaced_by_ninf=False,
     )
 

@@ -13,14 +13,14 @@ from numba import types
 from numba.core.errors import TypingError
 
 from pymc_nre import kernels
-from pymc_nre.kernels.compilation import call_by_name, digest_of, outer
+from pymc_nre.kernels.compilation import call_by_name, digest_of, jit_entry
 
 KERNELS = Path(kernels.__file__).parent
 
 MATRIX = types.float64[:, ::1]
 
 
-@outer
+@jit_entry
 def halves(matrix, by):
     """Something with a tuple of arrays and an error."""
     if by == 0:
@@ -79,19 +79,19 @@ def test_the_caller_has_no_code_of_it():
 ENTRY = """
 import numpy as np
 
-from .compilation import outer
-from .correction import lean
+from .compilation import jit_entry
+from .correction import evaluate
 
 
-@outer
-def heights(theta):
-    return lean(theta, np.empty(0), np.empty(theta.shape))
+@jit_entry
+def values(theta):
+    return evaluate(theta, np.empty(0), np.empty(theta.shape))
 """
 RUN = """
 import numpy as np
-from copied.entry import heights
+from copied.entry import values
 
-print(*heights(np.ones((2, 1))), sum(heights.stats.cache_hits.values()))
+print(*values(np.ones((2, 1))), sum(values.stats.cache_hits.values()))
 """
 
 
@@ -104,8 +104,8 @@ def test_an_edit_of_what_is_inlined_is_seen(tmp_path):
     def run():
         command = [sys.executable, "-c", RUN]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-        *values, loaded = map(float, done.stdout.split())
-        return values, loaded
+        *found, loaded = map(float, done.stdout.split())
+        return found, loaded
 
     assert run() == ([0, 0], 0)
     assert run() == ([0, 0], 1)  # from disk

@@ -128,9 +128,9 @@ def test_networks_agree_with_torch(elsewhere, kind, activation, norm):
     elsewhere(check_kind, kind, activation, norm)
 
 
-def check_together(mean_of, tilt):
+def check_together(mean_of, correction):
     net = Ensemble([network(MLP((8, 5)), seed=seed) for seed in range(3)], mean_of)
-    if tilt:
+    if correction:
         net = QuadraticCorrection(net, D)
         rng = np.random.default_rng(3)
         values = (rng.normal(size=part.shape) for part in net.parts())
@@ -143,9 +143,9 @@ def check_together(mean_of, tilt):
 
 
 @pytest.mark.parametrize("mean_of", ["ratios", "logits"])
-@pytest.mark.parametrize("tilt", [False, True])
-def test_ensembles_and_tilts(elsewhere, mean_of, tilt):
-    elsewhere(check_together, mean_of, tilt)
+@pytest.mark.parametrize("correction", [False, True])
+def test_ensembles_and_corrections(elsewhere, mean_of, correction):
+    elsewhere(check_together, mean_of, correction)
 
 
 def check_another_program():
