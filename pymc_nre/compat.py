@@ -5,11 +5,31 @@ Two majors of each are supported. Where they differ, the difference is here and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
-__all__ = ["for_arviz", "has_log_likelihood", "posterior_of"]
+__all__ = ["OpOfBothMajors", "for_arviz", "has_log_likelihood", "posterior_of", "start_chain"]
+
+
+class OpOfBothMajors:
+    """What PyTensor 2 needs of an Op that is written for PyTensor 3; stands before `Op`.
+
+    Such an Op has ``pullback`` and, for ``infer_shape``, ``output_shapes``.
+    """
+
+    def L_op(  # noqa: N802  # PyTensor's name
+        self, inputs: Sequence[Any], outputs: Sequence[Any], cotangents: Sequence[Any]
+    ) -> list[Any]:
+        """What PyTensor 2 calls ``pullback``."""
+        return self.pullback(inputs, outputs, cotangents)
+
+    def infer_shape(self, *arguments: Any) -> list[tuple[Any, ...]]:
+        """PyTensor 2 passes (fgraph, node, shapes), PyTensor 3 (node, shapes)."""
+        node, shapes = arguments[-2:]
+        return self.output_shapes(node, shapes)
 
 
 def posterior_of(idata: Any) -> xr.Dataset:
@@ -35,3 +55,11 @@ def has_log_likelihood(idata: Any) -> bool:
 def _groups(idata: Any) -> Any:
     groups = idata.groups
     return groups() if callable(groups) else groups
+
+
+def start_chain(step: Any, rng: np.random.Generator, tune: int, draws: int) -> None:
+    """Tell a step method of PyMC that a chain begins."""
+    if hasattr(step, "setup_chain"):  # PyMC 6
+        step.setup_chain(rng, tune, draws)
+    else:
+        step.set_rng(rng)

@@ -19,7 +19,7 @@ from pymc.initial_point import make_initial_point_fn
 from pymc.sampling.mcmc import assign_step_methods, instantiate_steppers
 from pymc.step_methods import CompoundStep
 
-from ...compat import posterior_of
+from ...compat import posterior_of, start_chain
 from .replicates import data_name
 
 __all__ = ["Chains", "chosen_sampler"]
@@ -184,10 +184,7 @@ def _steps(model: pm.Model, target_accept: float) -> Any:
 
 def _prepare(step: Any, rng: np.random.Generator, tune: int, draws: int) -> None:
     """Make steps forget the chain before."""
-    if hasattr(step, "setup_chain"):  # PyMC 6
-        step.setup_chain(rng, tune, draws)
-    else:
-        step.set_rng(rng)
+    start_chain(step, rng, tune, draws)
     for one in getattr(step, "methods", [step]):  # a compound step passes on less than all
         one.tune = bool(tune)
         if hasattr(one, "reset_tuning"):
