@@ -3,7 +3,8 @@
 A network becomes a `program` and a vector of weights (`export`), both of them arguments: one
 compiled function, kept on disk, serves every network and every data set. `ratio` gives values and
 gradients, `hessian` second derivatives; `activations`, `inputs` and `correction` are compiled into
-both. `compilation` says how. `jax_kernels` runs the same programs by JAX.
+both. `compilation` says how, and `evaluator` calls them. `jax_kernels` runs the same programs by
+JAX.
 
 PyTensor is not known here: arrays go in, arrays come out.
 """

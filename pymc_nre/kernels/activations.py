@@ -15,7 +15,8 @@ digits near zero. The normal distribution function takes :math:`(1 + 2a)\,
 Chebyshev interpolants; in double precision all are good to a few units in the last place.
 
 Each activation is a function from a number to three: value, derivative, second derivative.
-Those that the caller drops are not computed. They follow torch in every detail that shows
+Those that the caller drops are not computed. It is made when it is first compiled, in the precision
+that is asked for. They follow torch in every detail that shows
 (`softplus` is the identity above 20). NaN stays NaN.
 """
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numba
@@ -30,10 +32,10 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 
-__all__ = ["ACTIVATION_CODES", "activate"]
+from .program import Elu, Gelu, Relu, Silu, Softplus, Tanh
 
-# In the order in which `_functions` returns them and `activate` tests them.
-ACTIVATION_CODES = {"silu": 0, "gelu": 1, "tanh": 2, "elu": 3, "softplus": 4, "relu": 5}
+__all__ = ["activate"]
+
 _LOG2E = 1 / math.log(2)
 # Taylor coefficients of (exp(r) - 1) / r.
 _TAYLOR = [1 / math.factorial(k) for k in range(1, 14)]
@@ -145,11 +147,11 @@ def _polynomial(coefficients: list[float], number: type) -> Callable[[Any], Any]
     return polynomial
 
 
-def _functions(number: type) -> tuple[Callable[[Any], Any], ...]:
-    """The activations in one precision, in the order of their codes."""
+@cache
+def _exponentials(number: type) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """``exp(y)`` and ``exp(y) - 1`` in one precision."""
     double = number is np.float64
-    zero, half, one, two = number(0), number(0.5), number(1), number(2)
-    integer = np.int64 if double else np.int32
+    one, integer = number(1), np.int64 if double else np.int32
     digits, bias = (52, 1023) if double else (23, 127)
     shift, offset = integer(digits), integer(bias)
     # Adding it rounds to an integer, which stands in the last bits of the sum.
@@ -160,13 +162,9 @@ def _functions(number: type) -> tuple[Callable[[Any], Any], ...]:
     low = number(math.log(2) - 0.693145751953125)
     largest = number(700 if double else 85)
     taylor = _polynomial(_TAYLOR if double else _TAYLOR[:7], number)
-    erfcx = _polynomial(_ERFCX_DOUBLE if double else _ERFCX_SINGLE, number)
-    artanh = _polynomial(_ARTANH_DOUBLE if double else _ARTANH_SINGLE, number)
-    three, twenty = number(3), number(20)
-    sqrt_half, density_at_0 = number(math.sqrt(0.5)), number(1 / math.sqrt(2 * math.pi))
 
     @_jit
-    def exp_parts(y: Any) -> Any:
+    def parts(y: Any) -> Any:
         """2^k and q of ``exp(y) = 2^k (1 + q)``, y cut to where neither over- nor underflows."""
         y = y if y < largest else largest
         y = y if y > -largest else -largest
@@ -178,19 +176,35 @@ def _functions(number: type) -> tuple[Callable[[Any], Any], ...]:
 
     @_jit
     def exp(y: Any) -> Any:
-        power, q = exp_parts(y)
+        power, q = parts(y)
         return power + power * q
 
     @_jit
     def expm1(y: Any) -> Any:
-        power, q = exp_parts(y)
+        power, q = parts(y)
         return (power - one) + power * q
+
+    return exp, expm1
+
+
+def _silu(number: type) -> Callable[[Any], Any]:
+    exp, _ = _exponentials(number)
+    one, two = number(1), number(2)
 
     @_jit
     def silu(x: Any) -> Any:
         s = one / (one + exp(-x))
         rise = one + x * (one - s)
         return x * s, s * rise, s * (one - s) * (two + x * (one - two * s))
+
+    return silu
+
+
+def _gelu(number: type) -> Callable[[Any], Any]:
+    exp, _ = _exponentials(number)
+    zero, half, one, two, three = map(number, (0, 0.5, 1, 2, 3))
+    erfcx = _polynomial(_ERFCX_DOUBLE if number is np.float64 else _ERFCX_SINGLE, number)
+    sqrt_half, density_at_0 = number(math.sqrt(0.5)), number(1 / math.sqrt(2 * math.pi))
 
     @_jit
     def gelu(x: Any) -> Any:
@@ -201,6 +215,13 @@ def _functions(number: type) -> tuple[Callable[[Any], Any], ...]:
         density = density_at_0 * bell
         return x * below, below + x * density, density * (two - x * x)
 
+    return gelu
+
+
+def _tanh(number: type) -> Callable[[Any], Any]:
+    _, expm1 = _exponentials(number)
+    one, two = number(1), number(2)
+
     @_jit
     def tanh(x: Any) -> Any:
         # Beyond 350 (42) it is one in either precision; e must not overflow.
@@ -210,12 +231,27 @@ def _functions(number: type) -> tuple[Callable[[Any], Any], ...]:
         slope = one - t * t
         return t, slope, -two * t * slope
 
+    return tanh
+
+
+def _elu(number: type) -> Callable[[Any], Any]:
+    _, expm1 = _exponentials(number)
+    zero, one = number(0), number(1)
+
     @_jit
     def elu(x: Any) -> Any:
         e = expm1(x if x < zero else zero)
         below = x < zero
         value = e if below else x
         return value, e + one if below else one, e + one if below else zero
+
+    return elu
+
+
+def _softplus(number: type) -> Callable[[Any], Any]:
+    exp, _ = _exponentials(number)
+    zero, one, two, twenty = map(number, (0, 1, 2, 20))
+    artanh = _polynomial(_ARTANH_DOUBLE if number is np.float64 else _ARTANH_SINGLE, number)
 
     @_jit
     def softplus(x: Any) -> Any:
@@ -229,20 +265,35 @@ def _functions(number: type) -> tuple[Callable[[Any], Any], ...]:
         curve = sigmoid * (one - sigmoid)
         return value, one if linear else sigmoid, zero if linear else curve
 
+    return softplus
+
+
+def _relu(number: type) -> Callable[[Any], Any]:
+    zero, one = number(0), number(1)
+
     @_jit
     def relu(x: Any) -> Any:
         positive = x > zero
         # In this order NaN stays NaN.
         return zero if x <= zero else x, one if positive else zero, zero
 
-    return silu, gelu, tanh, elu, softplus, relu
+    return relu
 
 
-_DOUBLE, _SINGLE = _functions(np.float64), _functions(np.float32)
+_MAKERS: dict[type, Callable[[type], Callable[[Any], Any]]] = {
+    Silu: _silu,
+    Gelu: _gelu,
+    Tanh: _tanh,
+    Elu: _elu,
+    Softplus: _softplus,
+    Relu: _relu,
+}
 
 
-def _loops(f: Callable[..., Any]) -> list[Callable[..., Any]]:
+@cache
+def _loops(activation: type, number: type) -> list[Callable[..., Any]]:
     """Loops that replace an array by its activations and write 0, 1 or 2 derivatives."""
+    f = _MAKERS[activation](number)
 
     @_loop
     def values(h: Any, derivatives: Any) -> None:
@@ -264,19 +315,13 @@ def _loops(f: Callable[..., Any]) -> list[Callable[..., Any]]:
     return [values, with_slopes, with_curves]
 
 
-_LOOPS = {
-    types.float64: [_loops(f) for f in _functions(np.float64)],
-    types.float32: [_loops(f) for f in _functions(np.float32)],
-}
-
-
-def activate(code, h, derivatives):
+def activate(activation, h, derivatives):
     """Replace a flat array by its activations; for compiled code.
 
     Parameters
     ----------
-    code : int
-        Of the activation, out of `ACTIVATION_CODES`.
+    activation : Silu, Gelu, Tanh, Elu, Softplus or Relu
+        Its type says which is meant.
     h : array, shape (n,)
         Double or single precision.
     derivatives : tuple of array, each (n,)
@@ -286,6 +331,7 @@ def activate(code, h, derivatives):
 
 
 @overload(activate)
-def _compiled_activate(code, h, derivatives):
-    loop = _LOOPS[h.dtype][len(code)][len(derivatives)]
-    return lambda code, h, derivatives: loop(h, derivatives)
+def _compiled_activate(activation, h, derivatives):
+    number = np.float64 if h.dtype == types.float64 else np.float32
+    loop = _loops(activation.instance_class, number)[len(derivatives)]
+    return lambda activation, h, derivatives: loop(h, derivatives)

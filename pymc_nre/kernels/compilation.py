@@ -119,6 +119,9 @@ def call_by_name(function: Callable[..., Any], arguments: tuple[types.Type, ...]
 
 def _fits(value: types.Type, wanted: types.Type) -> bool:
     """Whether a value is laid out as wanted; it may be read-only, which kernels respect."""
+    if isinstance(wanted, types.NamedTuple):
+        same = getattr(value, "instance_class", None) is wanted.instance_class
+        return same and all(map(_fits, value.types, wanted.types))
     if not isinstance(wanted, types.Array):
         return value == wanted
     return isinstance(value, types.Array) and all(

@@ -19,12 +19,11 @@ from ..networks.correction import QuadraticCorrection
 from ..networks.embeddings import Rows
 from ..networks.ensemble import Ensemble
 from ..networks.layers import ACTIVATIONS, BatchNorm, Standardize
-from .activations import ACTIVATION_CODES
-from .program import ACTIVATE, ADD, AFFINE, FEATURES, JOIN, KEEP, LAYER_NORM, LINEAR, Exported
+from .program import Exported, Kind, Program, Step
 
 __all__ = ["export"]
 
-_CODES = {module: ACTIVATION_CODES[name] for name, module in ACTIVATIONS.items()}
+_NAMES = {module: name for name, module in ACTIVATIONS.items()}
 
 
 def export(network: RatioNetwork, *, features: bool) -> Exported | None:
@@ -55,8 +54,9 @@ def export(network: RatioNetwork, *, features: bool) -> Exported | None:
     for module in modules:
         _WRITERS[type(module)](writer, module)
     moments = [network.standardize_theta] + ([] if features else [network.standardize_x])
+    (activation,) = writer.activations
     return Exported(
-        tuple(writer.steps),
+        Program(tuple(writer.steps), activation),
         np.concatenate([_array(part) for m in moments for part in (m.mean, m.scale)]),
         np.concatenate(writer.weights),
     )
@@ -67,13 +67,12 @@ def _export_ensemble(network: Ensemble, features: bool) -> Exported | None:
     members = [export(member, features=features) for member in network.members]
     if any(member is None or member.program != members[0].program for member in members):
         return None
-    (kind, before, after, start, _), *others = members[0].program
-    code = len(members) if network.mean_of == "ratios" else -len(members)
+    program = replace(members[0].program, members=len(members), mean_of=network.mean_of)
     moments, weights = (
         np.concatenate([getattr(member, name) for member in members])
         for name in ("moments", "weights")
     )
-    return Exported(((kind, before, after, start, code), *others), moments, weights)
+    return Exported(program, moments, weights)
 
 
 def takes_numbers(network: RatioNetwork) -> bool:
@@ -111,13 +110,14 @@ class _Writer:
     """Collects steps and weights."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple[int, ...]] = []
+        self.steps: list[Step] = []
+        self.activations: set[str] = set()
         self.weights: list[np.ndarray] = []
         self.width = 0
 
-    def _write(self, kind: int, after: int, *weights: Tensor, code: int = 0) -> None:
+    def _write(self, kind: Kind, after: int, *weights: Tensor) -> None:
         start = sum(len(part) for part in self.weights)
-        self.steps.append((kind, self.width, after, start, code))
+        self.steps.append(Step(kind, self.width, after, start))
         self.weights.extend(_array(part) for part in weights)
         self.width = after
 
@@ -125,29 +125,30 @@ class _Writer:
         of_theta, of_x = network.theta_in.weight, network.x_in.weight
         self.width = 0 if features else network.x_in.in_features
         if features:
-            self._write(FEATURES, len(of_x), of_theta.T, code=1)
+            self._write(Kind.FEATURES, len(of_x), of_theta.T)
         else:
-            self._write(JOIN, len(of_x), of_theta.T, network.x_in.bias, of_x.T, code=1)
+            self._write(Kind.JOIN, len(of_x), of_theta.T, network.x_in.bias, of_x.T)
 
     def linear(self, module: nn.Linear) -> None:
-        self._write(LINEAR, module.out_features, module.weight, module.bias)
+        self._write(Kind.LINEAR, module.out_features, module.weight, module.bias)
 
     def batch_norm(self, module: BatchNorm) -> None:
         factor = module.weight / torch.sqrt(module.running_var + module.eps)
-        self._write(AFFINE, self.width, module.running_mean, factor, module.bias)
+        self._write(Kind.AFFINE, self.width, module.running_mean, factor, module.bias)
 
     def layer_norm(self, module: nn.LayerNorm) -> None:
         epsilon = torch.tensor([module.eps], dtype=torch.float64)
-        self._write(LAYER_NORM, self.width, module.weight, module.bias, epsilon)
+        self._write(Kind.LAYER_NORM, self.width, module.weight, module.bias, epsilon)
 
     def activation(self, module: nn.Module) -> None:
-        self._write(ACTIVATE, self.width, code=_CODES[type(module)])
+        self.activations.add(_NAMES[type(module)])
+        self._write(Kind.ACTIVATE, self.width)
 
     def keep(self, module: _Keep) -> None:
-        self._write(KEEP, self.width)
+        self._write(Kind.KEEP, self.width)
 
     def add(self, module: _Add) -> None:
-        self._write(ADD, self.width)
+        self._write(Kind.ADD, self.width)
 
 
 _WRITERS: dict[type[nn.Module], Callable[[_Writer, nn.Module], None]] = {
@@ -156,7 +157,7 @@ _WRITERS: dict[type[nn.Module], Callable[[_Writer, nn.Module], None]] = {
     nn.LayerNorm: _Writer.layer_norm,
     _Keep: _Writer.keep,
     _Add: _Writer.add,
-    **dict.fromkeys(_CODES, _Writer.activation),
+    **dict.fromkeys(_NAMES, _Writer.activation),
 }
 
 

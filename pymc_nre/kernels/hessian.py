@@ -21,14 +21,14 @@ from .activations import activate
 from .compilation import jit_entry, jit_inline
 from .correction import subtract_curvature
 from .inputs import checked
-from .program import ACTIVATE, ADD, AFFINE, FEATURES, KEEP, LAYER_NORM, LINEAR
-from .ratio import mix_members, part_of, parts_of
+from .program import Kind
+from .ratio import mix_members, part_of, parts_of, step_of
 
 __all__ = ["hessian_product"]
 
 
 @jit_entry
-def hessian_product(theta, x, v, program, moments, weights, domain, variant):
+def hessian_product(theta, x, v, program, moments, weights, domain):
     """Row by row, the Hessian in theta of the log ratio times ``v``, ``(n, D)``.
 
     Parameters
@@ -37,10 +37,10 @@ def hessian_product(theta, x, v, program, moments, weights, domain, variant):
         Parameters.
     x : array, shape (n, E)
         Observations; or features ``(n, K H)`` of the K members, if the program begins with
-        `FEATURES`.
+        `Kind.FEATURES`.
     v : array, shape (n, D)
         What to multiply with.
-    program, moments, weights, domain, variant
+    program, moments, weights, domain
         As for `pymc_nre.kernels.ratio.value`.
     """
     inside = checked(theta, x, domain)
@@ -49,18 +49,18 @@ def hessian_product(theta, x, v, program, moments, weights, domain, variant):
     # Pairs: [0] are the numbers, [1] their derivatives along v.
     h = np.empty((2, width))
     other, kept = np.empty_like(h), np.empty_like(h)
-    tape = np.empty((len(program), 2, width + 1))
-    members, size = abs(program[0, 4]), theta.shape[1]
-    moments, correction = parts_of(moments, members, theta, program)
+    tape = np.empty((len(program.steps), 2, width + 1))
+    members, size = program.members, theta.shape[1]
+    moments, correction = parts_of(moments, theta, program)
     # Of each member: its logit and the logit's slope along v; its gradient and H v.
     logits, results = np.empty((2, members)), np.empty((members, 2, size))
     for i in range(len(x)):
         if not inside[i if len(theta) > 1 else 0]:
             continue
         for k in range(members):
-            its, scales = part_of(k, members, weights), part_of(k, members, moments)
+            its, scales = part_of(k, program, weights), part_of(k, program, moments)
             _join(theta, x, v, i, k, program, scales, its, h)
-            h, other = _forward(program, its, variant, h, other, kept, tape)
+            h, other = _forward(program, its, h, other, kept, tape)
             logits[0, k], logits[1, k] = h[0, 0], h[1, 0]
             h[0, 0], h[1, 0] = 1, 0
             h, other = _backward(program, its, h, other, kept, tape)
@@ -82,7 +82,7 @@ def _mix_members(logits, results, program, product):
     for k in range(len(results)):
         mean += logits[0, k] * logits[1, k]
     for k in range(len(results)):
-        change = logits[1, k] - mean if program[0, 4] > 0 else 0.0
+        change = 0.0 if program.mean_of_logits else logits[1, k] - mean
         for d in range(len(product)):
             product[d] += logits[0, k] * (results[k, 1, d] + change * results[k, 0, d])
 
@@ -90,17 +90,17 @@ def _mix_members(logits, results, program, product):
 @jit_inline
 def _widest(program):
     width = 1
-    for s in range(len(program)):
-        width = max(width, program[s, 2])
+    for s in range(len(program.steps)):
+        width = max(width, program.steps[s, 2])
     return width
 
 
 @jit_inline
 def _join(theta, x, v, i, k, program, moments, weights, h):
     """The first step of member ``k`` for row ``i``."""
-    size, width, begin = theta.shape[1], program[0, 2], program[0, 3]
+    kind, _, width, begin = step_of(program, 0)
+    size, features = theta.shape[1], kind == Kind.FEATURES
     bias, from_x = begin + size * width, begin + (size + 1) * width
-    features = program[0, 0] == FEATURES
     for c in range(width):
         h[0, c] = x[i, k * width + c] if features else weights[bias + c]
         h[1, c] = 0
@@ -121,7 +121,8 @@ def _join(theta, x, v, i, k, program, moments, weights, h):
 @jit_inline
 def _to_theta(g, program, moments, weights, results):
     """A pair ``(2, D)`` of the pair ``g`` in the result of the first step."""
-    size, width, begin = results.shape[1], program[0, 2], program[0, 3]
+    _, _, width, begin = step_of(program, 0)
+    size = results.shape[1]
     for d in range(size):
         results[0, d] = results[1, d] = 0
         for c in range(width):
@@ -132,55 +133,88 @@ def _to_theta(g, program, moments, weights, results):
 
 
 @jit_inline
-def _forward(program, weights, variant, h, other, kept, tape):
+def _forward(program, weights, h, other, kept, tape):
     """All steps but the first; the result, and the other buffer."""
-    for s in range(1, len(program)):
-        kind, before, after, start = program[s, 0], program[s, 1], program[s, 2], program[s, 3]
-        if kind == ACTIVATE:
-            activate(variant[0], h[0][:before], (tape[s, 0][:before], tape[s, 1][:before]))
-            for c in range(before):
-                tape[s, 1, c] *= h[1, c]
-                h[1, c] *= tape[s, 0, c]
-        elif kind == LINEAR:
+    for s in range(1, len(program.steps)):
+        kind, before, after, start = step_of(program, s)
+        if kind == Kind.ACTIVATE:
+            _activate(program, before, h, tape[s])
+        elif kind == Kind.LINEAR:
             _linear(weights[start:], before, after, h, other)
             h, other = other, h
-        elif kind == AFFINE:
-            for c in range(before):
-                h[0, c] = (h[0, c] - weights[start + c]) * weights[start + before + c]
-                h[0, c] += weights[start + 2 * before + c]
-                h[1, c] *= weights[start + before + c]
-        elif kind == LAYER_NORM:
-            _layer_norm(weights[start:], before, h, tape[s])
-        elif kind == KEEP:
-            _copy(before, h, kept)
-        elif kind == ADD:
-            _add(before, kept, h)
+        else:
+            _rare_step(kind, weights[start:], before, h, kept, tape[s])
     return h, other
 
 
 @jit_inline
 def _backward(program, weights, g, other, kept, tape):
     """From the gradients in the result to those in the result of the first step."""
-    for s in range(len(program) - 1, 0, -1):
-        kind, before, after, start = program[s, 0], program[s, 1], program[s, 2], program[s, 3]
-        if kind == ACTIVATE:
-            for c in range(before):
-                g[1, c] = tape[s, 0, c] * g[1, c] + tape[s, 1, c] * g[0, c]
-                g[0, c] *= tape[s, 0, c]
-        elif kind == LINEAR:
+    for s in range(len(program.steps) - 1, 0, -1):
+        kind, before, after, start = step_of(program, s)
+        if kind == Kind.ACTIVATE:
+            _activate_backward(before, g, tape[s])
+        elif kind == Kind.LINEAR:
             _linear_backward(weights[start:], before, after, g, other)
             g, other = other, g
-        elif kind == AFFINE:
-            for c in range(before):
-                g[0, c] *= weights[start + before + c]
-                g[1, c] *= weights[start + before + c]
-        elif kind == LAYER_NORM:
-            _layer_norm_backward(weights[start:], before, g, tape[s])
-        elif kind == ADD:
-            _copy(before, g, kept)
-        elif kind == KEEP:
-            _add(before, kept, g)
+        else:
+            _rare_step_backward(kind, weights[start:], before, g, kept, tape[s])
     return g, other
+
+
+@jit_inline
+def _activate(program, width, h, tape):
+    """Leaves on the tape the slopes, as pairs."""
+    activate(program.activation, h[0][:width], (tape[0][:width], tape[1][:width]))
+    for c in range(width):
+        tape[1, c] *= h[1, c]
+        h[1, c] *= tape[0, c]
+
+
+@jit_inline
+def _activate_backward(width, g, tape):
+    for c in range(width):
+        g[1, c] = tape[0, c] * g[1, c] + tape[1, c] * g[0, c]
+        g[0, c] *= tape[0, c]
+
+
+@jit_inline
+def _rare_step(kind, weights, width, h, kept, tape):
+    if kind == Kind.AFFINE:
+        _affine(weights, width, h)
+    elif kind == Kind.LAYER_NORM:
+        _layer_norm(weights, width, h, tape)
+    elif kind == Kind.KEEP:
+        _copy(width, h, kept)
+    elif kind == Kind.ADD:
+        _add(width, kept, h)
+
+
+@jit_inline
+def _rare_step_backward(kind, weights, width, g, kept, tape):
+    if kind == Kind.AFFINE:
+        _scale(weights[width:], width, g)
+    elif kind == Kind.LAYER_NORM:
+        _layer_norm_backward(weights, width, g, tape)
+    elif kind == Kind.ADD:
+        _copy(width, g, kept)
+    elif kind == Kind.KEEP:
+        _add(width, kept, g)
+
+
+@jit_inline
+def _affine(weights, width, h):
+    for c in range(width):
+        h[0, c] = (h[0, c] - weights[c]) * weights[width + c]
+        h[0, c] += weights[2 * width + c]
+        h[1, c] *= weights[width + c]
+
+
+@jit_inline
+def _scale(factor, width, g):
+    for c in range(width):
+        g[0, c] *= factor[c]
+        g[1, c] *= factor[c]
 
 
 @jit_inline

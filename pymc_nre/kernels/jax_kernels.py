@@ -11,61 +11,59 @@ that gradient along v.
 
 Arguments are those of the kernels: ``theta`` is ``(1 or n, D)``, ``x`` ``(n, *event)`` or
 features ``(n, K H)`` of K members, ``moments`` and ``weights`` are vectors. All are taken to
-JAX's own precision. Each function returns a tuple, as PyTensor's `JAXOp` wants. JAX is optional,
-so it is imported inside.
+JAX's own precision. JAX is optional, so it is imported inside.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .activations import ACTIVATION_CODES
-from .program import ACTIVATE, ADD, AFFINE, FEATURES, JOIN, KEEP, LAYER_NORM, LINEAR
+from .program import Kind, Program, Step
 
-__all__ = ["hessian_product", "value", "value_and_gradient"]
-
-Program = tuple[tuple[int, ...], ...]
+__all__ = ["JaxEvaluator"]
 
 
-def value(program: Program) -> Callable[..., Any]:
-    """A JAX function from theta, x, moments and weights to log ratios ``(n,)``."""
+@dataclass(frozen=True, eq=False)
+class JaxEvaluator:
+    """Log ratios and derivatives of a network of the known family, as JAX traces them.
 
-    def function(theta: Any, x: Any, moments: Any, weights: Any) -> Any:
-        return (_log_ratios(program, *_arrays(theta, x, moments, weights)),)
+    Parameters
+    ----------
+    program : Program
+    moments, weights : array
+        As in `pymc_nre.kernels.program.Exported`.
+    """
 
-    return function
+    program: Program
+    moments: Any
+    weights: Any
 
+    def value(self, theta: Any, x: Any) -> Any:
+        """Log ratios ``(n,)``."""
+        return _log_ratios(self.program, *_arrays(theta, x, self.moments, self.weights))
 
-def value_and_gradient(program: Program) -> Callable[..., Any]:
-    """The same with the gradients of each row in its parameters, ``(n, D)``, after them."""
-    import jax
-
-    def function(theta: Any, x: Any, moments: Any, weights: Any) -> Any:
-        theta, *others = _arrays(theta, x, moments, weights)
-        summed = partial(_sum, program)
-        gradients, values = jax.grad(summed, has_aux=True)(_rows(theta, x), *others)
+    def value_and_gradient(self, theta: Any, x: Any) -> tuple[Any, Any]:
+        """Log ratios ``(n,)`` and the gradients of each row in its parameters, ``(n, D)``."""
+        gradients, values = self._gradients(theta, x)
         return values, gradients
 
-    return function
+    def hessian_product(self, theta: Any, x: Any, v: Any) -> Any:
+        """The Hessians of each row times ``v``; both ``(n, D)``."""
+        import jax
 
+        theta, x, v = _arrays(theta, x, v)
+        _, products = jax.jvp(lambda t: self._gradients(t, x)[0], (_rows(theta, x),), (v,))
+        return products
 
-def hessian_product(program: Program) -> Callable[..., Any]:
-    """A JAX function of these and v ``(n, D)`` to the Hessians of each row times v, ``(n, D)``."""
-    import jax
+    def _gradients(self, theta: Any, x: Any) -> tuple[Any, Any]:
+        import jax
 
-    def function(theta: Any, x: Any, moments: Any, weights: Any, v: Any) -> Any:
-        theta, *others, v = _arrays(theta, x, moments, weights, v)
-
-        def gradients(theta: Any) -> Any:
-            return jax.grad(partial(_sum, program), has_aux=True)(theta, *others)[0]
-
-        _, products = jax.jvp(gradients, (_rows(theta, x),), (v,))
-        return (products,)
-
-    return function
+        theta, *others = _arrays(theta, x, self.moments, self.weights)
+        summed = jax.grad(partial(_sum, self.program), has_aux=True)
+        return summed(_rows(theta, x), *others)
 
 
 def _arrays(*values: Any) -> list[Any]:
@@ -92,19 +90,19 @@ def _log_ratios(program: Program, theta: Any, x: Any, moments: Any, weights: Any
     """Log ratios ``(n,)``: of all members."""
     import jax
 
-    kind, columns, *_, code = program[0]
-    members = abs(code)
-    size = 2 * members * (theta.shape[1] + (columns if kind == JOIN else 0))
+    first, members = program.steps[0], program.members
+    joined = first.kind == Kind.JOIN
+    size = 2 * members * (theta.shape[1] + (first.before if joined else 0))
     moments, correction = moments[:size], moments[size:]
     x = x.reshape(len(x), math.prod(x.shape[1:]))
     # Observations are for all members; features are their own.
-    xs = [x] * members if kind == JOIN else jax.numpy.split(x, members, axis=1)
+    xs = [x] * members if joined else jax.numpy.split(x, members, axis=1)
     parts = zip(xs, *(jax.numpy.split(v, members) for v in (moments, weights)), strict=True)
     logits = jax.numpy.stack([_logits(program, theta, *part) for part in parts])
-    height = _correction(theta, correction) if len(correction) else 0.0
-    if code < 0:
-        return logits.mean(0) - height
-    return jax.nn.logsumexp(logits, axis=0) - math.log(members) - height
+    taken_off = _correction(theta, correction) if len(correction) else 0.0
+    if program.mean_of == "logits":
+        return logits.mean(0) - taken_off
+    return jax.nn.logsumexp(logits, axis=0) - math.log(members) - taken_off
 
 
 def _correction(theta: Any, correction: Any) -> Any:
@@ -122,24 +120,23 @@ def _correction(theta: Any, correction: Any) -> Any:
 
 def _logits(program: Program, theta: Any, x: Any, moments: Any, weights: Any) -> Any:
     """Logits ``(n,)`` of a member: the steps of the program, one after another."""
-    h = kept = _first(program[0], theta, x, moments, weights)
-    for kind, before, after, start, code in program[1:]:
-        if kind == ACTIVATE:
-            h = _activate(code, h)
-        elif kind == KEEP:
+    h = kept = _first(program.steps[0], theta, x, moments, weights)
+    for kind, before, after, start in program.steps[1:]:
+        if kind == Kind.ACTIVATE:
+            h = _activate(program.activation, h)
+        elif kind == Kind.KEEP:
             kept = h
-        elif kind == ADD:
+        elif kind == Kind.ADD:
             h = h + kept
         else:
             h = _LAYERS[kind](h, weights[start:], before, after)
     return h[:, 0]
 
 
-def _first(step: tuple[int, ...], theta: Any, x: Any, moments: Any, weights: Any) -> Any:
+def _first(step: Step, theta: Any, x: Any, moments: Any, weights: Any) -> Any:
     """Parameters joined with observations or features, ``(n, H)``."""
-    kind, _, width, start, _ = step
-    size, columns, weights = theta.shape[1], x.shape[1], weights[start:]
-    if kind == FEATURES:
+    size, width, columns, weights = theta.shape[1], step.after, x.shape[1], weights[step.start :]
+    if step.kind == Kind.FEATURES:
         (of_theta,) = _parts(weights, (size, width))
     else:
         shapes = (size, width), (width,), (columns, width)
@@ -191,13 +188,13 @@ def _layer_norm(h: Any, weights: Any, before: int, after: int) -> Any:
 
 
 _LAYERS = {
-    LINEAR: _linear,
-    AFFINE: _affine,
-    LAYER_NORM: _layer_norm,
+    Kind.LINEAR: _linear,
+    Kind.AFFINE: _affine,
+    Kind.LAYER_NORM: _layer_norm,
 }
 
 
-def _activate(code: int, h: Any) -> Any:
+def _activate(name: str, h: Any) -> Any:
     """Activations of an array, with torch's definitions."""
     import jax
 
@@ -209,7 +206,6 @@ def _activate(code: int, h: Any) -> Any:
         "softplus": _softplus,
         "relu": jax.nn.relu,
     }
-    (name,) = (name for name, known in ACTIVATION_CODES.items() if known == code)
     return functions[name](h)
 
 

@@ -1,8 +1,8 @@
 r"""Log ratios and their gradients in theta as compiled code; knows arrays only.
 
-A network is a *program*, an integer matrix with a row for each step, and a vector of
-weights. Both are arguments, so that one compiled function, kept on disk, serves every network
-and every data set. The first step joins parameters and observations,
+A network is a *program*, `Instructions` for its steps, and a vector of weights. Both are
+arguments, so that one compiled function, kept on disk, serves every network and every data set.
+The first step joins parameters and observations,
 
 .. math:: h = W_\theta \, (\theta - \mu_\theta) / \sigma_\theta
               + W_x \, (x - \mu_x) / \sigma_x + b,
@@ -28,7 +28,7 @@ from .activations import activate
 from .compilation import jit_entry, jit_inline
 from .correction import evaluate as evaluate_correction
 from .inputs import checked
-from .program import ACTIVATE, ADD, AFFINE, FEATURES, JOIN, KEEP, LAYER_NORM, LINEAR
+from .program import AllSteps, Kind
 
 __all__ = ["row_blocks", "value", "value_and_gradient"]
 
@@ -39,7 +39,7 @@ _FEWEST_ROWS, _MOST_ROWS = 16, 128
 
 
 @jit_entry
-def value(theta, x, program, moments, weights, domain, variant):
+def value(theta, x, program, moments, weights, domain):
     """Log ratios ``(n,)``; minus infinity where theta is outside the domain.
 
     Parameters
@@ -48,17 +48,15 @@ def value(theta, x, program, moments, weights, domain, variant):
         Parameters, in double precision.
     x : array, shape (n, E)
         Observations; or features ``(n, K H)`` of the K members, if the program begins with
-        `FEATURES`.
-    program : array of int64, shape (S, STEP_FIELDS)
+        `Kind.FEATURES`.
+    program : Instructions
         The steps.
     moments : array, shape (K (2 D + 2 E) + T,)
-        Means and scales of theta and, for `JOIN`, of x; then a correction, if there is one.
+        Means and scales of theta and, for `Kind.JOIN`, of x; then a correction, if there is one.
     weights : array, shape (K P,)
         Of all steps. Theirs is the precision of the computation; results are double.
     domain : array, shape (Q,)
         As `pymc_nre.kernels.inputs.checked` takes it.
-    variant : tuple of tuple
-        What of the kernels must be compiled, `Exported.variant`.
 
     Raises
     ------
@@ -67,20 +65,16 @@ def value(theta, x, program, moments, weights, domain, variant):
     """
     inside = checked(theta, x, domain)
     values = np.empty(len(x))
-    rows, width, length = row_blocks(program, len(x))
-    h = np.empty(rows * width, weights.dtype)
-    other, kept = np.empty_like(h), np.empty_like(h)
-    tape = np.empty(length, weights.dtype)
-    members = abs(program[0, 4])
-    logits = np.empty((rows, members))
-    moments, correction = parts_of(moments, members, theta, program)
+    rows, h, other, kept, tape = _buffers(program, len(x), weights)
+    logits = np.empty((rows, program.members))
+    moments, correction = parts_of(moments, theta, program)
     corrections = evaluate_correction(theta, correction, np.empty(theta.shape))
     for start in range(0, len(x), rows):
         m = min(rows, len(x) - start)
-        for k in range(members):
-            its, scales = part_of(k, members, weights), part_of(k, members, moments)
+        for k in range(program.members):
+            its, scales = part_of(k, program, weights), part_of(k, program, moments)
             _join(theta, x, start, m, k, program, scales, its, h)
-            h, other = _forward(program, its, variant, m, h, other, kept, tape, ())
+            h, other = _forward(program, its, m, h, other, kept, tape, ())
             for r in range(m):
                 logits[r, k] = h[r]
         for r in range(m):
@@ -91,29 +85,26 @@ def value(theta, x, program, moments, weights, domain, variant):
 
 
 @jit_entry
-def value_and_gradient(theta, x, program, moments, weights, domain, variant):
+def value_and_gradient(theta, x, program, moments, weights, domain):
     """Log ratios ``(n,)`` and, row by row, their gradients in theta, ``(n, D)``."""
     inside = checked(theta, x, domain)
     values, gradients = np.empty(len(x)), np.zeros((len(x), theta.shape[1]))
-    rows, width, length = row_blocks(program, len(x))
-    h = np.empty(rows * width, weights.dtype)
-    other, kept = np.empty_like(h), np.empty_like(h)
-    tape = np.empty(length, weights.dtype)
-    members = abs(program[0, 4])
-    logits, slopes = np.empty((rows, members)), np.empty((members, rows, theta.shape[1]))
-    moments, correction = parts_of(moments, members, theta, program)
+    rows, h, other, kept, tape = _buffers(program, len(x), weights)
+    logits = np.empty((rows, program.members))
+    slopes = np.empty((program.members, rows, theta.shape[1]))
+    moments, correction = parts_of(moments, theta, program)
     corrected_slopes = np.empty(theta.shape)
     corrections = evaluate_correction(theta, correction, corrected_slopes)
     for start in range(0, len(x), rows):
         m = min(rows, len(x) - start)
-        for k in range(members):
-            its, scales = part_of(k, members, weights), part_of(k, members, moments)
+        for k in range(program.members):
+            its, scales = part_of(k, program, weights), part_of(k, program, moments)
             _join(theta, x, start, m, k, program, scales, its, h)
-            h, other = _forward(program, its, variant, m, h, other, kept, tape, (tape,))
+            h, other = _forward(program, its, m, h, other, kept, tape, (tape,))
             for r in range(m):
                 logits[r, k] = h[r]
                 h[r] = 1
-            h, other = _backward(program, its, variant, m, h, other, kept, tape)
+            h, other = _backward(program, its, m, h, other, kept, tape)
             _to_theta(h, m, program, scales, its, slopes[k])
         for r in range(m):
             t = _row(theta, start + r)
@@ -121,23 +112,29 @@ def value_and_gradient(theta, x, program, moments, weights, domain, variant):
             values[start + r] = logit - corrections[t] if inside[t] else -np.inf
             for d in range(theta.shape[1] if inside[t] else 0):
                 gradients[start + r, d] = -corrected_slopes[t, d]
-                for k in range(members):  # by now each logit is the member's share
+                for k in range(program.members):  # by now each logit is the member's share
                     gradients[start + r, d] += logits[r, k] * slopes[k, r, d]
     return values, gradients
 
 
 @jit_inline
-def parts_of(moments, members, theta, program):
+def step_of(program, s):
+    """Kind, width before, width after, and where its weights begin, of step ``s``."""
+    return program.steps[s, 0], program.steps[s, 1], program.steps[s, 2], program.steps[s, 3]
+
+
+@jit_inline
+def parts_of(moments, theta, program):
     """The moments of all members, and the correction."""
-    columns = program[0, 1] if program[0, 0] == JOIN else 0
-    size = 2 * members * (theta.shape[1] + columns)
+    kind, columns, _, _ = step_of(program, 0)
+    size = 2 * program.members * (theta.shape[1] + (columns if kind == Kind.JOIN else 0))
     return moments[:size], moments[size:]
 
 
 @jit_inline
-def part_of(k, members, vector):
+def part_of(k, program, vector):
     """What of a vector belongs to member ``k``."""
-    size = len(vector) // members
+    size = len(vector) // program.members
     return vector[k * size : (k + 1) * size]
 
 
@@ -145,7 +142,7 @@ def part_of(k, members, vector):
 def mix_members(logits, program):
     """The log ratio of the members' ``logits``, which become their shares of its gradient."""
     members, total, largest = len(logits), 0.0, -np.inf
-    if program[0, 4] < 0:
+    if program.mean_of_logits:
         for k in range(members):
             total += logits[k] / members
             logits[k] = 1 / members
@@ -161,15 +158,23 @@ def mix_members(logits, program):
 
 
 @jit_inline
+def _buffers(program, n, weights):
+    """How many rows go through at once; room for them on their way, and for the tape."""
+    rows, width, length = row_blocks(program, n)
+    h = np.empty(rows * width, weights.dtype)
+    return rows, h, np.empty_like(h), np.empty_like(h), np.empty(length, weights.dtype)
+
+
+@jit_inline
 def row_blocks(program, n):
     """How many rows go through at once, the largest width on their way, the tape's length."""
     widest, most, taped = 1, 1, 0
-    for s in range(len(program)):
-        before, after = program[s, 1], program[s, 2]
+    for s in range(len(program.steps)):
+        kind, before, after, _ = step_of(program, s)
         if s:
             most = max(most, before * after)
         widest = max(widest, before, after)
-        taped += _on_tape(program[s, 0], before, 1)
+        taped += _on_tape(kind, before, 1)
     rows = min(max(_MOST_MULTIPLICATIONS // most, _FEWEST_ROWS), _MOST_ROWS)
     rows = max(min(rows, n), 1)
     return rows, widest, rows * taped
@@ -178,9 +183,9 @@ def row_blocks(program, n):
 @jit_inline
 def _on_tape(kind, width, m):
     """How many numbers a step leaves on the tape."""
-    if kind == ACTIVATE:
+    if kind == Kind.ACTIVATE:
         return m * width
-    return m * (width + 1) if kind == LAYER_NORM else 0
+    return m * (width + 1) if kind == Kind.LAYER_NORM else 0
 
 
 @jit_inline
@@ -189,42 +194,45 @@ def _join(theta, x, start, m, k, program, moments, weights, h):
     own = len(theta) > 1
     for r in range(m if own else 1):
         _from_theta(theta, _row(theta, start + r), program, moments, weights, h, r)
-    width, size = program[0, 2], theta.shape[1]
+    kind, _, width, begin = step_of(program, 0)
+    size = theta.shape[1]
     if not own:
         for r in range(1, m):
             for c in range(width):
                 h[r * width + c] = h[c]
-    if program[0, 0] == FEATURES:
+    if kind == Kind.FEATURES:
         for r in range(m):
             for c in range(width):
                 h[r * width + c] += x[start + r, k * width + c]
         return
-    columns, begin = x.shape[1], program[0, 3] + (size + 1) * width
+    columns, from_x = x.shape[1], begin + (size + 1) * width
     for r in range(m):
         for e in range(columns):
             v = (x[start + r, e] - moments[2 * size + e]) / moments[2 * size + columns + e]
             v = weights.dtype.type(v)
             for c in range(width):
-                h[r * width + c] += v * weights[begin + e * width + c]
+                h[r * width + c] += v * weights[from_x + e * width + c]
 
 
 @jit_inline
 def _from_theta(theta, row, program, moments, weights, h, r):
     """What row ``r`` of ``h`` has from theta alone."""
-    size, width, start = theta.shape[1], program[0, 2], program[0, 3]
-    bias = start + size * width
+    kind, _, width, begin = step_of(program, 0)
+    size = theta.shape[1]
+    bias = begin + size * width
     for c in range(width):
-        h[r * width + c] = weights[bias + c] if program[0, 0] == JOIN else 0
+        h[r * width + c] = weights[bias + c] if kind == Kind.JOIN else 0
     for d in range(size):
         t = weights.dtype.type((theta[row, d] - moments[d]) / moments[size + d])
         for c in range(width):
-            h[r * width + c] += t * weights[start + d * width + c]
+            h[r * width + c] += t * weights[begin + d * width + c]
 
 
 @jit_inline
 def _to_theta(g, m, program, moments, weights, slopes):
     """Gradients in theta of the gradients ``g`` in the result of the first step."""
-    size, width, begin = slopes.shape[1], program[0, 2], program[0, 3]
+    _, _, width, begin = step_of(program, 0)
+    size = slopes.shape[1]
     for r in range(m):
         for d in range(size):
             total = weights.dtype.type(0)
@@ -240,41 +248,43 @@ def _row(of_theta, i):
 
 
 @jit_inline
-def _forward(program, weights, variant, m, h, other, kept, tape, slopes):
+def _forward(program, weights, m, h, other, kept, tape, slopes):
     """All steps but the first, on ``m`` rows in ``h``; the result, and the other buffer."""
     place = 0
-    for s in range(1, len(program)):
-        kind, before, after, start = program[s, 0], program[s, 1], program[s, 2], program[s, 3]
+    for s in range(1, len(program.steps)):
+        kind, before, after, start = step_of(program, s)
         used, end = m * before, place + _on_tape(kind, before, m)
-        if kind == ACTIVATE:
-            activate(variant[0], h[:used], _part(slopes, place, end))
-        elif kind == LINEAR:
+        if kind == Kind.ACTIVATE:
+            activate(program.activation, h[:used], _part(slopes, place, end))
+        elif kind == Kind.LINEAR:
             _linear(weights[start:], m, before, after, h, other)
             h, other = other, h
         else:
-            _rare_step(variant[1], kind, weights[start:], m, before, h, kept, tape[place:])
+            _rare_step(program.known, kind, weights[start:], m, before, h, kept, tape[place:])
         place = end
     return h, other
 
 
 @jit_inline
-def _backward(program, weights, variant, m, g, other, kept, tape):
+def _backward(program, weights, m, g, other, kept, tape):
     """From the gradients ``g`` in the result to those in the result of the first step."""
     place = 0
-    for s in range(1, len(program)):
-        place += _on_tape(program[s, 0], program[s, 1], m)
-    for s in range(len(program) - 1, 0, -1):
-        kind, before, after, start = program[s, 0], program[s, 1], program[s, 2], program[s, 3]
+    for s in range(1, len(program.steps)):
+        place += _on_tape(program.steps[s, 0], program.steps[s, 1], m)
+    for s in range(len(program.steps) - 1, 0, -1):
+        kind, before, after, start = step_of(program, s)
         used = m * before
         place -= _on_tape(kind, before, m)
-        if kind == ACTIVATE:
+        if kind == Kind.ACTIVATE:
             for i in range(used):
                 g[i] *= tape[place + i]
-        elif kind == LINEAR:
+        elif kind == Kind.LINEAR:
             _linear_backward(weights[start:], m, before, after, g, other)
             g, other = other, g
         else:
-            _rare_step_backward(variant[1], kind, weights[start:], m, before, g, kept, tape[place:])
+            _rare_step_backward(
+                program.known, kind, weights[start:], m, before, g, kept, tape[place:]
+            )
     return g, other
 
 
@@ -366,49 +376,61 @@ def _layer_norm_backward(weights, m, width, g, tape):
             g[first + c] = tape[m * width + r] * rest
 
 
-def _rare_step(is_there, kind, weights, m, width, h, kept, tape):
+@jit_inline
+def _copy(numbers, source, target):
+    for i in range(numbers):
+        target[i] = source[i]
+
+
+@jit_inline
+def _add(numbers, source, total):
+    for i in range(numbers):
+        total[i] += source[i]
+
+
+def _rare_step(known, kind, weights, m, width, h, kept, tape):
     raise NotImplementedError
 
 
 @overload(_rare_step)
-def _compiled_rare_step(is_there, kind, weights, m, width, h, kept, tape):
-    def step(is_there, kind, weights, m, width, h, kept, tape):
-        if kind == AFFINE:
+def _compiled_rare_step(known, kind, weights, m, width, h, kept, tape):
+    def step(known, kind, weights, m, width, h, kept, tape):
+        if kind == Kind.AFFINE:
             _affine(weights, m, width, h)
-        elif kind == LAYER_NORM:
+        elif kind == Kind.LAYER_NORM:
             _layer_norm(weights, m, width, h, tape)
-        elif kind == KEEP:
-            for i in range(m * width):
-                kept[i] = h[i]
-        elif kind == ADD:
-            for i in range(m * width):
-                h[i] += kept[i]
+        elif kind == Kind.KEEP:
+            _copy(m * width, h, kept)
+        elif kind == Kind.ADD:
+            _add(m * width, kept, h)
 
-    return step if len(is_there) else _no_step
+    return step if known.instance_class is AllSteps else _no_step
 
 
-def _rare_step_backward(is_there, kind, weights, m, width, g, kept, tape):
+def _rare_step_backward(known, kind, weights, m, width, g, kept, tape):
     raise NotImplementedError
 
 
 @overload(_rare_step_backward)
-def _compiled_rare_step_backward(is_there, kind, weights, m, width, h, kept, tape):
-    def step(is_there, kind, weights, m, width, h, kept, tape):
-        if kind == AFFINE:
-            _scale(weights[width:], m, width, h)
-        elif kind == LAYER_NORM:
-            _layer_norm_backward(weights, m, width, h, tape)
-        elif kind == ADD:
-            for i in range(m * width):
-                kept[i] = h[i]
-        elif kind == KEEP:
-            for i in range(m * width):
-                h[i] += kept[i]
+def _compiled_rare_step_backward(known, kind, weights, m, width, g, kept, tape):
+    def step(known, kind, weights, m, width, g, kept, tape):
+        if kind == Kind.AFFINE:
+            _scale(weights[width:], m, width, g)
+        elif kind == Kind.LAYER_NORM:
+            _layer_norm_backward(weights, m, width, g, tape)
+        elif kind == Kind.ADD:
+            _copy(m * width, g, kept)
+        elif kind == Kind.KEEP:
+            _add(m * width, kept, g)
 
-    return step if len(is_there) else _no_step
+    return step if known.instance_class is AllSteps else _no_step_backward
 
 
-def _no_step(is_there, kind, weights, m, width, h, kept, tape):
+def _no_step(known, kind, weights, m, width, h, kept, tape):
+    pass
+
+
+def _no_step_backward(known, kind, weights, m, width, g, kept, tape):
     pass
 
 

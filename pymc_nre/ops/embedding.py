@@ -24,14 +24,14 @@ from pytensor.compile import optdb
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
-from pytensor.link.jax.ops import JAXOp
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_and_cache_key
 
+from ..compat import OpOfBothMajors
 from ..estimators.estimator import RatioEstimator
 from ..kernels.export import export
 from ..kernels.inputs import MISSING_DATA
 from .gradients import not_in_x
-from .wrappers import version
+from .wrappers import jax_op, version
 
 __all__ = ["Features"]
 
@@ -44,7 +44,7 @@ _Callback = ctypes.CFUNCTYPE(
 )
 
 
-class Features(Op):
+class Features(OpOfBothMajors, Op):
     """Features ``(n, H)`` of observations ``(n, *event)``; no derivatives."""
 
     __props__ = ("estimator",)
@@ -52,7 +52,7 @@ class Features(Op):
 
     def __init__(self, estimator: RatioEstimator) -> None:
         self.estimator = estimator.for_evaluation()
-        self.width = export(estimator.network, features=True).columns
+        self.width = export(estimator.network, features=True).program.columns
 
     def make_node(self, x: Any, known_x: Any, known_features: Any) -> Apply:
         """Inputs in float64: x, and known observations ``(m, *event)`` with features ``(m, H)``."""
@@ -74,16 +74,13 @@ class Features(Op):
         known = np.array_equal(x, known_x)
         output_storage[0][0] = known_features if known else self.evaluate(x)
 
-    def infer_shape(self, *arguments: Any) -> list[tuple[Any, ...]]:
+    def output_shapes(self, node: Apply, shapes: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Without an evaluation."""
-        # PyTensor 2 passes (fgraph, node, shapes), PyTensor 3 (node, shapes).
-        return [(arguments[-1][0][0], self.width)]
+        return [(shapes[0][0], self.width)]
 
     def pullback(self, inputs: Sequence[Variable], *others: Any) -> list[Variable]:
         """Refused: a ratio is not differentiated in x."""
         return [not_in_x(self, x, i) for i, x in enumerate(inputs)]
-
-    L_op = pullback  # its name in PyTensor 2
 
 
 @cache
@@ -151,8 +148,7 @@ def become_jax_callback(fgraph: Any, node: Apply) -> list[Variable]:
 
         return (jax.pure_callback(host, result, x, vmap_method="sequential"),)
 
-    inputs, outputs = ([v.type for v in variables] for variables in (node.inputs, node.outputs))
-    return JAXOp(inputs, outputs, features).make_node(*node.inputs).outputs
+    return jax_op(node, features)
 
 
 optdb.register("features_to_jax", dfs_rewriter(become_jax_callback), "jax", position=100)

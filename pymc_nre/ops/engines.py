@@ -24,10 +24,11 @@ from ..estimators.estimator import RatioEstimator
 from ..kernels.export import export
 from ..kernels.program import Exported
 from ..runtime.devices import make_torch_survive_forks
-from .compiled_ops import CompiledRatioAndGradient
+from .compiled_engine import CompiledEngine
 from .embedding import Features
 from .guards import check_held, only_finite
-from .torch_ops import LogRatioAndGradient
+from .ratio_ops import LogRatioAndGradient
+from .torch_engine import TorchEngine
 
 __all__ = ["ENGINES", "PRECISIONS", "as_data", "as_rows", "check_engine", "log_ratios"]
 
@@ -82,11 +83,12 @@ def log_ratios(
     precision: str,
 ) -> TensorVariable:
     """Log ratios ``(n,)`` of theta ``(1 or n, D)`` and observations ``(n, *event)``."""
+    make_torch_survive_forks()  # even where it evaluates nothing: the user's own code may use it
     if engine == "torch" or not _compiles(ratio):
+        by_torch = LogRatioAndGradient(TorchEngine(ratio.for_evaluation()))
         # Constants were looked at when the graph was built.
-        values = LogRatioAndGradient(ratio)(theta, x if _is_private(x) else only_finite(x))
+        values = by_torch(theta, x if _is_private(x) else only_finite(x))
         return pt.switch(ratio.domain.inside(theta), values, -np.inf) if reject else values
-    make_torch_survive_forks()  # the user's own code may use it in a chain's process
     exported, x = _with_features(ratio, x)
     arrays = {
         "moments": exported.moments,
@@ -94,7 +96,7 @@ def log_ratios(
         "domain": ratio.domain.to_vector() if reject else np.empty(0),
     }
     constants = [_share(name, array) for name, array in arrays.items()]
-    return CompiledRatioAndGradient(exported.program)(theta, x, *constants)
+    return LogRatioAndGradient(CompiledEngine(exported.program))(theta, x, *constants)
 
 
 def _why_not_compiled(ratio: RatioEstimator) -> str:
@@ -126,9 +128,10 @@ def _with_features(ratio: RatioEstimator, x: TensorVariable) -> tuple[Exported, 
         return direct, x
     data = x.get_value(borrow=True) if private else _value_now(x, ratio.event_shape)
     joined = _exported(ratio, True)
-    if direct is not None and len(data) * joined.columns * 8 > _KEPT_BYTES:
+    columns = joined.program.columns
+    if direct is not None and len(data) * columns * 8 > _KEPT_BYTES:
         return direct, x
-    features = ratio.evaluator.features(data) if len(data) else np.empty((0, joined.columns))
+    features = ratio.evaluator.features(data) if len(data) else np.empty((0, columns))
     known = _share("features", features)
     return joined, known if private else Features(ratio)(x, _share("x", data), known)
 

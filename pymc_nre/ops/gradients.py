@@ -19,12 +19,13 @@ from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
+from ..compat import OpOfBothMajors
 from .wrappers import version
 
-__all__ = ["RowSum", "for_theta", "not_in_x", "refuse_third_derivatives"]
+__all__ = ["RowSum", "for_theta", "not_in_x"]
 
 
-class RowSum(Op):
+class RowSum(OpOfBothMajors, Op):
     """The sum over the rows of a matrix ``(n, D)``, as ``(1, D)``."""
 
     __props__ = ()
@@ -41,10 +42,9 @@ class RowSum(Op):
         """Evaluate for the linkers that call Python."""
         output_storage[0][0] = inputs[0].sum(axis=0, keepdims=True)
 
-    def infer_shape(self, *arguments: Any) -> list[tuple[Any, ...]]:
+    def output_shapes(self, node: Apply, shapes: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Without an evaluation."""
-        # PyTensor 2 passes (fgraph, node, shapes), PyTensor 3 (node, shapes).
-        return [(1, arguments[-1][0][1])]
+        return [(1, shapes[0][1])]
 
     def pullback(
         self,
@@ -54,8 +54,6 @@ class RowSum(Op):
     ) -> list[Variable]:
         """Every row gets the cotangent of the sum."""
         return [cotangents[0] * pt.ones_like(inputs[0])]
-
-    L_op = pullback  # its name in PyTensor 2
 
 
 def for_theta(theta: Variable, by_row: Variable) -> Variable:
@@ -72,14 +70,6 @@ def not_in_x(op: Op, x: Variable, position: int = 1) -> Variable:
         position,
         x,
         "A ratio is not differentiated in x: let its data not depend on parameters.",
-    )
-
-
-def refuse_third_derivatives(*arguments: Any) -> list[Variable]:
-    """They are refused, not guessed."""
-    raise NotImplementedError(
-        "Third derivatives of a ratio in its parameters are not available; values, gradients "
-        "and Hessians are."
     )
 
 

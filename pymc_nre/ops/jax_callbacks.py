@@ -11,13 +11,14 @@ gradient cost one evaluation. The rules are linear in the direction: JAX transpo
 `jax.grad`, with whatever cotangent, and sums over observations that share their parameters.
 
 ``theta`` is ``(n, D)`` or ``(1, D)`` and ``x`` ``(n, *event)`` in JAX's own precision;
-networks are evaluated in float64. Each function returns a tuple, as PyTensor's `JAXOp` wants.
-JAX is optional, so it is imported inside.
+networks are evaluated in float64. JAX is optional, so it is imported inside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,69 +26,96 @@ import numpy as np
 from ..estimators.estimator import RatioEstimator
 from ..runtime.devices import one_thread_if
 
-__all__ = ["hessian_product", "value", "value_and_gradient"]
+__all__ = ["JaxCallbacks"]
 
 # Chains that JAX maps over are evaluated together up to so many rows: 3 times faster for 4
 # chains of 10 rows, 1.5 times slower for 4 of 1,000, and memory stays bounded.
 _TOGETHER = 500
 
 
-def value(ratio: RatioEstimator) -> Callable[..., Any]:
-    """A JAX function from theta and x to log ratios ``(n,)``."""
-    import jax
+@dataclass(frozen=True)
+class JaxCallbacks:
+    """The evaluator of an estimator, for JAX."""
 
-    both = value_and_gradient(ratio)
+    estimator: RatioEstimator
 
-    @jax.custom_jvp
-    def function(theta: Any, x: Any) -> Any:
-        return _call(ratio, "value", [()], theta, x)
+    def value(self, theta: Any, x: Any) -> Any:
+        """Log ratios ``(n,)``."""
+        return self._value(theta, x)
 
-    def derivative(primals: Any, tangents: Any) -> Any:
-        values, gradients = both(*primals)
-        return (values,), ((gradients * _direction(tangents)).sum(-1),)
+    def value_and_gradient(self, theta: Any, x: Any) -> tuple[Any, Any]:
+        """Log ratios ``(n,)`` and gradients ``(n, D)``."""
+        return self._value_and_gradient(theta, x)
 
-    function.defjvp(derivative, symbolic_zeros=True)
+    def hessian_product(self, theta: Any, x: Any, v: Any) -> Any:
+        """Hessians times ``v``; both ``(n, D)``."""
+        (products,) = self._call("hessian_product", [(self.estimator.layout.size,)], theta, x, v)
+        return products
 
-    return function
+    @cached_property
+    def _value(self) -> Callable[..., Any]:
+        """With its derivative."""
+        import jax
 
+        @jax.custom_jvp
+        def function(theta: Any, x: Any) -> Any:
+            (values,) = self._call("value", [()], theta, x)
+            return values
 
-def value_and_gradient(ratio: RatioEstimator) -> Callable[..., Any]:
-    """A JAX function from theta and x to log ratios ``(n,)`` and gradients ``(n, D)``."""
-    import jax
+        def derivative(primals: Any, tangents: Any) -> Any:
+            values, gradients = self._value_and_gradient(*primals)
+            return values, (gradients * _direction(tangents)).sum(-1)
 
-    size = ratio.layout.size
+        function.defjvp(derivative, symbolic_zeros=True)
+        return function
 
-    @jax.custom_jvp
-    def function(theta: Any, x: Any) -> Any:
-        return _call(ratio, "value_and_gradient", [(), (size,)], theta, x)
+    @cached_property
+    def _value_and_gradient(self) -> Callable[..., Any]:
+        """With their derivatives."""
+        import jax
 
-    def derivative(primals: Any, tangents: Any) -> Any:
-        direction = _direction(tangents)
-        values, gradients = function(*primals)
-        of_gradients = (hessians(*primals) * direction[:, None, :]).sum(-1)
-        return (values, gradients), ((gradients * direction).sum(-1), of_gradients)
+        @jax.custom_jvp
+        def function(theta: Any, x: Any) -> Any:
+            cores = [(), (self.estimator.layout.size,)]
+            return self._call("value_and_gradient", cores, theta, x)
 
-    def hessians(theta: Any, x: Any) -> Any:
-        # Column by column, ``(n, D, D)``: JAX transposes a product with a matrix, but not a
-        # callback. Only second derivatives use it.
-        product = hessian_product(ratio)
-        columns = [
-            product(theta, x, jax.numpy.broadcast_to(unit, (len(x), size)))[0]
-            for unit in jax.numpy.eye(size)
-        ]
-        return jax.numpy.stack(columns, axis=-1)
+        def derivative(primals: Any, tangents: Any) -> Any:
+            direction = _direction(tangents)
+            values, gradients = function(*primals)
+            of_gradients = (self._hessians(*primals) * direction[:, None, :]).sum(-1)
+            return (values, gradients), ((gradients * direction).sum(-1), of_gradients)
 
-    function.defjvp(derivative, symbolic_zeros=True)
-    return function
+        function.defjvp(derivative, symbolic_zeros=True)
+        return function
 
+    def _hessians(self, theta: Any, x: Any) -> Any:
+        """Column by column, ``(n, D, D)``.
 
-def hessian_product(ratio: RatioEstimator) -> Callable[..., Any]:
-    """A JAX function from theta, x and v ``(n, D)`` to Hessians times v, ``(n, D)``."""
+        JAX transposes a product with a matrix, but not a callback. Only second derivatives use it.
+        """
+        import jax.numpy as jnp
 
-    def function(theta: Any, x: Any, v: Any) -> Any:
-        return _call(ratio, "hessian_product", [(ratio.layout.size,)], theta, x, v)
+        size = self.estimator.layout.size
+        units = (jnp.broadcast_to(unit, (len(x), size)) for unit in jnp.eye(size))
+        return jnp.stack([self.hessian_product(theta, x, unit) for unit in units], axis=-1)
 
-    return function
+    def _call(
+        self, quantity: str, cores: list[tuple[int, ...]], theta: Any, x: Any, *v: Any
+    ) -> tuple[Any, ...]:
+        """Results ``(n, *core)`` of a method of the evaluator, called back from JAX."""
+        import jax
+
+        dtype = jax.numpy.result_type(float)  # float32, unless JAX was told to use 64 bits
+        results = tuple(jax.ShapeDtypeStruct((len(x), *core), dtype) for core in cores)
+
+        def host(*inputs: Any) -> tuple[np.ndarray, ...]:
+            arrays = [np.asarray(value, dtype=np.float64) for value in inputs]
+            # Samplers bring threads of their own, one for each chain.
+            with one_thread_if(True):
+                outputs = _batched(getattr(self.estimator.evaluator, quantity), *arrays)
+            return tuple(output.astype(dtype, copy=False) for output in outputs)
+
+        return jax.pure_callback(host, results, theta, x, *v, vmap_method="expand_dims")
 
 
 def _direction(tangents: Any) -> Any:
@@ -101,25 +129,6 @@ def _direction(tangents: Any) -> Any:
             "what JAX differentiates in. Let x be data."
         )
     return of_theta
-
-
-def _call(
-    ratio: RatioEstimator, method: str, cores: list[tuple[int, ...]], theta: Any, x: Any, *v: Any
-) -> tuple[Any, ...]:
-    """Results ``(n, *core)`` of a method of the evaluator, called back from JAX."""
-    import jax
-
-    dtype = jax.numpy.result_type(float)  # float32, unless JAX was told to use 64 bits
-    results = tuple(jax.ShapeDtypeStruct((len(x), *core), dtype) for core in cores)
-
-    def host(*inputs: Any) -> tuple[np.ndarray, ...]:
-        arrays = [np.asarray(value, dtype=np.float64) for value in inputs]
-        # Samplers bring threads of their own, one for each chain.
-        with one_thread_if(True):
-            outputs = _batched(getattr(ratio.evaluator, method), *arrays)
-        return tuple(output.astype(dtype, copy=False) for output in outputs)
-
-    return jax.pure_callback(host, results, theta, x, *v, vmap_method="expand_dims")
 
 
 def _batched(

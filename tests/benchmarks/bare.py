@@ -21,15 +21,14 @@ def evaluators(ratio, layers):
 
 def kernel(ratio, x):
     """What is compiled, called from Python, without PyMC and PyTensor."""
-    from pymc_nre.kernels import export
-    from pymc_nre.kernels import ratio as kernels
+    from pymc_nre.kernels.evaluator import CompiledEvaluator
+    from pymc_nre.kernels.export import export
 
-    given = export.export(ratio.network, features=False)
-    constants = (given.steps, given.moments, given.weights, np.empty(0), given.variant)
+    evaluator = CompiledEvaluator.of(export(ratio.network, features=False))
     rows = x[:, None]
 
     def evaluate(mu):
-        values, gradients = kernels.value_and_gradient(np.array([[mu]]), rows, *constants)
+        values, gradients = evaluator.value_and_gradient(np.array([[mu]]), rows)
         return values.sum(), gradients.sum()
 
     return evaluate

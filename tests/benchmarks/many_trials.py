@@ -220,15 +220,16 @@ class _Densities:
 
 def log_density(ratio, x):
     """A function of parameters ``(g, D)``: the sum of log ratios, by the kernel."""
-    from pymc_nre.kernels import ratio as kernels
+    from pymc_nre.kernels.evaluator import CompiledEvaluator
     from pymc_nre.kernels.export import export
 
     exported = export(ratio.network, features=False)
     rows, domain = x.reshape(len(x), -1), ratio.domain.to_vector()
-    arrays = exported.steps, exported.moments, exported.weights, domain, exported.variant
+    evaluator = CompiledEvaluator.of(exported)
+    evaluator.domain = domain
 
     def log_p(theta):
-        return np.array([kernels.value(row[None], rows, *arrays).sum() for row in theta])
+        return np.array([evaluator.value(row[None], rows).sum() for row in theta])
 
     return log_p
 

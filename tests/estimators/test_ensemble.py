@@ -12,8 +12,7 @@ from untrained import make_estimator
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.evaluator import TorchEvaluator
-from pymc_nre.kernels import hessian as curvature
-from pymc_nre.kernels import ratio as kernels
+from pymc_nre.kernels.evaluator import CompiledEvaluator
 from pymc_nre.kernels.export import export
 from pymc_nre.networks import MLP, DeepSet, ResidualMLP
 
@@ -70,13 +69,13 @@ def test_torch_and_kernels_give_the_mean(network, normalized, shared):
     for features in (True, False) if network != "embedding" else (True,):
         exported = export(combined.network, features=features)
         rows = evaluator.features(x) if features else x.reshape(N, -1)
-        arrays = exported.steps, exported.moments, exported.weights, np.empty(0), exported.variant
-        value, gradient = kernels.value_and_gradient(theta, rows, *arrays)
+        compiled = CompiledEvaluator.of(exported)
+        value, gradient = compiled.value_and_gradient(theta, rows)
         np.testing.assert_allclose(value, expected[0], rtol=0, atol=1e-12)
         np.testing.assert_allclose(gradient, expected[1], rtol=0, atol=1e-12)
-        alone = kernels.value(theta, rows, *arrays)
+        alone = compiled.value(theta, rows)
         np.testing.assert_allclose(alone, value, rtol=0, atol=1e-12)
-        found = curvature.hessian_product(theta, rows, v, *arrays)
+        found = compiled.hessian_product(theta, rows, v)
         np.testing.assert_allclose(found, product, rtol=0, atol=1e-11)
 
 
@@ -97,8 +96,7 @@ def test_a_huge_logit_does_not_overflow():
             ratio.network.body[-1].bias += 2_000
     theta, x, _ = points()
     exported = export(nre.ensemble(ratios).network, features=False)
-    arrays = exported.steps, exported.moments, exported.weights, np.empty(0), exported.variant
-    value, gradient = kernels.value_and_gradient(theta, x, *arrays)
+    value, gradient = CompiledEvaluator.of(exported).value_and_gradient(theta, x)
     assert np.all((value > 1_900) & (value < 2_100))
     assert np.isfinite(gradient).all()
 
@@ -131,7 +129,8 @@ def test_saved_and_loaded(normalized, tmp_path):
     assert again == ratio
     assert again.members == 3
     assert "3 x MLP" in repr(again)
-    assert export(again.network, features=False).program[0][4] == (3 if normalized else -3)
+    program = export(again.network, features=False).program
+    assert (program.members, program.mean_of) == (3, "ratios" if normalized else "logits")
 
 
 def test_networks_of_ones_own_need_torch_and_their_factory(tmp_path):

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from pymc_nre.kernels.activations import ACTIVATION_CODES, activate
-from pymc_nre.networks.layers import ACTIVATIONS
+from pymc_nre.kernels.activations import activate
+from pymc_nre.kernels.program import ACTIVATIONS
+from pymc_nre.networks.layers import ACTIVATIONS as MODULES
 
 # Roundings of a few operations, ours and torch's, in units of eps. The worst is the slope of
 # silu, which both take as s (1 + x (1 - s)): the rounding of s, up to eps / 4, is multiplied by
@@ -15,22 +16,22 @@ UNITS = 16
 
 
 @numba.njit
-def run(code, h, derivatives):
-    activate(code, h, derivatives)
+def run(activation, h, derivatives):
+    activate(activation, h, derivatives)
 
 
 def activated(name, x, derivatives=2):
     """Value and derivatives of an activation, one row each."""
     rows = np.full((1 + derivatives, len(x)), -7.0, x.dtype)  # all of it must be written
     rows[0] = x
-    run(((),) * ACTIVATION_CODES[name], rows[0], tuple(rows[1:]))
+    run(ACTIVATIONS[name](), rows[0], tuple(rows[1:]))
     return rows
 
 
 def by_torch(name, x):
     """The same by torch, in double precision."""
     leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-    value = ACTIVATIONS[name]()(leaf)
+    value = MODULES[name]()(leaf)
     (slope,) = torch.autograd.grad(value.sum(), leaf, create_graph=True)
     curve = torch.zeros_like(leaf)
     if slope.requires_grad:
@@ -52,7 +53,7 @@ def arguments(dtype):
     return np.concatenate([positive, -positive, [-20.0], *dense, switch]).astype(dtype)
 
 
-@pytest.mark.parametrize("name", ACTIVATION_CODES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_value_and_both_derivatives_are_those_of_torch(name, dtype):
     # Torch takes the second derivative of softplus as 0 at 20 itself: see below.
@@ -64,7 +65,7 @@ def test_value_and_both_derivatives_are_those_of_torch(name, dtype):
     assert error.max() <= UNITS * np.finfo(dtype).eps
 
 
-@pytest.mark.parametrize("name", ACTIVATION_CODES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_digits_are_kept_near_zero(name, dtype):
     x = arguments(dtype)
@@ -87,7 +88,7 @@ def test_softplus_is_the_identity_above_20_only():
     np.testing.assert_allclose(curves, [np.exp(-20) / (1 + np.exp(-20)) ** 2, 0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ACTIVATION_CODES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_nan_stays_nan_alone(name, dtype):
     x = np.linspace(-2, 2, 41).astype(dtype)
@@ -95,7 +96,7 @@ def test_nan_stays_nan_alone(name, dtype):
     np.testing.assert_array_equal(np.isnan(activated(name, x)[0]), np.isnan(x))
 
 
-@pytest.mark.parametrize("name", ACTIVATION_CODES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_the_value_does_not_depend_on_which_derivatives_are_asked_for(name):
     x = np.linspace(-30, 30, 1_001)
     everything = activated(name, x)

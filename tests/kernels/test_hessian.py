@@ -8,8 +8,10 @@ import torch
 
 from pymc_nre import networks
 from pymc_nre.estimators.evaluator import TorchEvaluator
+from pymc_nre.kernels.evaluator import CompiledEvaluator
 from pymc_nre.kernels.export import export
 from pymc_nre.kernels.hessian import hessian_product
+from pymc_nre.kernels.program import AllSteps
 from pymc_nre.networks.layers import ACTIVATIONS, NORMS
 
 EVERYWHERE = np.empty(0)  # no domain
@@ -44,13 +46,12 @@ def draws(n, theta_size, event_shape, seed=0):
 
 
 def compiled(net, theta, x, v, *, features=False, precision=np.float64):
-    program = export(net, features=features)
+    exported = export(net, features=features)
     rows = net.embed(torch.tensor(x)).numpy() if features else x.reshape(len(x), -1)
-    weights = program.weights.astype(precision)
-    # Rare steps are always compiled here; saying so once for all halves the compilations.
-    variant = program.variant[0], ()
-    arrays = program.steps, program.moments, weights, EVERYWHERE
-    return hessian_product(theta, rows, v, *arrays, variant)
+    # All steps are always compiled here; saying so once for all halves the compilations.
+    program = exported.program.instructions._replace(known=AllSteps())
+    arrays = exported.moments, exported.weights.astype(precision), EVERYWHERE
+    return hessian_product(theta, rows, v, program, *arrays)
 
 
 def assert_close(actual, expected, relative=1e-10):
@@ -93,13 +94,11 @@ def test_rows_of_a_hessian_are_symmetric():
     assert_close(hessians, hessians.swapaxes(1, 2), relative=1e-13)
 
 
-def test_takes_the_variant_of_the_export():
+def test_takes_the_program_of_the_export():
     net = random_network(networks.MLP((16, 8), norm="layer"), 2, (3,))
     theta, x = draws(5, 2, (3,))
     v = np.random.default_rng(2).normal(size=(5, 2))
-    program = export(net, features=False)
-    arrays = program.steps, program.moments, program.weights, EVERYWHERE
-    product = hessian_product(theta, x, v, *arrays, program.variant)
+    product = CompiledEvaluator.of(export(net, features=False)).hessian_product(theta, x, v)
     np.testing.assert_array_equal(product, compiled(net, theta, x, v))
 
 
@@ -132,11 +131,10 @@ def test_keeps_nan_in_its_row():
 
 @pytest.mark.parametrize("features", [True, False])
 def test_no_rows(features):
-    program = export(random_network(networks.MLP((16, 8)), 2, (3,)), features=features)
+    exported = export(random_network(networks.MLP((16, 8)), 2, (3,)), features=features)
     x = np.empty((0, 16 if features else 3))
-    arrays = program.steps, program.moments, program.weights, EVERYWHERE
-    product = hessian_product(np.ones((1, 2)), x, np.empty((0, 2)), *arrays, program.variant)
-    assert product.shape == (0, 2)
+    evaluator = CompiledEvaluator.of(exported)
+    assert evaluator.hessian_product(np.ones((1, 2)), x, np.empty((0, 2))).shape == (0, 2)
 
 
 @pytest.mark.parametrize("wrong", ["activation", "v", "weight"])

@@ -4,6 +4,7 @@ JAX starts threads on import, which forks of the process of the tests (other tes
 not survive: what needs JAX runs in one other process, where warnings are errors too.
 """
 
+import dataclasses
 import multiprocessing
 import subprocess
 import sys
@@ -16,9 +17,9 @@ import torch
 
 from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.kernels import jax_kernels
-from pymc_nre.kernels import ratio as kernels
-from pymc_nre.kernels.activations import ACTIVATION_CODES
 from pymc_nre.kernels.export import export
+from pymc_nre.kernels.jax_kernels import JaxEvaluator
+from pymc_nre.kernels.program import Kind, Program, Step
 from pymc_nre.networks import MLP, Dense, ResidualMLP, build
 from pymc_nre.networks.correction import QuadraticCorrection
 from pymc_nre.networks.ensemble import Ensemble
@@ -97,9 +98,12 @@ def everything(program, inputs, v):
     """Values, then values and gradients, then Hessian products, compiled together."""
     import jax
 
-    value, both = jax_kernels.value(program), jax_kernels.value_and_gradient(program)
-    product = jax_kernels.hessian_product(program)
-    return jax.jit(lambda v, *a: (*value(*a), *both(*a), *product(*a, v)))(v, *inputs)
+    def function(theta, x, moments, weights, v):
+        evaluator = JaxEvaluator(program, moments, weights)
+        both = evaluator.value_and_gradient(theta, x)
+        return evaluator.value(theta, x), *both, evaluator.hessian_product(theta, x, v)
+
+    return jax.jit(function)(*inputs, v)
 
 
 def torchs(net, theta, x, v):
@@ -153,13 +157,12 @@ def check_another_program():
     net = network(MLP((8, 8), activation="silu"))
     theta, x, v = points(1)
     program, inputs = arguments(net, theta, x, False)
-    gelu = ACTIVATION_CODES["gelu"]
-    other = tuple((*s[:4], gelu if s[0] == kernels.ACTIVATE else s[4]) for s in program)
-    begin = next(step[3] for step in program if step[0] == kernels.LINEAR)
+    other = dataclasses.replace(program, activation="gelu")
+    begin = next(step.start for step in program.steps if step.kind == Kind.LINEAR)
     turned = inputs[3].copy()
     turned[begin : begin + 64] = turned[begin : begin + 64].reshape(8, 8).T.ravel()
-    for steps, weights in ((other, inputs[3]), (program, turned)):
-        got = everything(steps, (*inputs[:3], weights), v)
+    for wrong, weights in ((other, inputs[3]), (program, turned)):
+        got = everything(wrong, (*inputs[:3], weights), v)
         for result, right in zip(got, torchs(net, theta, x, v), strict=True):
             with pytest.raises(AssertionError, match="Not equal to tolerance"):
                 close(result, right)
@@ -209,9 +212,11 @@ def check_gradient_of_value(net, program, data, thetas, x):
     import jax
 
     cotangents = np.linspace(-2, 3, N)
+    given, *arrays = data
+    evaluator = JaxEvaluator(program, *arrays)
 
     def target(theta):
-        return (jax_kernels.value(program)(theta, *data)[0] * cotangents).sum()
+        return (evaluator.value(theta, given) * cotangents).sum()
 
     values, slopes = jax.jit(jax.vmap(jax.value_and_grad(target)))(thetas)
     for theta, value, slope in zip(thetas, values, slopes, strict=True):
@@ -231,12 +236,13 @@ def check_second_derivatives():
 
     net = network(MLP((8, 8), activation="gelu", norm="batch"))
     theta, x, v = points(1)
-    program, (_, *data) = arguments(net, theta, x, False)
-    hessian = jax.hessian(lambda t: jax_kernels.value(program)(t, *data)[0].sum())(theta)
+    program, (*_, moments, weights) = arguments(net, theta, x, False)
+    evaluator = JaxEvaluator(program, moments, weights)
+    hessian = jax.hessian(lambda t: evaluator.value(t, x).sum())(theta)
     products = TorchEvaluator(net).hessian_product(theta, x, np.tile(v[:1], (N, 1))).sum(0)
     close(hessian[0, :, 0] @ v[0], products)
     # And through the gradients that the other function gives.
-    jacobian = jax.jacrev(lambda t: jax_kernels.value_and_gradient(program)(t, *data)[1].sum(0))
+    jacobian = jax.jacrev(lambda t: evaluator.value_and_gradient(t, x)[1].sum(0))
     close(jacobian(theta)[:, 0] @ v[0], products)
 
 
@@ -246,13 +252,9 @@ def test_second_derivatives(elsewhere):
 
 def alone(activation):
     """An activation as a program: of theta, one number, with nothing of x."""
-    steps = (
-        (kernels.JOIN, 1, 1, 0, 1),
-        (kernels.ACTIVATE, 1, 1, 3, ACTIVATION_CODES[activation]),
-        (kernels.LINEAR, 1, 1, 3, 0),
-    )
+    steps = Step(Kind.JOIN, 1, 1, 0), Step(Kind.ACTIVATE, 1, 1, 3), Step(Kind.LINEAR, 1, 1, 3)
     moments, weights = np.array([0, 1, 0, 1.0]), np.array([1, 0, 0, 1, 0.0])
-    return steps, moments, weights
+    return Program(steps, activation), moments, weights
 
 
 # Kinks of elu and relu among them, both sides of softplus's (on it torch has the slope of one
@@ -262,10 +264,11 @@ EXTREMES = np.array([-1e3, -88, -30, -1, -1e-8, 0, 1e-8, 1, 10, 19.999, 20.001, 
 
 def derivatives(activation, precision):
     """Values, slopes and curves at the extremes, by JAX."""
-    steps, *rest = alone(activation)
-    rest = [array.astype(precision) for array in (EXTREMES[:, None], EXTREMES[:, None], *rest)]
-    both = jax_kernels.value_and_gradient(steps)(*rest)
-    (curves,) = jax_kernels.hessian_product(steps)(*rest, np.ones_like(rest[0]))
+    program, *arrays = alone(activation)
+    h = EXTREMES[:, None].astype(precision)
+    evaluator = JaxEvaluator(program, *(array.astype(precision) for array in arrays))
+    both = evaluator.value_and_gradient(h, h)
+    curves = evaluator.hessian_product(h, h, np.ones_like(h))
     return [np.asarray(array).ravel() for array in (*both, curves)]
 
 
@@ -329,9 +332,8 @@ def test_naive_forms_are_seen(elsewhere):
 
 def check_nan():
     for activation in ACTIVATIONS:
-        steps, moments, weights = alone(activation)
         theta = np.array([[np.nan], [1.0]])
-        (values,) = jax_kernels.value(steps)(theta, np.zeros((2, 1)), moments, weights)
+        values = JaxEvaluator(*alone(activation)).value(theta, np.zeros((2, 1)))
         np.testing.assert_array_equal(np.isnan(values), [True, False])
 
 
@@ -347,7 +349,7 @@ def check_single_precision():
         theta, x, v = points(N)
         program, inputs = arguments(net, theta, x, False)
         check(net, program, inputs, theta, x, v, "float32")
-        text = str(jax.make_jaxpr(jax_kernels.value(program))(*inputs))
+        text = str(jax.make_jaxpr(JaxEvaluator(program, *inputs[2:]).value)(*inputs[:2]))
     assert "f64" not in text
     # Not TensorFloat-32 on an accelerator.
     assert text.count("Precision.HIGHEST") > 0
@@ -393,7 +395,7 @@ WITHOUT_JAX = """
 import sys
 import numpy as np, pymc as pm
 import pymc_nre as nre
-from pymc_nre import jax_kernels
+from pymc_nre.kernels import jax_kernels
 
 simulations = nre.tasks.GaussianMean().simulate(2_000, random_seed=1)
 ratio = nre.train(simulations, epochs=1, random_seed=1, progressbar=False)

@@ -18,8 +18,9 @@ from torch import nn
 
 from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.kernels import ratio as kernels
-from pymc_nre.kernels.activations import ACTIVATION_CODES
+from pymc_nre.kernels.evaluator import CompiledEvaluator
 from pymc_nre.kernels.export import export
+from pymc_nre.kernels.program import ACTIVATIONS, Kind
 from pymc_nre.networks import MLP, DeepSet, Dense, ResidualMLP, build
 from pymc_nre.networks.layers import BatchNorm
 
@@ -30,9 +31,8 @@ from pymc_nre.networks.layers import BatchNorm
 TOLERANCE = 1e-12
 SINGLE_TOLERANCE = 1e-4
 
-EVERYWHERE = np.empty(0)  # no domain
 RARE = ("silu", "relu")
-KINDS = [(name, False) for name in ACTIVATION_CODES] + [(name, True) for name in RARE]
+KINDS = [(name, False) for name in ACTIVATIONS] + [(name, True) for name in RARE]
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,12 @@ class Case:
 
 def compiled(exported, network, theta, x, weights=None):
     """Values twice, from both kernels, and gradients."""
-    takes_features = exported.program[0][0] == kernels.FEATURES
-    x = network.embed(torch.tensor(x)).numpy() if takes_features else x.reshape(len(x), -1)
-    weights = exported.weights if weights is None else weights
-    arguments = theta, x, exported.steps, exported.moments, weights, EVERYWHERE, exported.variant
-    return kernels.value(*arguments), *kernels.value_and_gradient(*arguments)
+    if exported.program.steps[0].kind == Kind.FEATURES:
+        x = network.embed(torch.tensor(x)).numpy()
+    evaluator = CompiledEvaluator.of(exported)
+    if weights is not None:
+        evaluator.weights = weights
+    return evaluator.value(theta, x), *evaluator.value_and_gradient(theta, x)
 
 
 def distance(results, expected, exported, slope=1.0):
@@ -114,7 +115,7 @@ def block(program, n):
 
 def sizes(exported):
     """Numbers of rows on both sides of one block, and of two."""
-    edge = block(exported.steps, 10**6)
+    edge = block(exported.program.instructions, 10**6)
     return [1, 2, edge - 1, edge, edge + 1, 2 * edge, 2 * edge + 1]
 
 
@@ -177,7 +178,7 @@ def test_huge_logits_and_saturated_activations(activation, rare, data):
 
 
 def _steepest(exported):
-    layers = 1 + sum(step[0] == kernels.LINEAR for step in exported.program)
+    layers = 1 + sum(step.kind == Kind.LINEAR for step in exported.program.steps)
     return 100.0**layers
 
 
@@ -209,7 +210,10 @@ def test_no_row_is_lost_at_the_edges_of_blocks(specification, shared):
 
 
 def test_blocks_of_these_networks_differ():
-    edges = [block(export(Case(s).network(), features=False).steps, 10**6) for s in SPECIFICATIONS]
+    edges = [
+        block(export(Case(s).network(), features=False).program.instructions, 10**6)
+        for s in SPECIFICATIONS
+    ]
     assert edges[0] > edges[2] > edges[1] > 1
 
 
@@ -218,9 +222,9 @@ def test_blocks_of_these_networks_differ():
 def test_no_rows_have_no_values(features, rows):
     exported = export(Case(MLP((5, 3))).network(), features=features)
     theta, x = np.zeros((rows, 2)), np.zeros((0, 5 if features else 3))
-    arguments = exported.steps, exported.moments, exported.weights, EVERYWHERE, exported.variant
-    assert kernels.value(theta, x, *arguments).shape == (0,)
-    value, gradient = kernels.value_and_gradient(theta, x, *arguments)
+    evaluator = CompiledEvaluator.of(exported)
+    assert evaluator.value(theta, x).shape == (0,)
+    value, gradient = evaluator.value_and_gradient(theta, x)
     assert value.shape == (0,)
     assert gradient.shape == (0, 2)
 
@@ -276,8 +280,8 @@ def test_the_comparison_notices_a_change_of_any_weight_by_a_millionth(specificat
 
 def _matters(exported):
     """Places of all weights but those of the epsilon of layer normalization, itself tiny."""
-    steps = [step for step in exported.program if step[0] == kernels.LAYER_NORM]
-    epsilons = {start + 2 * width for _, width, _, start, _ in steps}
+    steps = [step for step in exported.program.steps if step.kind == Kind.LAYER_NORM]
+    epsilons = {step.start + 2 * step.before for step in steps}
     return [place for place in range(len(exported.weights)) if place not in epsilons]
 
 
@@ -333,7 +337,6 @@ def test_networks_of_one_architecture_have_one_program(specification, features):
     make = partial(Case, specification, features=features)
     first, second = (export(make(seed=s).network(), features=features) for s in (1, 2))
     assert first.program == second.program
-    assert first.variant == second.variant
     assert hash(first.program) == hash(second.program)
     assert not np.array_equal(first.weights, second.weights)
     other = export(Case(MLP((7, 6))).network(), features=features)
@@ -342,10 +345,10 @@ def test_networks_of_one_architecture_have_one_program(specification, features):
 
 def test_what_must_be_compiled_is_the_activation_and_whether_there_are_rare_steps():
     def compiled_for(specification):
-        variant = export(Case(specification).network(), features=False).variant
-        return numba.typeof(variant)
+        exported = export(Case(specification).network(), features=False)
+        return numba.typeof(exported.program.instructions)
 
-    assert len({compiled_for(MLP((4,), name)) for name in ACTIVATION_CODES}) == 6
+    assert len({compiled_for(MLP((4,), name)) for name in ACTIVATIONS}) == 6
     assert compiled_for(MLP((4,))) == compiled_for(MLP((9, 8, 7)))
     assert compiled_for(MLP((4,))) != compiled_for(ResidualMLP(4))
     assert compiled_for(ResidualMLP(4)) == compiled_for(MLP((4,), norm="batch"))

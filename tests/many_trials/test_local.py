@@ -13,8 +13,7 @@ from untrained import make_estimator
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.evaluator import TorchEvaluator
-from pymc_nre.kernels import hessian as curvature
-from pymc_nre.kernels import ratio as kernels
+from pymc_nre.kernels.evaluator import CompiledEvaluator
 from pymc_nre.kernels.export import export
 from pymc_nre.likelihood.model_parameters import trials_of
 from pymc_nre.many_trials.local import _Posterior
@@ -81,19 +80,19 @@ def test_torch_and_kernels_take_it_off(members, shared):
     for features in (True, False):
         exported = export(ratio.network, features=features)
         rows = evaluator.features(x) if features else x
-        arrays = exported.steps, exported.moments, exported.weights, np.empty(0), exported.variant
+        compiled = CompiledEvaluator.of(exported)
         found = (
             evaluator.value_and_gradient(theta, x),
-            kernels.value_and_gradient(theta, rows, *arrays),
+            compiled.value_and_gradient(theta, rows),
         )
         for got in found:
             for part, wanted in zip(got, expected, strict=True):
                 np.testing.assert_allclose(part, wanted, rtol=0, atol=1e-11)
-        alone = kernels.value(theta, rows, *arrays)
+        alone = compiled.value(theta, rows)
         np.testing.assert_allclose(alone, expected[0], rtol=0, atol=1e-11)
         for got in (
             evaluator.hessian_product(theta, x, v),
-            curvature.hessian_product(theta, rows, v, *arrays),
+            compiled.hessian_product(theta, rows, v),
         ):
             np.testing.assert_allclose(got, product, rtol=0, atol=1e-10)
 
@@ -103,12 +102,13 @@ def test_outside_the_domain_nothing_is_added():
     exported = export(ratio.network, features=False)
     theta = np.full((1, 3), 1e3)
     domain = ratio.domain.to_vector()
-    arrays = exported.steps, exported.moments, exported.weights, domain, exported.variant
+    compiled = CompiledEvaluator.of(exported)
+    compiled.domain = domain
     _, x, v = points(True)
-    value, gradient = kernels.value_and_gradient(theta, x, *arrays)
+    value, gradient = compiled.value_and_gradient(theta, x)
     assert np.all(value == -np.inf)
     assert np.all(gradient == 0)
-    assert np.all(curvature.hessian_product(theta, x, v, *arrays) == 0)
+    assert np.all(compiled.hessian_product(theta, x, v) == 0)
 
 
 @pytest.mark.parametrize("members", [1, 2])

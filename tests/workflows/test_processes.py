@@ -32,7 +32,7 @@ if "fork" not in multiprocessing.get_all_start_methods():
 SCRIPT = """
     import json, multiprocessing, os, signal, sys, time
     import numpy as np, pymc as pm, torch, pymc_nre as nre
-    from pymc_nre.ops import torch_ops
+    from pymc_nre.ops import engines
 
     def sample(name, sender, step=None, engine="torch", **options):
         torch.set_num_threads(2)  # the thread pool whose absence hangs forked children
@@ -40,7 +40,7 @@ SCRIPT = """
         ratio = nre.train(task.simulate(2_000, random_seed=1), epochs=2, random_seed=1,
                           progressbar=False)
         if name == "no cure":
-            torch_ops.make_torch_survive_forks = lambda: None
+            engines.make_torch_survive_forks = lambda: None
         x = np.random.default_rng(1).normal(1.0, 1.0, 20_000)
         with pm.Model():
             mu = pm.Normal("mu", 0, 2)

@@ -31,7 +31,8 @@ SCRIPT = """
     import numpy as np, pymc as pm, pytensor, pytensor.tensor as pt
     from pytensor.compile.mode import get_mode
     import pymc_nre as nre
-    from pymc_nre.ops import torch_ops as ops
+    from pymc_nre.ops.ratio_ops import LogRatioAndGradient
+    from pymc_nre.ops.torch_engine import TorchEngine
     from pymc_nre.estimators.evaluator import TorchEvaluator
     from untrained import make_estimator
 
@@ -58,7 +59,7 @@ SCRIPT = """
         x = RNG.normal(size=(5, *ratio.event_shape)).astype(pytensor.config.floatX)
         points = RNG.normal(size=(3, rows, D)).astype(pytensor.config.floatX)
         t = pt.tensor("t", shape=(rows, D))
-        both = ops.LogRatioAndGradient(ratio)(t.astype("float64"), x.astype("float64"))
+        both = LogRatioAndGradient(TorchEngine(ratio))(t.astype("float64"), x.astype("float64"))
         target = (both * WEIGHTS).sum()
         gradient = pt.grad(target, t)
         second = pt.grad((gradient * np.arange(1.0, D + 1)).sum(), t)
@@ -104,8 +105,8 @@ SCRIPT = """
             for name, original in originals.items():
                 setattr(TorchEvaluator, name, original)
         import jax
-        from pymc_nre.ops import jax_callbacks
-        function = jax_callbacks.value(make_estimator({"a": (), "b": (2,)}, (2,)))
+        from pymc_nre.ops.jax_callbacks import JaxCallbacks
+        function = JaxCallbacks(make_estimator({"a": (), "b": (2,)}, (2,))).value
         try:
             jax.grad(lambda x: function(np.zeros((1, 3)), x)[0].sum())(np.ones((5, 2)))
         except NotImplementedError as error:

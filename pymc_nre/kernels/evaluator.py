@@ -1,0 +1,80 @@
+"""Evaluate log ratios by compiled code, NumPy in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import hessian, ratio
+from .program import Exported, Program
+
+__all__ = ["KERNELS", "CompiledEvaluator"]
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    "value": ratio.value,
+    "value_and_gradient": ratio.value_and_gradient,
+    "hessian_product": hessian.hessian_product,
+}
+
+
+@dataclass(eq=False, slots=True)
+class CompiledEvaluator:
+    """Log ratios and derivatives of a network of the known family.
+
+    Parameters
+    ----------
+    program : Program
+    moments, weights : ndarray
+        As in `Exported`; the precision of the weights is that of the computation.
+    domain : ndarray, shape (Q,)
+        What `Domain.to_vector` gives; outside the log ratio is minus infinity, and its derivatives
+        are zero. Empty: every theta is inside.
+
+    Notes
+    -----
+    Below, ``theta`` is ``(n, D)``, or ``(1, D)`` where all observations share it, and ``x``
+    is ``(n, *event)`` or features ``(n, K H)``; both float64.
+    """
+
+    program: Program
+    moments: np.ndarray
+    weights: np.ndarray
+    domain: np.ndarray
+
+    @classmethod
+    def of(cls, exported: Exported) -> CompiledEvaluator:
+        """In double precision, with every theta inside."""
+        return cls(exported.program, exported.moments, exported.weights, np.empty(0))
+
+    def value(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Log ratios ``(n,)``."""
+        return self._run("value", theta, x)
+
+    def value_and_gradient(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log ratios ``(n,)`` and their gradients in theta, ``(n, D)``, row by row."""
+        return self._run("value_and_gradient", theta, x)
+
+    def hessian_product(self, theta: np.ndarray, x: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Row by row, the Hessian in theta times ``v``; both ``(n, D)``."""
+        return self._run("hessian_product", theta, x, v)
+
+    def _run(self, quantity: str, theta: np.ndarray, x: np.ndarray, *v: np.ndarray) -> Any:
+        if x.ndim != 2:
+            x = x.reshape(len(x), self.program.columns)
+        return KERNELS[quantity](
+            _plain(theta),
+            _plain(x),
+            *map(_plain, v),
+            self.program.instructions,
+            _plain(self.moments),
+            _plain(self.weights),
+            _plain(self.domain),
+        )
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Contiguous and writable: other kinds of arrays would be compiled for anew."""
+    return array if array.flags.carray else np.array(array, order="C")

@@ -1,0 +1,47 @@
+"""What is particular to the engine that runs compiled kernels."""
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from bound import MODES, ROWS, Bound, perturbed, reference, symbolic
+
+from pymc_nre.ops import engines
+from pymc_nre.ops.ratio_ops import LogRatioAndGradient
+
+pytestmark = pytest.mark.parametrize("engine", ["compiled"], indirect=True)
+
+
+@pytest.mark.parametrize("linker", MODES)
+def test_outside_the_domain_nothing_counts(case, theta, linker):
+    ratio, both, _, _, x = case
+    both.constants[2] = engines._share("domain", ratio.domain.to_vector())
+    theta = theta.copy()
+    theta[-1] = 1e3
+    t = symbolic(theta)
+    values, gradients = pytensor.function([t], both.make_node(t, x).outputs, mode=MODES[linker]())(
+        theta
+    )
+    inside = np.broadcast_to(ratio.domain.inside(theta), ROWS)
+    assert not inside.all()
+    expected, by_row = reference(ratio, theta, x)
+    np.testing.assert_allclose(values, np.where(inside, expected, -np.inf), rtol=1e-12)
+    np.testing.assert_allclose(gradients, np.where(inside[:, None], by_row, 0), rtol=1e-10)
+
+
+@pytest.mark.parametrize("linker", MODES)
+def test_compiled_engine_refuses_holes(case, theta, linker):
+    x = pt.tensor("x", shape=case[4].shape, dtype="float64")
+    function = pytensor.function([x], case[1](theta, x), mode=MODES[linker]())
+    function(case[4])
+    holes = case[4].copy()
+    holes[1] = np.nan
+    with pytest.raises(ValueError, match="no NaN or infinite values"):
+        function(holes)
+
+
+def test_compiled_ops_of_one_architecture_are_equal(case):
+    ratio, both, *_ = case
+    other = Bound(LogRatioAndGradient, "compiled", perturbed(ratio))
+    assert other.op == both.op
+    assert other != both
