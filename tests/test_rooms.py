@@ -225,6 +225,17 @@ def test_what_is_allowed_is_not_seen(module, source):
     assert violations(module, source) == []
 
 
+def test_the_page_for_developers_shows_every_room():
+    docs = Path(__file__).parents[1] / "docs"
+    if not docs.is_dir():
+        pytest.skip("the documentation is not in the archive of the sources")
+    page = (docs / "development.md").read_text()
+    picture = (docs / "images" / "rooms.svg").read_text()
+    for name in {room(module) for module in SOURCES} - {"__init__"}:
+        assert f"`{name}`" in page
+        assert f">{name}<" in picture
+
+
 def test_the_listing_is_short():
     here = [p for p in HOME.iterdir() if p.name != "__pycache__"]
     assert sum(p.is_file() for p in here) <= MOST_FILES
