@@ -56,6 +56,14 @@ class Task:
 
     def prior(self) -> Any:
         """The training prior, a `pymc.Model`."""
+        import pymc as pm
+
+        with pm.Model(model=None) as model:  # not part of one that is open
+            self._parameters(pm)
+        return model
+
+    def _parameters(self, pm: Any) -> Any:
+        """Make the parameters, in the model that is open."""
         raise NotImplementedError
 
     def simulator(self, rng: np.random.Generator, **parameters: np.ndarray) -> np.ndarray:

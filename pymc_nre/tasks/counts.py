@@ -46,13 +46,8 @@ class PoissonRate(Task):
     shape: float = 2.0
     mean: float = 4.0
 
-    def prior(self) -> Any:
-        """The training prior, a `pymc.Model`."""
-        import pymc as pm
-
-        with pm.Model(model=None) as model:  # not part of one that is open
-            pm.Gamma("rate", self.shape, self.shape / self.mean)
-        return model
+    def _parameters(self, pm: Any) -> None:
+        pm.Gamma("rate", self.shape, self.shape / self.mean)
 
     def simulator(self, rng: np.random.Generator, rate: np.ndarray) -> np.ndarray:
         """Batched: rate ``(n,)`` to observations ``(n,)``."""

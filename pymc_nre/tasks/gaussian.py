@@ -40,13 +40,8 @@ class GaussianMean(Task):
 
     half_width: float = 10.0
 
-    def prior(self) -> Any:
-        """The training prior, a `pymc.Model`."""
-        import pymc as pm
-
-        with pm.Model(model=None) as model:  # not part of one that is open
-            pm.Uniform("mu", -self.half_width, self.half_width)
-        return model
+    def _parameters(self, pm: Any) -> None:
+        pm.Uniform("mu", -self.half_width, self.half_width)
 
     def simulator(self, rng: np.random.Generator, mu: np.ndarray) -> np.ndarray:
         """Batched: mu ``(n,)`` to observations ``(n,)``."""
@@ -116,14 +111,9 @@ class LocationScale(Task):
     half_width: float = 5.0
     log_range: float = 1.0
 
-    def prior(self) -> Any:
-        """The training prior, a `pymc.Model`."""
-        import pymc as pm
-
-        with pm.Model(model=None) as model:  # not part of one that is open
-            pm.Uniform("mu", -self.half_width, self.half_width)
-            pm.Uniform("log_sigma", -self.log_range, self.log_range)
-        return model
+    def _parameters(self, pm: Any) -> None:
+        pm.Uniform("mu", -self.half_width, self.half_width)
+        pm.Uniform("log_sigma", -self.log_range, self.log_range)
 
     def simulator(
         self, rng: np.random.Generator, mu: np.ndarray, log_sigma: np.ndarray
@@ -216,13 +206,8 @@ class LinearGaussian(Task):
         """A, ``(4, 3)``."""
         return np.array([[1.0, 0.5, 0.0], [0.0, 1.0, 0.5], [0.5, 0.0, 1.0], [1.0, -1.0, 1.0]])
 
-    def prior(self) -> Any:
-        """The training prior, a `pymc.Model`."""
-        import pymc as pm
-
-        with pm.Model(model=None) as model:  # not part of one that is open
-            pm.Normal("theta", 0.0, 1.0, shape=3)
-        return model
+    def _parameters(self, pm: Any) -> None:
+        pm.Normal("theta", 0.0, 1.0, shape=3)
 
     def simulator(self, rng: np.random.Generator, theta: np.ndarray) -> np.ndarray:
         """Batched: theta ``(n, 3)`` to observations ``(n, 4)``."""

@@ -54,13 +54,8 @@ class GaussianMixture(Task):
     half_width: float = 10.0
     narrow: float = 0.1
 
-    def prior(self) -> Any:
-        """The training prior, a `pymc.Model`."""
-        import pymc as pm
-
-        with pm.Model(model=None) as model:  # not part of one that is open
-            pm.Uniform("theta", -self.half_width, self.half_width, shape=2)
-        return model
+    def _parameters(self, pm: Any) -> None:
+        pm.Uniform("theta", -self.half_width, self.half_width, shape=2)
 
     def simulator(self, rng: np.random.Generator, theta: np.ndarray) -> np.ndarray:
         """Batched: theta ``(n, 2)`` to observations ``(n, 2)``."""
@@ -208,14 +203,6 @@ class HierarchicalGaussian(Task):
     size: int = 5
     spread: float = 3.0
     log_tau_range: tuple[float, float] = (-1.5, 1.0)
-
-    def prior(self) -> Any:
-        """The training prior, a `pymc.Model`."""
-        import pymc as pm
-
-        with pm.Model(model=None) as model:  # not part of one that is open
-            self._parameters(pm)
-        return model
 
     def model(self) -> Any:
         """The same with the latent and one group written out, a `pymc.Model`.
