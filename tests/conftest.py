@@ -20,3 +20,12 @@ settings.load_profile("pymc_nre")
 def estimator() -> RatioEstimator:
     """Parameters mu (scalar) and beta (two), observations of shape (3,)."""
     return make_estimator(event_shape=(3,))
+
+
+@pytest.fixture
+def closed_figures():
+    """No figure stays open behind a test that draws."""
+    import matplotlib.pyplot as plt
+
+    yield
+    plt.close("all")

@@ -2,6 +2,7 @@
 
 import torch
 
+from pymc_nre.diagnostics import posterior_ranks
 from pymc_nre.networks import RatioNetwork
 
 
@@ -23,3 +24,7 @@ class Changed(RatioNetwork):
 
 def changed(ratio, **how):
     return ratio.replace(network=Changed(ratio.network, **how).double())
+
+
+def ranked(ratio, pairs, draws=300, seed=2):
+    return posterior_ranks(ratio, pairs, draws=draws, random_seed=seed, progressbar=False)

@@ -1,10 +1,9 @@
 """Figures of what the diagnostics find."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
-from controls import changed
+from controls import changed, ranked
 
 import pymc_nre as nre
 from pymc_nre.diagnostics import (
@@ -13,25 +12,19 @@ from pymc_nre.diagnostics import (
     coverage_at,
     domain_check,
     observation_check,
-    posterior_ranks,
     sbc,
 )
 
 TASK = nre.tasks.GaussianMean()
 PAIRS = TASK.simulate(1_000, random_seed=1)
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("closed_figures")
 
 
 @pytest.fixture(scope="module", params=[1.0, 2.0], ids=["exact", "sharp"])
 def ranks(request):
     """Of an exact ratio, and of one that is sure of twice as much."""
     ratio = changed(TASK.estimator(), power=request.param)
-    return posterior_ranks(ratio, PAIRS, draws=300, random_seed=2, progressbar=False)
+    return ranked(ratio, PAIRS)
 
 
 def test_the_bands_hold_the_exact_and_not_the_sharp(ranks, request):

@@ -3,36 +3,29 @@
 import numpy as np
 import pytest
 import xarray as xr
-from controls import changed
+from controls import changed, ranked
 from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
 import pymc_nre as nre
-from pymc_nre.diagnostics import coverage, normalization, posterior_ranks, reliability, sbc, tarp
+from pymc_nre.diagnostics import coverage, normalization, reliability, sbc, tarp
 from pymc_nre.diagnostics.calibration import _shape, judge
 
 TASK = nre.tasks.GaussianMean()
 PAIRS = TASK.simulate(2_000, random_seed=1)
 
 
-def ranks(ratio, pairs=PAIRS, draws=300, seed=2, **options):
-    return posterior_ranks(
-        ratio, pairs, draws=draws, random_seed=seed, progressbar=False, **options
-    )
+def ranks(ratio, pairs=PAIRS, **options):
+    return ranked(ratio, pairs, **options)
 
 
-@pytest.fixture(scope="module")
-def exact():
-    return ranks(TASK.estimator())
-
-
-def test_the_exact_ratio_is_right(exact):
-    assert coverage(exact).attrs["verdict"] == "right"
-    assert sbc(exact)["verdict"].item() == "right"
-    assert tarp(exact).attrs["verdict"] == "right"
-    assert normalization(exact).attrs["verdict"] == "right"
-    assert reliability(exact).attrs["verdict"] == "right"
-    found = coverage(exact, np.array([0.5, 0.9]))
+def test_the_exact_ratio_is_right(exact_ranks):
+    assert coverage(exact_ranks).attrs["verdict"] == "right"
+    assert sbc(exact_ranks)["verdict"].item() == "right"
+    assert tarp(exact_ranks).attrs["verdict"] == "right"
+    assert normalization(exact_ranks).attrs["verdict"] == "right"
+    assert reliability(exact_ranks).attrs["verdict"] == "right"
+    found = coverage(exact_ranks, np.array([0.5, 0.9]))
     assert np.all(np.abs(found["coverage"] - [0.5, 0.9]) < 4 * found["error"])
 
 
@@ -92,8 +85,8 @@ def test_a_ratio_that_is_not_normalized_has_no_evidence():
     assert np.isnan(found.attrs["p_value"])
 
 
-def test_reliability_is_what_the_classifier_gets_right(exact):
-    found = reliability(exact, bins=5)
+def test_reliability_is_what_the_classifier_gets_right(exact_ranks):
+    found = reliability(exact_ranks, bins=5)
     assert found["predicted"].sizes == {"bin": 5}
     assert np.all(np.diff(found["predicted"]) > 0)
     assert np.all(np.abs(found["observed"] - found["predicted"]) <= 4 * found["error"] + 1e-3)
@@ -103,7 +96,7 @@ def test_reliability_is_what_the_classifier_gets_right(exact):
     shifted = TASK.estimator().replace(normalized=False)
     assert reliability(ranks(shifted)).attrs["verdict"] == "not normalized"
     with pytest.raises(ValueError, match="bins must be between 1 and 2000"):
-        reliability(exact, bins=0)
+        reliability(exact_ranks, bins=0)
 
 
 def test_probabilities_that_tie_are_told_together():
@@ -121,11 +114,11 @@ def test_probabilities_that_tie_are_told_together():
     assert np.all(np.abs(found["observed"] - found["predicted"]) < 4 * found["error"])
 
 
-def test_bounds_of_the_information(exact):
+def test_bounds_of_the_information(exact_ranks):
     # h(x) - h(x | mu); x has density Phi(t) / 20 at a distance t from either edge.
     edge = quad(lambda t: -norm.cdf(t) * norm.logcdf(t), -8, 8)[0] / 20
     exactly = np.log(20) + 2 * edge - 0.5 * np.log(2 * np.pi * np.e)
-    found = normalization(exact)["information"]
+    found = normalization(exact_ranks)["information"]
     # log r has an sd of 1 / sqrt(2), from x - mu, in each of 2,000 pairs.
     assert np.all(np.abs(found - exactly) < 4 * 0.5**0.5 / 2_000**0.5)
 

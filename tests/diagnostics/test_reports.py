@@ -2,7 +2,6 @@
 
 import re
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pymc as pm
 import pytest
@@ -16,12 +15,7 @@ from pymc_nre.networks.correction import QuadraticCorrection
 
 TASK = nre.tasks.GaussianMean()
 PAIRS = TASK.simulate(1_000, random_seed=1)
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("closed_figures")
 
 
 def reported(ratio, observed=(0.5, 1.0), **options):
