@@ -51,28 +51,23 @@ class CompiledEvaluator:
 
     def value(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Log ratios ``(n,)``."""
-        return self._run("value", theta, x)
+        return ratio.value(_plain(theta), self._rows(x), *self._constants())
 
     def value_and_gradient(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log ratios ``(n,)`` and their gradients in theta, ``(n, D)``, row by row."""
-        return self._run("value_and_gradient", theta, x)
+        return ratio.value_and_gradient(_plain(theta), self._rows(x), *self._constants())
 
     def hessian_product(self, theta: np.ndarray, x: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Row by row, the Hessian in theta times ``v``; both ``(n, D)``."""
-        return self._run("hessian_product", theta, x, v)
+        rows = self._rows(x)
+        return hessian.hessian_product(_plain(theta), rows, _plain(v), *self._constants())
 
-    def _run(self, quantity: str, theta: np.ndarray, x: np.ndarray, *v: np.ndarray) -> Any:
-        if x.ndim != 2:
-            x = x.reshape(len(x), self.program.columns)
-        return KERNELS[quantity](
-            _plain(theta),
-            _plain(x),
-            *map(_plain, v),
-            self.program.instructions,
-            _plain(self.moments),
-            _plain(self.weights),
-            _plain(self.domain),
-        )
+    def _rows(self, x: np.ndarray) -> np.ndarray:
+        return _plain(x if x.ndim == 2 else x.reshape(len(x), self.program.columns))
+
+    def _constants(self) -> tuple[Any, ...]:
+        arrays = _plain(self.moments), _plain(self.weights), _plain(self.domain)
+        return self.program.instructions, *arrays
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

@@ -22,7 +22,10 @@ from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_defa
 from ..compat import OpOfBothMajors
 from .wrappers import version
 
-__all__ = ["RowSum", "for_theta", "not_in_x"]
+__all__ = ["RowSum", "Variables", "for_theta", "not_in_x"]
+
+
+Variables = Sequence[Variable]
 
 
 class RowSum(OpOfBothMajors, Op):
@@ -47,10 +50,7 @@ class RowSum(OpOfBothMajors, Op):
         return [(1, shapes[0][1])]
 
     def pullback(
-        self,
-        inputs: Sequence[Variable],
-        outputs: Sequence[Variable],
-        cotangents: Sequence[Variable],
+        self, inputs: Variables, outputs: Variables, cotangents: Variables
     ) -> list[Variable]:
         """Every row gets the cotangent of the sum."""
         return [cotangents[0] * pt.ones_like(inputs[0])]

@@ -34,7 +34,7 @@ from pytensor.tensor.rewriting.basic import register_specialize
 
 from ..compat import OpOfBothMajors
 from ..estimators.evaluator import Evaluator, check_rows
-from .gradients import for_theta, not_in_x
+from .gradients import Variables, for_theta, not_in_x
 from .wrappers import jax_op
 
 __all__ = ["Engine", "HessianProduct", "LogRatio", "LogRatioAndGradient", "RatioOp"]
@@ -118,9 +118,10 @@ class RatioOp(OpOfBothMajors, Op):
     def _evaluate(
         self, evaluator: Callable[..., Evaluator], inputs: Sequence[Any]
     ) -> tuple[Any, ...]:
-        end = 2 + self.engine.constants
-        evaluate = getattr(evaluator(*inputs[2:end]), self.quantity)
-        results = evaluate(*inputs[:2], *inputs[end:])
+        theta, x, *others = inputs
+        constants = self.engine.constants
+        evaluate = getattr(evaluator(*others[:constants]), self.quantity)
+        results = evaluate(theta, x, *others[constants:])
         return results if isinstance(results, tuple) else (results,)
 
     def output_shapes(self, node: Apply, shapes: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -132,7 +133,7 @@ class RatioOp(OpOfBothMajors, Op):
         constants = range(2, 2 + self.engine.constants)
         return [[i not in constants] * len(node.outputs) for i in range(len(node.inputs))]
 
-    def _cotangents(self, inputs: Sequence[Variable], by_row: Variable) -> list[Variable]:
+    def _cotangents(self, inputs: Variables, by_row: Variable) -> list[Variable]:
         """Of all inputs; a shared theta gathers those of all rows."""
         theta, x, *constants = inputs
         disconnected = (DisconnectedType()() for _ in constants)
@@ -149,10 +150,7 @@ class LogRatioAndGradient(RatioOp):
     default_output = 0
 
     def pullback(
-        self,
-        inputs: Sequence[Variable],
-        outputs: Sequence[Variable],
-        cotangents: Sequence[Variable],
+        self, inputs: Variables, outputs: Variables, cotangents: Variables
     ) -> list[Variable]:
         """Through the gradient that is there, and through `HessianProduct`."""
         of_value, of_gradient = cotangents
@@ -170,10 +168,7 @@ class LogRatio(RatioOp):
     quantity, ndims = "value", (1,)
 
     def pullback(
-        self,
-        inputs: Sequence[Variable],
-        outputs: Sequence[Variable],
-        cotangents: Sequence[Variable],
+        self, inputs: Variables, outputs: Variables, cotangents: Variables
     ) -> list[Variable]:
         """Through `LogRatioAndGradient`."""
         gradient = LogRatioAndGradient(self.engine).make_node(*inputs).outputs[1]

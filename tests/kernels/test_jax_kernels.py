@@ -1,19 +1,13 @@
-"""The JAX form of a program against torch.
-
-JAX starts threads on import, which forks of the process of the tests (other tests fork) would
-not survive: what needs JAX runs in one other process, where warnings are errors too.
-"""
+"""The JAX form of a program against torch."""
 
 import dataclasses
-import multiprocessing
 import subprocess
 import sys
-import warnings
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from jax_process import process_with_jax
 
 from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.kernels import jax_kernels
@@ -39,19 +33,10 @@ KINDS = [("MLP", activation, None) for activation in ACTIVATIONS]
 KINDS += [(kind, "silu", norm) for kind in ARCHITECTURES for norm in (None, "batch", "layer")][1:]
 
 
-def start():
-    import jax
-
-    warnings.simplefilter("error")
-    jax.config.update("jax_enable_x64", True)
-
-
 @pytest.fixture(scope="module")
 def elsewhere():
-    """Call a function in the process that has JAX, in double precision."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=start) as pool:
-        yield lambda function, *arguments: pool.submit(function, *arguments).result()
+    with process_with_jax() as call:
+        yield call
 
 
 def network(specification, event_shape=EVENT, seed=0):

@@ -1,7 +1,5 @@
 """Embeddings of observations that may change, for the compiled engine."""
 
-import logging
-
 import numpy as np
 import pymc as pm
 import pytensor
@@ -128,12 +126,3 @@ def test_no_derivative_in_x():
     features = Features(RATIO)(x, X, RATIO.evaluator.features(X))
     with pytest.raises(NullTypeGradError, match="not differentiated in x"):
         pytensor.grad(features.sum(), x)
-
-
-def test_falling_back_is_told_once(caplog):
-    ratio = nre.tasks.GaussianMean(half_width=7.3).estimator()  # nobody else has this one
-    for engine, told in (("torch", 0), ("auto", 1), ("auto", 1)):
-        with caplog.at_level(logging.WARNING, "pymc_nre"), pm.Model() as model:
-            nre.RatioLikelihood("x", ratio, mu=pm.Normal("mu"), observed=X[0], engine=engine)
-            model.logp()
-        assert caplog.text.count("evaluated by torch") == told

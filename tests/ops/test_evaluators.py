@@ -1,16 +1,9 @@
-"""One battery for everything that evaluates a ratio; another evaluator is one more row.
-
-JAX starts threads on import, which forks of the process of the tests (other tests fork) would
-not survive: the evaluators that need it run in one other process.
-"""
-
-import multiprocessing
-import warnings
-from concurrent.futures import ProcessPoolExecutor
+"""One battery for everything that evaluates a ratio; another evaluator is one more row."""
 
 import numpy as np
 import pytest
 import torch
+from jax_process import process_with_jax
 from untrained import make_estimator
 
 from pymc_nre.estimators.evaluator import Evaluator, TorchEvaluator
@@ -149,7 +142,6 @@ def test_what_lacks_a_method_is_no_evaluator():
             return np.zeros(len(x))
 
     assert not isinstance(Values(), Evaluator)
-    assert not isinstance(TorchEvaluator, NETWORKS["one parameter"]().__class__)
 
 
 def test_the_battery_sees_a_wrong_evaluator():
@@ -164,19 +156,10 @@ def test_the_battery_sees_a_wrong_evaluator():
         check({"shifted": lambda ratio: Shifted(ratio.network)}, "shifted")
 
 
-def start():
-    import jax
-
-    warnings.simplefilter("error")
-    jax.config.update("jax_enable_x64", True)
-
-
 @pytest.fixture(scope="module")
 def elsewhere():
-    """Call a function in the process that has JAX, in double precision."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=start) as pool:
-        yield lambda function, *arguments: pool.submit(function, *arguments).result()
+    with process_with_jax() as call:
+        yield call
 
 
 def check_of_jax(name):
