@@ -8,7 +8,6 @@ whatever takes a trained estimator takes the exact one.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ class Task:
 
     def estimator(self) -> RatioEstimator:
         """The exact log ratio as a `RatioEstimator`; equal tasks share one."""
-        return copy.copy(_estimator(self))
+        return _estimator(self)
 
     def log_ratio(self, x: np.ndarray, /, **parameters: np.ndarray) -> np.ndarray:
         """Exact log ratios ``(*batch,)`` of observations ``(*batch, *event)``."""
@@ -99,8 +98,7 @@ class Task:
         return network.log_evidence(torch.tensor(x).reshape(*batch, -1)).numpy()
 
 
-# An estimator is a value, so that one will do for all equal tasks; a few suffice, and they are
-# bounded because each holds what its domain was learned from.
+# Estimators and tasks are values: one is as good as another. Bounded, since each holds draws.
 @lru_cache(maxsize=16)
 def _estimator(task: Task) -> RatioEstimator:
     simulations = task.simulate(20_000, random_seed=0)
