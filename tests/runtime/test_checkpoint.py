@@ -5,6 +5,7 @@ which nothing of it runs any more, and the tests' own process goes on from its f
 """
 
 import hashlib
+import json
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def train(path):
     )
 """
 KILLED = """
-import os, signal, sys
+import json, multiprocessing, os, signal, sys
 from pymc_nre.runtime import archive, checkpoint
 from pymc_nre.training import trainer as descent
 
@@ -60,19 +61,28 @@ def die_at_call(number, function, before=True):
     return wrapped
 
 checkpoint._SHARE = 1e9  # write after every epoch, however long it takes
-path, moment = sys.argv[1:]
-match moment:
-    case "in the first epoch":
-        descent.Trainer._descend = die_at_call(3, descent.Trainer._descend)
-    case "in the middle of an epoch":
-        descent.Trainer._descend = die_at_call(40, descent.Trainer._descend)
-    case "while a checkpoint is written":
-        archive.os.replace = die_at_call(3, os.replace)
-    case "right after a checkpoint":
-        archive.os.replace = die_at_call(4, os.replace, before=False)
-    case "after the last epoch":
-        archive.os.replace = die_at_call(6, os.replace, before=False)
-train(path)
+def train_and_die(moment, path):
+    match moment:
+        case "in the first epoch":
+            descent.Trainer._descend = die_at_call(3, descent.Trainer._descend)
+        case "in the middle of an epoch":
+            descent.Trainer._descend = die_at_call(40, descent.Trainer._descend)
+        case "while a checkpoint is written":
+            archive.os.replace = die_at_call(3, os.replace)
+        case "right after a checkpoint":
+            archive.os.replace = die_at_call(4, os.replace, before=False)
+        case "after the last epoch":
+            archive.os.replace = die_at_call(6, os.replace, before=False)
+    train(path)
+
+codes = {}
+for moment, path in json.loads(sys.argv[1]).items():
+    # A fork of its own for each, which has imported everything already.
+    process = multiprocessing.get_context("fork").Process(target=train_and_die, args=(moment, path))
+    process.start()
+    process.join()
+    codes[moment] = process.exitcode
+print(json.dumps(codes))
 """
 MOMENTS = (
     "in the first epoch",
@@ -101,12 +111,22 @@ def uninterrupted():
     return bits(train(None))
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """By moment: the file of a training that was killed, and how its process ended."""
+    folder = tmp_path_factory.mktemp("killed")
+    paths = {moment: folder / str(number) for number, moment in enumerate(MOMENTS)}
+    command = [sys.executable, "-c", TRAIN + KILLED, json.dumps(paths, default=str)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    codes = json.loads(done.stdout)
+    return {moment: (path, codes[moment]) for moment, path in paths.items()}
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_training_resumes_to_the_same_bits(moment, tmp_path, uninterrupted):
-    path = tmp_path / "training"
-    command = [sys.executable, "-c", TRAIN + KILLED, str(path), moment]
-    killed = subprocess.run(command, capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+def test_a_killed_training_resumes_to_the_same_bits(moment, killed, uninterrupted):
+    path, code = killed[moment]
+    assert code == -signal.SIGKILL
     assert path.exists() == (moment != "in the first epoch")
     assert bits(train(path)) == uninterrupted
 
