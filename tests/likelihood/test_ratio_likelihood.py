@@ -8,6 +8,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 import xarray as xr
+from controls import changed
 from scipy import stats
 
 import pymc_nre as nre
@@ -286,6 +287,33 @@ def test_prior_that_reaches_outside_is_told_with_its_share():
     assert "mu reaches" in message
     assert "mu in [-10, 10]" in message
     assert "likelihood is set to zero" in message
+
+
+@pytest.mark.parametrize(
+    ("ratio", "remedy"),
+    [(changed(RATIO, of_x=0.1), r"nre\.center"), (RATIO, "No bias was seen: measure it on more")],
+    ids=["biased", "exact"],
+)
+def test_too_many_trials_are_told(ratio, remedy):
+    budget = nre.trial_budget(ratio, MEAN.simulate(20_000, random_seed=1))
+    many = 10 * budget.trials
+    x = np.random.default_rng(1).normal(size=many)
+
+    measured = budget.attach(ratio)
+
+    def model(n, groups=None, ratio=measured):
+        with pm.Model():
+            mu = pm.Uniform("mu", -9, 9, shape=groups)
+            mu = mu if groups is None else mu[np.arange(n) % groups]
+            nre.RatioLikelihood("x", ratio, mu=mu, observed=x[:n])
+
+    with pytest.warns(nre.TrialsWarning, match=remedy):
+        model(many)
+    with pytest.warns(nre.TrialsWarning, match=rf"{many // 2:,} trials"):
+        model(many, groups=2)
+    model(budget.trials)
+    model(many, groups=20)
+    model(many, ratio=ratio)  # nothing is known of it
 
 
 @pytest.mark.parametrize("function", ["RatioLikelihood", "log_ratio"])

@@ -86,10 +86,10 @@ def test_posteriors_of_many_trials(trained, centered):
         errors[name] = []
         for mu in np.linspace(-8, 8, 9):
             x = rng.normal(mu, 1, n)
-            grid = x.mean() + np.linspace(-8, 8, 801) / np.sqrt(n)
+            grid = x.mean() + np.linspace(-8, 8, 161) / np.sqrt(n)  # in tenths of an sd
             log_ratios = np.array([ratio.log_ratio(x, mu=value).sum() for value in grid])
-            weights = np.exp(log_ratios - log_ratios.max())
-            errors[name].append((weights @ grid / weights.sum() - x.mean()) * np.sqrt(n))
+            p = np.exp(log_ratios - log_ratios.max())
+            errors[name].append((p @ grid / p.sum() - x.mean()) * np.sqrt(n))
     size = {name: np.sqrt(np.mean(np.square(e))) for name, e in errors.items()}
     assert size["centered"] < size["trained"] / 2
     # What the budget promises is what comes.
@@ -105,12 +105,13 @@ def test_the_ratio_itself_stays_as_it_is(trained, centered, weights_before):
     assert not all(weight.equal(weights_before[name]) for name, weight in of_the_centered.items())
 
 
+@pytest.mark.filterwarnings("ignore:The bias is not smaller:pymc_nre.TrainingWarning")
 def test_the_same_seed_gives_the_same_weights(trained):
-    once, again = (
-        nre.center(trained, supply(), steps=100, random_seed=5, progressbar=False) for _ in range(2)
+    once, again, other = (
+        nre.center(trained, supply(), steps=5, random_seed=seed, progressbar=False)
+        for seed in (5, 5, 6)
     )
     assert once == again
-    other = nre.center(trained, supply(), steps=100, random_seed=6, progressbar=False)
     assert other != once
 
 
@@ -125,27 +126,6 @@ def test_budgets_are_kept_and_saved(trained, centered, tmp_path):
     centered.save(tmp_path / "ratio.nre")
     assert repr(nre.load(tmp_path / "ratio.nre").budget) == repr(centered.budget)
     assert "trials" in repr(centered)
-
-
-def test_too_many_trials_are_told(trained):
-    budget = nre.trial_budget(trained, HELD_OUT)
-    assert trained.budget is None  # the ratio itself stays as it is
-    trained = budget.attach(trained)
-    many = 10 * budget.trials
-    x = np.random.default_rng(1).normal(size=many)
-
-    def model(ratio, n, groups=None):
-        with pm.Model():
-            mu = pm.Uniform("mu", -10, 10, shape=groups)
-            mu = mu if groups is None else mu[np.arange(n) % groups]
-            nre.RatioLikelihood("x", ratio, mu=mu, observed=x[:n])
-
-    with pytest.warns(nre.TrialsWarning, match=r"nre\.center"):
-        model(trained, many)
-    with pytest.warns(nre.TrialsWarning, match=rf"{many // 2:,} trials"):
-        model(trained, many, groups=2)
-    model(trained, budget.trials)
-    model(trained, many, groups=20)
 
 
 def test_the_penalty_is_zero_on_average_for_an_exact_ratio():
