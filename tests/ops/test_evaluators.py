@@ -9,10 +9,8 @@ from untrained import make_estimator
 from pymc_nre.estimators.evaluator import Evaluator, TorchEvaluator
 from pymc_nre.kernels.evaluator import CompiledEvaluator
 from pymc_nre.kernels.export import export
-from pymc_nre.kernels.jax_kernels import JaxEvaluator
 from pymc_nre.networks import MLP, ResidualMLP
 from pymc_nre.ops.compiled_engine import CompiledEngine
-from pymc_nre.ops.jax_callbacks import JaxCallbacks
 from pymc_nre.ops.torch_engine import TorchEngine
 
 N = 6
@@ -46,12 +44,8 @@ EVALUATORS = {
     "kernels in graphs": compiled,
 }
 OF_JAX = {
-    "kernels": lambda ratio: JaxEvaluator(
-        exported(ratio).program, exported(ratio).moments, exported(ratio).weights
-    ),
-    "kernels in graphs": by_jax,
-    "callbacks": JaxCallbacks,
-    "torch in graphs": lambda ratio: TorchEngine(ratio).jax_evaluator(),
+    "kernels": by_jax,
+    "callbacks": lambda ratio: TorchEngine(ratio).jax_evaluator(),
 }
 IN_A_DOMAIN = {"kernels": compiled}
 OF_JAX_IN_A_DOMAIN = {"kernels": by_jax}
@@ -64,10 +58,12 @@ def points(ratio, shared):
     return theta, x, rng.normal(size=(N, ratio.layout.size))
 
 
-def everything(evaluator, theta, x, v):
-    both = evaluator.value_and_gradient(theta, x)
-    results = evaluator.value(theta, x), *both, evaluator.hessian_product(theta, x, v)
-    return [np.asarray(result) for result in results]
+def everything(evaluator, *inputs, compiled=lambda function: function):
+    def function(theta, x, v):
+        both = evaluator.value_and_gradient(theta, x)
+        return evaluator.value(theta, x), *both, evaluator.hessian_product(theta, x, v)
+
+    return [np.asarray(result) for result in compiled(function)(*inputs)]
 
 
 def expected(ratio, theta, x, v):
@@ -88,7 +84,7 @@ def expected(ratio, theta, x, v):
     return [values, values, gradients, products]
 
 
-def check(kinds, name):
+def check(kinds, name, **how):
     evaluator_of = kinds[name]
     for make in NETWORKS.values():
         ratio = make()
@@ -98,12 +94,12 @@ def check(kinds, name):
             theta, x, v = points(ratio, shared)
             right = expected(ratio, theta, x, v)
             assert np.abs(right[3]).max() > 1e-3  # not a comparison of zeros
-            for got, wanted in zip(everything(evaluator, theta, x, v), right, strict=True):
+            for got, wanted in zip(everything(evaluator, theta, x, v, **how), right, strict=True):
                 assert got.dtype == np.float64
                 np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-11)
 
 
-def check_in_a_domain(kinds, name):
+def check_in_a_domain(kinds, name, **how):
     ratio = NETWORKS["several"]()
     evaluator = kinds[name](ratio, domain=True)
     assert isinstance(evaluator, Evaluator)
@@ -115,7 +111,7 @@ def check_in_a_domain(kinds, name):
         right = expected(ratio, theta, x, v)
         for part, outside in enumerate((-np.inf, -np.inf, 0, 0)):
             right[part][~inside] = outside
-        for got, wanted in zip(everything(evaluator, theta, x, v), right, strict=True):
+        for got, wanted in zip(everything(evaluator, theta, x, v, **how), right, strict=True):
             np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-11)
 
 
@@ -163,11 +159,15 @@ def elsewhere():
 
 
 def check_of_jax(name):
-    check(OF_JAX, name)
+    import jax
+
+    check(OF_JAX, name, compiled=jax.jit)
 
 
 def check_of_jax_in_a_domain(name):
-    check_in_a_domain(OF_JAX_IN_A_DOMAIN, name)
+    import jax
+
+    check_in_a_domain(OF_JAX_IN_A_DOMAIN, name, compiled=jax.jit)
 
 
 @pytest.mark.parametrize("name", OF_JAX)
