@@ -26,6 +26,7 @@ from .verdicts import Verdict, advice_in
 
 __all__ = ["Report", "report"]
 
+_SEEDS = 16  # for the ranks and for each check that draws, more than there are
 _TRIALS = "nre.center(ratio, ...) makes a ratio bear more trials; trial_budget tells how many."
 
 
@@ -216,7 +217,7 @@ def report(
     """
     if observed is not None:
         observed = finite_observations(ratio, observed, "report")
-    seeds = iter(np.random.SeedSequence(random_seed).generate_state(5).tolist())
+    seeds = iter(np.random.SeedSequence(random_seed).generate_state(_SEEDS).tolist())
     ranks = posterior_ranks(
         ratio,
         simulations,

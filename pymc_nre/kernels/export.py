@@ -37,13 +37,14 @@ def export(network: RatioNetwork, *, features: bool) -> Exported | None:
         Whether the kernels take ``network.embed(x)`` for x, and not observations. That is the
         only way for networks with an embedding.
     """
-    if isinstance(network, QuadraticCorrection):
+    # Types are asked for exactly: a subclass may compute something else.
+    if type(network) is QuadraticCorrection:
         inner = export(network.inner, features=features)
         correction = _array(network.to_vector())
         return inner and replace(inner, moments=np.concatenate([inner.moments, correction]))
-    if isinstance(network, Ensemble):
+    if type(network) is Ensemble:
         return _export_ensemble(network, features)
-    if not isinstance(network, SplitNetwork):
+    if type(network) is not SplitNetwork or type(network.standardize_theta) is not Standardize:
         return None
     modules = list(_flat(network.body))
     known = all(type(module) in _WRITERS for module in modules)
@@ -53,6 +54,8 @@ def export(network: RatioNetwork, *, features: bool) -> Exported | None:
     writer.first(network, features)
     for module in modules:
         _WRITERS[type(module)](writer, module)
+    if len(writer.activations) != 1:
+        return None
     moments = [network.standardize_theta] + ([] if features else [network.standardize_x])
     (activation,) = writer.activations
     return Exported(
@@ -78,7 +81,7 @@ def _export_ensemble(network: Ensemble, features: bool) -> Exported | None:
 def takes_numbers(network: RatioNetwork) -> bool:
     """Whether the numbers of an observation reach the first layer as they are."""
     return (
-        isinstance(network, SplitNetwork)
+        type(network) is SplitNetwork
         and type(network.embedding) is Rows
         and type(network.standardize_x) is Standardize
         and not network.standardize_x.shared
@@ -95,10 +98,10 @@ class _Add(nn.Module):
 
 def _flat(module: nn.Module) -> Iterator[nn.Module]:
     """Modules one after another, those of residual blocks between a _Keep and an _Add."""
-    if isinstance(module, nn.Sequential):
+    if type(module) is nn.Sequential:
         for child in module:
             yield from _flat(child)
-    elif isinstance(module, ResidualBlock):
+    elif type(module) is ResidualBlock:
         yield _Keep()
         yield from _flat(module.inner)
         yield _Add()

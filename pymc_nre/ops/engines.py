@@ -104,7 +104,7 @@ def _why_not_compiled(ratio: RatioEstimator) -> str:
     if ratio.device.type != "cpu":
         return f"it lives on {ratio.device}"
     if _exported(ratio, True) is None:
-        return f"its network, {ratio.architecture}, is not built of MLP or ResidualMLP"
+        return f"its network, {ratio.architecture}, is not of a kind that compiles, as MLP is"
     return ""
 
 

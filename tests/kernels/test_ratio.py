@@ -22,7 +22,10 @@ from pymc_nre.kernels.evaluator import CompiledEvaluator
 from pymc_nre.kernels.export import export
 from pymc_nre.kernels.program import ACTIVATIONS, Kind
 from pymc_nre.networks import MLP, DeepSet, Dense, ResidualMLP, build
-from pymc_nre.networks.layers import BatchNorm
+from pymc_nre.networks.base import ResidualBlock, SplitNetwork
+from pymc_nre.networks.correction import QuadraticCorrection
+from pymc_nre.networks.ensemble import Ensemble
+from pymc_nre.networks.layers import BatchNorm, Standardize
 
 # Each of at most 10 layers sums at most 71 products and so rounds by less than 71 eps =
 # 1.6e-14 of its largest terms, in torch and in the kernel: at worst 3e-13 in all. The rest is
@@ -309,6 +312,53 @@ def test_a_layer_that_is_not_known_is_left_to_torch(features):
     assert export(network, features=features) is None
 
 
+class OwnHead(SplitNetwork):
+    """What a user or a new specification may make of a network of the family."""
+
+    def head(self, theta, features):
+        return super().head(theta, features) ** 2
+
+
+class OwnBody(nn.Sequential):
+    def forward(self, h):
+        return super().forward(h) ** 2
+
+
+class OwnBlock(ResidualBlock):
+    def forward(self, h):
+        return self.inner(h)
+
+
+class OwnScale(Standardize):
+    def forward(self, values):
+        return super().forward(values) ** 3
+
+
+def with_own(part):
+    network = build(ResidualMLP(4, 1), 2, (3,)).eval()
+    assert export(network, features=False) is not None
+    if part == "head":
+        network.__class__ = OwnHead
+    elif part == "body":
+        network.body.__class__ = OwnBody
+    elif part == "block":
+        network.body[0].__class__ = OwnBlock
+    elif part == "activations":
+        network.body[1] = nn.Tanh()
+    else:
+        network.standardize_theta.__class__ = OwnScale
+    return network
+
+
+@pytest.mark.parametrize("features", [False, True])
+@pytest.mark.parametrize("part", ["head", "body", "block", "activations", "scale"])
+def test_what_computes_something_else_is_left_to_torch(part, features):
+    network = with_own(part)
+    assert export(network, features=features) is None
+    assert export(Ensemble([network, network], "ratios"), features=features) is None
+    assert export(QuadraticCorrection(network, 2), features=features) is None
+
+
 class OwnEmbedding(nn.Module):
     """A user's embedding: two numbers of any observation."""
 
@@ -348,7 +398,7 @@ def test_what_must_be_compiled_is_the_activation_and_whether_there_are_rare_step
         exported = export(Case(specification).network(), features=False)
         return numba.typeof(exported.program.instructions)
 
-    assert len({compiled_for(MLP((4,), name)) for name in ACTIVATIONS}) == 6
+    assert len({compiled_for(MLP((4,), name)) for name in ACTIVATIONS}) == len(ACTIVATIONS)
     assert compiled_for(MLP((4,))) == compiled_for(MLP((9, 8, 7)))
     assert compiled_for(MLP((4,))) != compiled_for(ResidualMLP(4))
     assert compiled_for(ResidualMLP(4)) == compiled_for(MLP((4,), norm="batch"))

@@ -157,3 +157,17 @@ def test_bad_settings_are_refused():
     for gamma in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ValueError, match="positive, finite gamma"):
             NREC(gamma=gamma)
+
+
+@dataclass(frozen=True)
+class WithoutVariance:
+    """A wrong loss whose derivative at the exact ratio has no finite variance."""
+
+    def __call__(self, net, theta, x):
+        s = contrastive_logits(net, theta, x, 1)
+        return (-s[:, 0]).exp().mean() + (-s[:, 1]).exp().mean()
+
+
+def test_a_statistic_that_would_say_nothing_is_refused():
+    with pytest.raises(ValueError, match="no finite variance"):
+        t_statistic(WithoutVariance(), DIRECTIONS["sharpness"])

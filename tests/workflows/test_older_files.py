@@ -3,6 +3,7 @@
 The files of tests/data were written before the package was divided into rooms, and stay for good.
 """
 
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -105,3 +106,13 @@ def test_public_names_are_the_same_list():
     for module in ("diagnostics", "losses", "networks", "plots", "tasks"):
         names += [f"{module}.{name}" for name in sorted(getattr(nre, module).__all__)]
     assert names == (DATA / "public_names.txt").read_text().split()
+
+
+def test_public_names_are_documented():
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    entries = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)", page, flags=re.MULTILINE))
+    entries = {entry.removeprefix("pymc_nre.") for entry in entries}
+    names = (DATA / "public_names.txt").read_text().split()
+    inner = ("networks.RatioNetwork", "networks.specification_from_dict", "losses.Loss")
+    missing = {name for name in names if name.split(".")[-1] not in entries} - set(inner)
+    assert missing == set()
