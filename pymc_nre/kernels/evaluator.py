@@ -28,7 +28,7 @@ class CompiledEvaluator:
     ----------
     program : Program
     moments, weights : ndarray
-        As in `Exported`; the precision of the weights is that of the computation.
+        As in `Exported`, contiguous; the precision of the weights is that of the computation.
     domain : ndarray, shape (Q,)
         What `Domain.to_vector` gives; outside the log ratio is minus infinity, and its derivatives
         are zero. Empty: every theta is inside.
@@ -66,8 +66,7 @@ class CompiledEvaluator:
         return _plain(x if x.ndim == 2 else x.reshape(len(x), self.program.columns))
 
     def _constants(self) -> tuple[Any, ...]:
-        arrays = _plain(self.moments), _plain(self.weights), _plain(self.domain)
-        return self.program.instructions, *arrays
+        return self.program.instructions, self.moments, self.weights, self.domain
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

@@ -135,7 +135,7 @@ class Program:
     members: int = 1
     mean_of: str = "ratios"
 
-    @property
+    @cached_property
     def columns(self) -> int:
         """Numbers of x in a row: of an observation, or of its features for all members."""
         first = self.steps[0]
