@@ -50,8 +50,22 @@ def test_what_is_rare_in_combination_only():
     apart = np.concatenate([np.ones(20), -np.ones(20)])  # each number is usual
     assert check(apart, ratio, simulations).attrs["verdict"] == "foreign"
     assert check(correlated(rng, 5), ratio, simulations).attrs["verdict"] == "usual"
-    # Outside of all directions that are kept, by as little as the noise is not.
     assert check(np.tile([1.0, -1.0], 20), ratio, simulations).attrs["verdict"] == "foreign"
+
+
+def test_what_is_outside_of_all_directions_that_are_kept():
+    # 32 directions are, and of 40 numbers 8 are left, in which there is noise of 0.01 only.
+    rng = np.random.default_rng(4)
+    basis = np.linalg.qr(rng.normal(size=(40, 40)))[0]
+
+    def made(n):
+        return rng.uniform(-1, 1, (n, 32)) @ basis[:, :32].T + 0.01 * rng.normal(size=(n, 40))
+
+    x = made(2_000)
+    simulations, ratio = nre.Simulations({"mu": x[:, 0]}, x), make_estimator({"mu": ()}, (40,))
+    (one,) = made(1)
+    assert check(one, ratio, simulations).attrs["verdict"] == "usual"
+    assert check(one + basis[:, 35], ratio, simulations).attrs["verdict"] == "foreign"
 
 
 def test_too_few_simulations_to_know():
