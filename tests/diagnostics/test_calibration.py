@@ -27,6 +27,8 @@ def test_the_exact_ratio_is_right(exact_ranks):
     assert reliability(exact_ranks).attrs["verdict"] == "right"
     found = coverage(exact_ranks, np.array([0.5, 0.9]))
     assert np.all(np.abs(found["coverage"] - [0.5, 0.9]) < 4 * found["error"])
+    n = 2_000 / 1.05  # pairs that share a pool of 40,000 draws
+    np.testing.assert_allclose(found["error"], [(0.25 / n) ** 0.5, (0.09 / n) ** 0.5])
 
 
 CONTROLS = {
@@ -91,6 +93,9 @@ def test_reliability_is_what_the_classifier_gets_right(exact_ranks):
     assert np.all(np.diff(found["predicted"]) > 0)
     assert np.all(np.abs(found["observed"] - found["predicted"]) <= 4 * found["error"] + 1e-3)
     assert abs(found["balance"] - 1) < 4 * found["balance_error"]
+    # In a bin are 800 of the 4,000 numbers; the balance is a mean over 2,000.
+    assert found["error"].max() <= 0.5 * (1.05 / 800) ** 0.5
+    assert found["balance_error"] < 0.5 * (1.05 / 2_000) ** 0.5
     twice = reliability(ranks(changed(TASK.estimator(), power=3.0)), bins=5)
     assert twice["calibration_error"] > 3 * twice["calibration_error_of_chance"]
     shifted = TASK.estimator().replace(normalized=False)

@@ -33,6 +33,8 @@ def test_in_the_middle_it_is_the_level_and_at_the_edge_it_is_not():
     edge = 1 / (2 - np.array([0.68, 0.95]))
     assert np.all(np.abs(shares[1] - edge) < 4 * found["error"][1] + 0.01)
     assert abs(shares[1, 0] - 0.68) > 0.05
+    binomial = np.sqrt(np.array([0.68 * 0.32, 0.95 * 0.05]) / N)
+    np.testing.assert_allclose(found["error"][0], binomial, rtol=0.2)
 
 
 def test_few_draws_do_not_pull_it_to_the_level():

@@ -24,6 +24,8 @@ def test_the_exact_ratio_is_right():
     result = found(TASK.estimator(), at=None, points=2)
     assert result.attrs["verdict"] == "right"
     assert np.all(np.abs(result["auc"] - 0.5) < 4 * result["auc_error"])
+    # A half is tested: of 2,000 that are simulated, and of some 1,750 that count.
+    np.testing.assert_allclose(result["auc_error"], ((1 / 1_000 + 1 / 875) / 12) ** 0.5, rtol=0.1)
     assert dict(result.sizes) == {"point": 2, "threshold": 101, "parameter": 1}
 
 
