@@ -16,6 +16,11 @@ settings.register_profile("pymc_nre", derandomize=True, max_examples=30, deadlin
 settings.load_profile("pymc_nre")
 
 
+def pytest_collection_modifyitems(items):
+    """Long tests first, so that all workers are busy until the end."""
+    items.sort(key=lambda item: item.path.parent.name != "workflows")
+
+
 @pytest.fixture
 def estimator() -> RatioEstimator:
     """Parameters mu (scalar) and beta (two), observations of shape (3,)."""

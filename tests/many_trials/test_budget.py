@@ -1,6 +1,7 @@
 """The trial budget: exact ratios have no bias, planted ones are found, predictions come true."""
 
 import math
+from functools import cache
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,7 +23,11 @@ TASKS = {
     "rate": nre.tasks.PoissonRate(),
 }
 M = 100_000
-SIMULATIONS = {name: task.simulate(M, random_seed=1) for name, task in TASKS.items()}
+
+
+@cache
+def simulated(name):
+    return TASKS[name].simulate(M, random_seed=1)
 
 
 class Planted(RatioNetwork):
@@ -48,7 +53,7 @@ def planted(task, **options):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_exact_ratios_have_no_bias(name):
-    budget = nre.trial_budget(TASKS[name].estimator(), SIMULATIONS[name])
+    budget = nre.trial_budget(TASKS[name].estimator(), simulated(name))
     # 5 standard errors: 6e-7, for at most 4 numbers at 9 resolutions.
     assert (np.abs(budget.bias_squared) < 5 * budget.bias_squared_error).all()
     assert (np.abs(budget.width - 1) < 5 * budget.width_error).all()
@@ -57,7 +62,7 @@ def test_exact_ratios_have_no_bias(name):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_scatter_is_what_is_not_bias(name):
-    task, simulations = TASKS[name], SIMULATIONS[name]
+    task, simulations = TASKS[name], simulated(name)
 
     def scatter_of(**options):
         return scatter(task.estimator(), planted(task, **options), simulations.theta, simulations.x)
@@ -110,7 +115,7 @@ def test_a_planted_bias_is_found(bias):
     # The information of a trial about mu is 1, but for the edges.
     task = TASKS["mean"]
     ratio = planted(task, added=lambda theta: bias * theta[..., 0])
-    budget = nre.trial_budget(ratio, SIMULATIONS["mean"])
+    budget = nre.trial_budget(ratio, simulated("mean"))
     assert budget.is_seen
     error = budget.bias_squared_error[0]
     assert abs(budget.bias_squared[0] - bias**2) < 5 * error + 0.05 * bias**2
@@ -121,7 +126,7 @@ def test_a_planted_bias_is_found(bias):
 
 def test_a_bias_that_changes_its_sign_is_found():
     ratio = planted(TASKS["mean"], added=lambda theta: -0.1 * torch.cos(2 * theta[..., 0]))
-    budget = nre.trial_budget(ratio, SIMULATIONS["mean"])
+    budget = nre.trial_budget(ratio, simulated("mean"))
     # b = 0.2 sin(2 mu), of mean square 0.02; its mean over the domain is zero.
     assert abs(budget.bias_squared[0] - 0.02) < 5 * budget.bias_squared_error[0] + 0.002
 
@@ -130,7 +135,7 @@ def test_a_bias_that_changes_within_large_cells_is_found():
     # b = 0.2 sin(20 mu) has the wavelength of the 64 cells that vouch, and those of half their
     # size see (2 / pi)^2 of its mean square 0.02.
     ratio = planted(TASKS["mean"], added=lambda theta: -0.01 * torch.cos(20 * theta[..., 0]))
-    budget = nre.trial_budget(ratio, SIMULATIONS["mean"])
+    budget = nre.trial_budget(ratio, simulated("mean"))
     assert abs(budget.bias_squared[0] - 0.0081) < 5 * budget.bias_squared_error[0]
     assert budget.trials < 0.2**2 / 0.0081
 
@@ -149,14 +154,14 @@ def test_simulations_of_a_region_tell_of_that_region():
             progressbar=False,
         ),
     )
-    everywhere = nre.trial_budget(ratio, SIMULATIONS["mean"])
+    everywhere = nre.trial_budget(ratio, simulated("mean"))
     assert not without.is_seen
     assert abs(everywhere.bias_squared[0] - 0.01) < 5 * everywhere.bias_squared_error[0] + 0.0005
 
 
 def test_only_the_parameter_that_is_biased():
     ratio = planted(TASKS["location and scale"], added=lambda theta: 0.2 * theta[..., 1])
-    budget = nre.trial_budget(ratio, SIMULATIONS["location and scale"])
+    budget = nre.trial_budget(ratio, simulated("location and scale"))
     mu, log_sigma = budget.bias_squared > 5 * budget.bias_squared_error
     assert log_sigma
     assert not mu
@@ -166,7 +171,7 @@ def test_only_the_parameter_that_is_biased():
 
 @pytest.mark.parametrize(("sharpness", "width"), [(1.5, 1.5**-0.5), (0.67, 0.67**-0.5)])
 def test_a_wrong_width_is_found(sharpness, width):
-    budget = nre.trial_budget(planted(TASKS["mean"], sharpness=sharpness), SIMULATIONS["mean"])
+    budget = nre.trial_budget(planted(TASKS["mean"], sharpness=sharpness), simulated("mean"))
     assert abs(budget.width[0] - width) < 5 * budget.width_error[0]
     assert abs(budget.width[0] - 1) > 5 * budget.width_error[0]
 
@@ -175,7 +180,7 @@ def test_the_prediction_comes_true():
     """The posterior mean of N trials is off by what was predicted; exact: by b = 0.1 at I = 1."""
     task, n = TASKS["mean"], 100
     budget = nre.trial_budget(
-        planted(task, added=lambda theta: 0.1 * theta[..., 0]), SIMULATIONS["mean"]
+        planted(task, added=lambda theta: 0.1 * theta[..., 0]), simulated("mean")
     )
     # The log likelihood of N trials gains N b mu: the posterior moves by N b / N, in units of
     # its standard deviation by b sqrt(N).
@@ -185,7 +190,7 @@ def test_the_prediction_comes_true():
 
 def test_more_simulations_see_more():
     few = nre.trial_budget(TASKS["mean"].estimator(), TASKS["mean"].simulate(2_000, random_seed=2))
-    many = nre.trial_budget(TASKS["mean"].estimator(), SIMULATIONS["mean"])
+    many = nre.trial_budget(TASKS["mean"].estimator(), simulated("mean"))
     assert many.trials > 5 * few.trials
 
 
@@ -202,7 +207,7 @@ def test_piecewise_linear_networks_have_no_curvature():
 
 def test_words_and_figure():
     budget = nre.trial_budget(
-        TASKS["location and scale"].estimator(), SIMULATIONS["location and scale"]
+        TASKS["location and scale"].estimator(), simulated("location and scale")
     )
     assert "or more: no bias was seen" in repr(budget)
     figure = budget.plot()
@@ -216,17 +221,17 @@ def test_words_and_figure():
 def test_wrong_arguments():
     ratio = TASKS["mean"].estimator()
     with pytest.raises(ValueError, match="do not fit the ratio: expected"):
-        nre.trial_budget(ratio, SIMULATIONS["location and scale"])
+        nre.trial_budget(ratio, simulated("location and scale"))
     with pytest.raises(ValueError, match=r"at least 1,000 simulations, got 999"):
         nre.trial_budget(ratio, TASKS["mean"].simulate(999, random_seed=1))
     with pytest.raises(ValueError, match="share must be positive, got 0"):
-        nre.trial_budget(ratio, SIMULATIONS["mean"], share=0)
+        nre.trial_budget(ratio, simulated("mean"), share=0)
 
 
 def test_units_do_not_matter():
     """One parameter in units that are a million times larger, which its score feels."""
     task, scale = TASKS["location and scale"], 1e6
-    exact, simulations = task.estimator(), SIMULATIONS["location and scale"]
+    exact, simulations = task.estimator(), simulated("location and scale")
 
     class Rescaled(Planted):
         def head(self, theta, features):
@@ -253,7 +258,7 @@ def test_a_parameter_that_the_ratio_does_not_feel():
     ratio = RatioEstimator(
         Blind(exact.network), exact.parameters, domain=exact.domain, probe_x=exact.probe_x
     )
-    budget = nre.trial_budget(ratio, SIMULATIONS["location and scale"])
+    budget = nre.trial_budget(ratio, simulated("location and scale"))
     assert budget.bias_squared[1] == 0
     assert "log_sigma" in repr(budget)
     assert isinstance(budget.trials, int)
@@ -281,7 +286,7 @@ def test_cells_are_neighbors():
 
 
 def test_scores_have_variance_one():
-    simulations = SIMULATIONS["location and scale"]
+    simulations = simulated("location and scale")
     ratio = TASKS["location and scale"].estimator()
     rows, shares, directions = standardized_scores(ratio, simulations.theta, simulations.x)
     np.testing.assert_allclose((shares**2).mean((0, 1)), 1, rtol=1e-6)
@@ -299,7 +304,7 @@ def test_skewed_scores_are_not_biased_ones():
 
 def test_a_budget_is_attached_to_its_own_ratio():
     ratio = TASKS["mean"].estimator()
-    budget = nre.trial_budget(ratio, SIMULATIONS["mean"])
+    budget = nre.trial_budget(ratio, simulated("mean"))
     assert ratio.budget is None
     assert budget.attach(ratio).budget is budget
     with pytest.raises(ValueError, match="parameters mu, and the ratio has mu, log_sigma"):

@@ -1,6 +1,7 @@
 """Centering takes the bias away that grows with the number of trials."""
 
 import re
+from functools import cache
 
 import numpy as np
 import pymc as pm
@@ -18,7 +19,11 @@ from pymc_nre.many_trials.fine_tuning import (
 from pymc_nre.many_trials.scores import free_directions, scatter
 
 TASK = nre.tasks.GaussianMean()
-HELD_OUT = TASK.simulate(100_000, random_seed=9)
+
+
+@cache
+def held_out():
+    return TASK.simulate(100_000, random_seed=9)
 
 
 def supply(seed=2):
@@ -46,7 +51,7 @@ def centered(trained, weights_before):
 
 
 def squares(ratio):
-    budget = nre.trial_budget(ratio, HELD_OUT)
+    budget = nre.trial_budget(ratio, held_out())
     return budget.bias_squared[0], budget.bias_squared_error[0]
 
 
@@ -65,11 +70,11 @@ def test_what_was_gained_is_told(trained, capsys, monkeypatch):
     assert float(before) == pytest.approx(1_000**0.5 * squares(trained)[0] ** 0.5, rel=0.3)
     assert float(after) < float(before) / 2
     (moved,) = re.findall(r"also move by mu ([\d.]+), either way", told)
-    size = scatter(trained, tuned, HELD_OUT.theta, HELD_OUT.x)
+    size = scatter(trained, tuned, held_out().theta, held_out().x)
     assert float(moved) == pytest.approx(size[0], rel=0.1)
     assert "strength" not in told
     monkeypatch.setattr("pymc_nre.many_trials.fine_tuning._MUCH", float(moved) / 2)
-    assert told_of_change(trained, tuned, HELD_OUT).endswith(
+    assert told_of_change(trained, tuned, held_out()).endswith(
         "(a smaller strength= moves them less)"
     )
 
@@ -93,7 +98,7 @@ def test_posteriors_of_many_trials(trained, centered):
     size = {name: np.sqrt(np.mean(np.square(e))) for name, e in errors.items()}
     assert size["centered"] < size["trained"] / 2
     # What the budget promises is what comes.
-    predicted, _ = nre.trial_budget(trained, HELD_OUT).bias(n)
+    predicted, _ = nre.trial_budget(trained, held_out()).bias(n)
     assert size["trained"] == pytest.approx(predicted[0], rel=0.6)
 
 
@@ -121,7 +126,7 @@ def test_a_fixed_set(trained):
 
 
 def test_budgets_are_kept_and_saved(trained, centered, tmp_path):
-    assert centered.budget.trials > nre.trial_budget(trained, HELD_OUT).trials
+    assert centered.budget.trials > nre.trial_budget(trained, held_out()).trials
     centered.save(tmp_path / "ratio.nre")
     assert repr(nre.load(tmp_path / "ratio.nre").budget) == repr(centered.budget)
     assert "trials" in repr(centered)
