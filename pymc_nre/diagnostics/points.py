@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from ..estimators.checks import simulator_of
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import CheckNotApplicable
 from ..simulation.execution import repeat_at
 from ..simulation.parameters import Layout
 from ..simulation.simulations import Simulations
-from ..simulation.simulator import Simulator, as_simulator
+from ..simulation.simulator import Simulator
 
 __all__ = ["needed_simulator", "points_of", "trials_at"]
 
@@ -24,13 +25,10 @@ def needed_simulator(
     simulations: Simulations,
 ) -> Simulator:
     """The simulator that was given, else that of the ratio, else that of the simulations."""
-    simulator = as_simulator(given) or ratio.simulator or simulations.simulator
-    if simulator is None:
-        raise CheckNotApplicable(
-            f"{who} needs the simulator, which is not saved with a ratio. Pass "
-            "simulator=simulator, or nre.load(path, simulator=simulator)."
-        )
-    return simulator
+    try:
+        return simulator_of(ratio, given, who, otherwise=simulations.simulator)
+    except ValueError as error:
+        raise CheckNotApplicable(str(error)) from error
 
 
 def points_of(ratio: RatioEstimator, at: Mapping[str, Any]) -> np.ndarray:

@@ -27,10 +27,13 @@ def finite_observations(ratio: RatioEstimator, observed: Any, who: str) -> np.nd
 
 
 def simulator_of(
-    ratio: RatioEstimator, given: Simulator | Callable[..., Any] | None, who: str
+    ratio: RatioEstimator,
+    given: Simulator | Callable[..., Any] | None,
+    who: str,
+    otherwise: Simulator | None = None,
 ) -> Simulator:
-    """The simulator that was given, else that of the ratio; ``who`` needs it."""
-    simulator = as_simulator(given) or ratio.simulator
+    """The simulator that was given, else that of the ratio, else another; ``who`` needs it."""
+    simulator = as_simulator(given) or ratio.simulator or otherwise
     if simulator is None:
         raise ValueError(
             f"{who} needs the simulator, which is not saved with a ratio. Pass "
