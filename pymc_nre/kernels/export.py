@@ -66,7 +66,12 @@ def export(network: RatioNetwork, *, features: bool) -> Exported | None:
 
 
 def _export_ensemble(network: Ensemble, features: bool) -> Exported | None:
-    """One program for all members; None if they have none, or not the same."""
+    """One program for all members; None if they have none, or not the same.
+
+    Kernels know neither ensembles of ensembles nor members that are corrected each by itself.
+    """
+    if any(type(member) is not SplitNetwork for member in network.members):
+        return None
     members = [export(member, features=features) for member in network.members]
     if any(member is None or member.program != members[0].program for member in members):
         return None

@@ -359,6 +359,16 @@ def test_what_computes_something_else_is_left_to_torch(part, features):
     assert export(QuadraticCorrection(network, 2), features=features) is None
 
 
+@pytest.mark.parametrize("features", [False, True])
+def test_ensembles_of_more_than_plain_networks_are_left_to_torch(features):
+    members = [Case(MLP((5, 3)), seed=seed).network() for seed in range(2)]
+    pair = Ensemble(members, "ratios")
+    assert export(QuadraticCorrection(pair, 2), features=features) is not None
+    assert export(Ensemble([pair, pair], "ratios"), features=features) is None
+    corrected = [QuadraticCorrection(member, 2) for member in members]
+    assert export(Ensemble(corrected, "ratios"), features=features) is None
+
+
 class OwnEmbedding(nn.Module):
     """A user's embedding: two numbers of any observation."""
 
