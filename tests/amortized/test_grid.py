@@ -1,15 +1,24 @@
-"""Grids and weighted draws against exact posteriors, under priors other than the training one.
+"""Grids against exact posteriors, under priors other than the training one.
 
-Grids have an error that is known: sums over midpoints are exact to 1e-6 for posteriors that
-fall to zero (the box ends where the density is e^-18 of its maximum), and to the square of a
-cell where a prior cuts them off. Weighted draws have the standard error of a weighted mean.
+Their error is known: sums over midpoints are exact to 1e-6 for posteriors that fall to zero
+(the box ends where the density is e^-18 of its maximum), and to the square of a cell where a
+prior cuts them off.
 """
 
-import arviz as az
 import numpy as np
 import pymc as pm
 import pytest
 import xarray as xr
+from many_data_sets import (
+    GAUSSIAN,
+    MEAN,
+    NORMAL,
+    SIGMAS,
+    conjugate,
+    data_sets,
+    integer_ratio,
+    standard_error,
+)
 from scipy import stats
 from scipy.special import logsumexp
 from untrained import make_estimator
@@ -18,26 +27,11 @@ import pymc_nre as nre
 from pymc_nre import PosteriorWarning, posterior_grid, resample, weighted_draws
 from pymc_nre.amortized import data_sets as module_of_data_sets
 from pymc_nre.amortized import grid as tabulate
-from pymc_nre.estimators.domain import Domain
 
-GAUSSIAN = nre.tasks.GaussianMean()
-MEAN = GAUSSIAN.estimator()
 POISSON = nre.tasks.PoissonRate().estimator()
 SCALE_TASK = nre.tasks.LocationScale()
 SCALE = SCALE_TASK.estimator()
 RTOL = 1e-5  # of a posterior sd; PyTensor holds some constants in float32, and e^-18 is cut off
-SIGMAS = 5  # standard errors: exceeded by chance once in two million
-
-
-def data_sets(n_sets, n_trials, seed=1):
-    rng = np.random.default_rng(seed)
-    return rng.normal(rng.normal(0, 3, (n_sets, 1)), 1.0, (n_sets, n_trials))
-
-
-def conjugate(x, center, spread):
-    """Exact mean and sd of a normal mean with unit noise, trials last."""
-    precision = spread**-2 + x.shape[-1]
-    return (center / spread**2 + x.sum(-1)) / precision, precision**-0.5
 
 
 def in_sds(got, mean, sd):
@@ -172,18 +166,6 @@ def test_a_prior_that_depends_within_itself():
     assert np.all(np.abs(grid["mean"] - weighted["mean"]) < SIGMAS * standard_error(weighted))
 
 
-def integer_ratio():
-    """The exact ratio of a normal mean that is an integer from -9 to 9."""
-    draws = np.random.default_rng(1).integers(-9, 10, (20_000, 1))
-    return nre.RatioEstimator(
-        MEAN.network,
-        {"mu": ()},
-        domain=Domain.from_draws(draws),
-        probe_x=MEAN.probe_x,
-        integer=("mu",),
-    )
-
-
 def test_integers_have_a_point_each():
     x = np.array([0.3, 5.0])
     got = posterior_grid(integer_ratio(), x, {"mu": pm.DiscreteUniform.dist(-3, 8)})
@@ -234,73 +216,6 @@ def test_no_batch_is_larger_than_asked_for(monkeypatch, tables):
     assert 5_000 < max(rows * points for rows, points in tables) <= 10_000
 
 
-def standard_error(weighted):
-    """Of the weighted means, ``(*batch, parameter)``."""
-    values = xr.concat([weighted[name] for name in weighted["parameter"].values], "parameter")
-    spread = weighted["weight"] ** 2 * (values - weighted["mean"]) ** 2
-    return np.sqrt(spread.sum("draw")).transpose(*weighted["mean"].dims)
-
-
-@pytest.mark.parametrize("prior", [None, (1.0, 2.0)])
-def test_weighted_draws_agree_with_exact_and_grid(prior):
-    x = data_sets(5, 10)
-    chosen = None if prior is None else {"mu": pm.Normal.dist(*prior)}
-    got = weighted_draws(MEAN, x, chosen, draws=40_000, trials=True, random_seed=2)
-    exact = [GAUSSIAN.posterior(row).mean["mu"] for row in x]
-    mean = np.array(exact) if prior is None else conjugate(x, *prior)[0]
-    error = standard_error(got).values[:, 0]
-    assert np.all(np.abs(got["mean"].values[:, 0] - mean) < SIGMAS * error)
-    # Twin: a prior five posterior standard errors or more away
-    wrong = conjugate(x, 30.0, 2.0)[0]
-    assert np.all(np.abs(got["mean"].values[:, 0] - wrong) > SIGMAS * error)
-    # The sd of n effective draws of a normal posterior is sd / sqrt(2 n) off
-    n = got["ess"].values
-    sd = conjugate(x, *(prior or (0, 1e3)))[1]
-    assert np.all(np.abs(got["sd"].values[:, 0] / sd - 1) < SIGMAS / np.sqrt(2 * n))
-    grid = posterior_grid(MEAN, x, chosen or GAUSSIAN.prior(), trials=True)
-    # The evidence is a mean of weights, with relative error 1 / sqrt(ess) at most
-    assert np.all(np.abs(got["log_evidence"] - grid["log_evidence"]) < SIGMAS / np.sqrt(n))
-
-
-def test_more_numbers_are_weighted():
-    task = nre.tasks.LinearGaussian(noise=2.0)
-    x = task.simulator(np.random.default_rng(1), np.tile([0.5, -0.5, 1.0], (5, 1)))
-    got = weighted_draws(task.estimator(), x, trials=True)
-    assert got["theta"].dims == ("draw", "theta_dim_0")
-    assert list(got["parameter"].values) == ["theta[0]", "theta[1]", "theta[2]"]
-    exact = task.posterior(x).mean["theta"]
-    error = got["sd"].values / np.sqrt(got["ess"].item())
-    assert np.all(np.abs(got["mean"] - exact) < SIGMAS * error)
-
-
-def test_resampled_draws_are_of_equal_weight():
-    x = data_sets(3, 2)
-    weighted = weighted_draws(MEAN, x, trials=True, draws=2_000)
-    idata = resample(weighted, draws=500, chains=4, random_seed=3)
-    mu = idata["posterior"]["mu"]
-    assert mu.dims == ("chain", "draw", "x_dim_0")
-    assert mu.shape == (4, 500, 3)
-    # Systematic draws are better than independent ones, whose standard error this is
-    error = np.abs(mu.mean(("chain", "draw")) - weighted["mean"][:, 0])
-    assert np.all(error < SIGMAS * weighted["sd"][:, 0] / np.sqrt(2_000))
-    assert len(az.summary(idata)) == 3
-    # In random order: chains agree to the standard error of their own means
-    between = np.abs(mu.mean("draw") - mu.mean(("chain", "draw")))
-    assert np.all(between < SIGMAS * mu.std(("chain", "draw")) / np.sqrt(500))
-
-
-def test_integers_stay_integers_in_draws():
-    got = weighted_draws(integer_ratio(), 2.0, {"mu": pm.DiscreteUniform.dist(-5, 5)}, draws=500)
-    assert got["mu"].dtype.kind == "i"
-
-
-def test_seeds_decide():
-    prior = {"mu": pm.Normal.dist(0, 1)}
-    same = [weighted_draws(MEAN, 0.0, prior, draws=200, random_seed=s)["mu"] for s in (1, 1, 2)]
-    np.testing.assert_array_equal(same[0], same[1])
-    assert not np.array_equal(same[0], same[2])
-
-
 def test_priors_beyond_the_domain_are_told_and_cut():
     prior = {"mu": pm.Normal.dist(0, 10)}
     with pytest.warns(nre.DomainWarning, match=r"[23]\d\.\d% of this model's prior lies outside"):
@@ -327,14 +242,6 @@ def test_cells_too_wide_are_told():
     x = np.full(1_000, 0.123)
     with pytest.warns(PosteriorWarning, match=r"1 of 1 posteriors are narrower.*Raise points="):
         posterior_grid(MEAN, x, GAUSSIAN.prior(), trials=True, bounds={"mu": (-9, 9)})
-
-
-def test_few_effective_draws_are_told():
-    with pytest.warns(PosteriorWarning, match=r"1 of 1 posteriors rest on fewer than 100.*MCMC"):
-        weighted_draws(MEAN, np.full(1_000, 0.1), trials=True)
-
-
-NORMAL = {"mu": pm.Normal.dist(0, 1)}
 
 
 @pytest.mark.parametrize(
@@ -387,23 +294,10 @@ def test_priors_apart_from_the_domain_are_refused():
         posterior_grid(MEAN, 0.0, {"mu": pm.Uniform.dist(20, 30)})
 
 
-def test_one_draw_is_a_draw():
-    with pytest.warns(PosteriorWarning, match="fewest: 1.0 of 1"):
-        got = weighted_draws(MEAN, 0.0, NORMAL, draws=1, random_seed=1)
-    assert got["weight"].shape == (1,)
-    assert got["mean"].item() == got["mu"].item()
-
-
 def test_masked_data_are_refused():
     x = np.ma.array([1.0, 5.0], mask=[False, True])
     with pytest.raises(ValueError, match="1 masked values"):
         posterior_grid(MEAN, x, {"mu": pm.Normal.dist(0, 3)})
-
-
-def test_dimensions_of_the_result_are_its_own():
-    x = xr.DataArray(np.zeros((2, 3)), dims=("chain", "draw"))
-    with pytest.raises(ValueError, match=r"dimensions draw of its own.*rename"):
-        weighted_draws(MEAN, x, random_seed=1)
 
 
 def test_a_prior_with_a_parent_without_a_name_is_refused_by_grids():

@@ -6,23 +6,12 @@ import numpy as np
 import pytest
 import torch
 from controls import changed
+from quick_training import TASK, quick
 
 import pymc_nre as nre
 from pymc_nre import tasks
 
-TASK = tasks.GaussianMean()
 TRIALS = 10
-
-
-@pytest.fixture(scope="module")
-def simulations():
-    return TASK.simulate(4_000, random_seed=1)
-
-
-def quick(simulations, **options):
-    return nre.train(
-        simulations, **{"epochs": 3, "random_seed": 1, "progressbar": False, **options}
-    )
 
 
 def grid_posterior(ratio, x, center, sd):
@@ -165,12 +154,6 @@ def test_nothing_to_learn_is_told():
         quick(unrelated, epochs=30)
 
 
-def test_small_sets_train(simulations):
-    few = nre.Simulations({"mu": simulations.parameters["mu"][:40]}, simulations.x[:40])
-    with pytest.warns(nre.TrainingWarning, match="on 6 held-out simulations"):
-        assert quick(few).history.attrs["batch_size"] == 6
-
-
 def test_progress_shows_the_loss_beside_chance(simulations, capsys):
     quick(simulations, progressbar=True)
     shown = capsys.readouterr().out
@@ -180,28 +163,6 @@ def test_progress_shows_the_loss_beside_chance(simulations, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_bad_input(simulations, monkeypatch):
-    with pytest.raises(TypeError, match=r"takes Simulations, got dict.*nre\.Simulations"):
-        nre.train({"mu": [1.0]})
-    few = nre.Simulations({"mu": np.arange(8.0)}, np.arange(8.0))
-    with pytest.raises(ValueError, match=r"NREC needs at least 12 simulations.*got 8"):
-        quick(few)
-    with pytest.raises(ValueError, match=r"between 6 .* and 3600 .*got 2"):
-        quick(simulations, batch_size=2)
-    for option in ("epochs", "learning_rate"):
-        with pytest.raises(ValueError, match=f"{option} must be positive, got 0"):
-            quick(simulations, **{option: 0})
-    with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
-        quick(simulations, validation=1.5)
-    with pytest.raises(ValueError, match="'auto', 'cpu' or 'cuda', got 'gpu'"):
-        quick(simulations, device="gpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match=r"sees no CUDA device here.*device='cpu'"):
-        quick(simulations, device="cuda")
-    with pytest.raises(TypeError, match="must be a specification such as MLP"):
-        quick(simulations, network="mlp")
-
-
 @pytest.mark.parametrize(
     "network", [nre.networks.MLP((8,)), nre.networks.ResidualMLP(8, 1, "gelu")], ids=str
 )
@@ -209,15 +170,6 @@ def test_specifications_train(simulations, network):
     ratio = quick(simulations, network=network)
     assert ratio.specification == network
     assert str(network) in repr(ratio)
-
-
-def test_the_default_network_follows_the_number_of_simulations(simulations):
-    supply = nre.Online(TASK.prior(), TASK.simulator, batched=True, per_epoch=2_000)
-    enough = TASK.simulate(10_000, random_seed=1)
-    layers = [
-        len(quick(some, epochs=1).specification.hidden) for some in (simulations, enough, supply)
-    ]
-    assert layers == [2, 3, 3]
 
 
 def test_own_network_trains(simulations):
@@ -261,32 +213,3 @@ def test_small_networks_train_on_one_thread(simulations, width, threads):
     finally:
         torch.set_num_threads(before)
     assert set(seen[1:]) == {threads}  # the first call measures the work of a step
-
-
-def test_what_single_precision_would_lose_is_told():
-    rng = np.random.default_rng(1)
-    mu = rng.uniform(-10, 10, 1_000)
-    x = np.column_stack([rng.normal(mu), 2.45e6 + 0.01 * mu, np.full(1_000, 2.45e6)])
-    with pytest.warns(
-        nre.TrainingWarning, match=r"x varies by 0.05.* around 2450000.* \(at \(1,\)\)"
-    ):
-        quick(nre.Simulations({"mu": mu}, x), epochs=1)
-
-
-def test_an_offset_that_can_be_borne_is_not_told():
-    rng = np.random.default_rng(1)
-    mu = rng.uniform(-10, 10, 1_000)
-    quick(nre.Simulations({"mu": mu}, 1e3 + rng.normal(mu)), epochs=5)
-
-
-def test_patience_is_at_least_one_epoch(simulations):
-    with pytest.raises(ValueError, match="patience must be at least 1 epoch, got 0"):
-        quick(simulations, patience=0)
-
-
-@pytest.mark.filterwarnings("ignore:The validation loss")
-def test_held_out_pairs_of_large_observations_make_batches_that_are_large_enough():
-    rng = np.random.default_rng(1)
-    mu = rng.normal(size=300)
-    large = nre.Simulations({"mu": mu}, mu[:, None] + 0.1 * rng.normal(size=(300, 17_000)))
-    quick(large, loss=nre.losses.NREC(candidates=50), epochs=1, validation=0.34)

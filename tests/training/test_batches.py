@@ -1,0 +1,37 @@
+"""What training sees: few simulations, numbers that single precision would lose, large ones."""
+
+import numpy as np
+import pytest
+from quick_training import quick
+
+import pymc_nre as nre
+
+
+def test_small_sets_train(simulations):
+    few = nre.Simulations({"mu": simulations.parameters["mu"][:40]}, simulations.x[:40])
+    with pytest.warns(nre.TrainingWarning, match="on 6 held-out simulations"):
+        assert quick(few).history.attrs["batch_size"] == 6
+
+
+def test_what_single_precision_would_lose_is_told():
+    rng = np.random.default_rng(1)
+    mu = rng.uniform(-10, 10, 1_000)
+    x = np.column_stack([rng.normal(mu), 2.45e6 + 0.01 * mu, np.full(1_000, 2.45e6)])
+    with pytest.warns(
+        nre.TrainingWarning, match=r"x varies by 0.05.* around 2450000.* \(at \(1,\)\)"
+    ):
+        quick(nre.Simulations({"mu": mu}, x), epochs=1)
+
+
+def test_an_offset_that_can_be_borne_is_not_told():
+    rng = np.random.default_rng(1)
+    mu = rng.uniform(-10, 10, 1_000)
+    quick(nre.Simulations({"mu": mu}, 1e3 + rng.normal(mu)), epochs=5)
+
+
+@pytest.mark.filterwarnings("ignore:The validation loss")
+def test_held_out_pairs_of_large_observations_make_batches_that_are_large_enough():
+    rng = np.random.default_rng(1)
+    mu = rng.normal(size=300)
+    large = nre.Simulations({"mu": mu}, mu[:, None] + 0.1 * rng.normal(size=(300, 17_000)))
+    quick(large, loss=nre.losses.NREC(candidates=50), epochs=1, validation=0.34)
