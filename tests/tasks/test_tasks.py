@@ -277,14 +277,15 @@ def test_head_broadcasts(name):
         assert torch.allclose(table[i], network(theta[i : i + 1], x[:5]), atol=1e-12)
 
 
+def constants(name):
+    buffers = TASKS[name]._network().named_buffers()
+    return {key: buffer for key, buffer in buffers if not key.startswith("standardize")}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in TASKS if constants(name)))
 def test_constants_are_double_precision(name):
     # a buffer rounded to float32 would stay rounded when the estimator turns it to float64
-    constants = {
-        key: buffer
-        for key, buffer in TASKS[name]._network().named_buffers()
-        if not key.startswith("standardize")
-    }
-    assert all(buffer.dtype == torch.float64 for buffer in constants.values())
+    assert all(buffer.dtype == torch.float64 for buffer in constants(name).values())
 
 
 def test_poisson_rate_with_zeros_only():

@@ -13,7 +13,9 @@ import pymc as pm
 import pytest
 
 import pymc_nre as nre
+from pymc_nre.diagnostics.model_sbc.chains import Chains
 from pymc_nre.networks import MLP
+from pymc_nre.training.trainer import Trainer
 
 DATA = Path(__file__).parents[1] / "data"
 BEFORE = DATA / "before_the_move"
@@ -59,10 +61,24 @@ def resumed(checkpoint, **options):
         return nre.train(simulations, checkpoint=checkpoint, **settings | options)
 
 
-def test_a_training_goes_on(tmp_path):
+def counted(monkeypatch, owner, name):
+    """A list that grows by one at every call."""
+    calls, original = [], getattr(owner, name)
+
+    def calling(*arguments):
+        calls.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, name, calling)
+    return calls
+
+
+def test_a_training_goes_on(tmp_path, monkeypatch):
+    epochs = counted(monkeypatch, Trainer, "epoch")
     data = np.load(BEFORE / "training.npz")
     shutil.copy(BEFORE / "training.checkpoint", tmp_path)
     ratio = resumed(tmp_path / "training.checkpoint")
+    assert len(epochs) == 3
     losses = ratio.history["validation_loss"].to_numpy()
     # Those before the interruption come from the file.
     np.testing.assert_array_equal(losses[:5], data["validation_loss"][:5])
@@ -77,7 +93,8 @@ def test_twin_another_training_does_not(tmp_path):
         resumed(tmp_path / "training.checkpoint", random_seed=6)
 
 
-def test_a_calibration_goes_on(tmp_path):
+def test_a_calibration_goes_on(tmp_path, monkeypatch):
+    chains = counted(monkeypatch, Chains, "__call__")
     expected = np.load(BEFORE / "calibration.npz")
     shutil.copy(BEFORE / "calibration.checkpoint", tmp_path)
     ratio = nre.load(BEFORE / "budget.nre", simulator=lambda rng, mu: rng.normal(mu, 1.0))
@@ -97,6 +114,7 @@ def test_a_calibration_goes_on(tmp_path):
             progressbar=False,
         )
     assert ranks.sizes["pair"] == 3
+    assert len(chains) == 1
     np.testing.assert_array_equal(ranks["pit"][:2], expected["pit"])
     np.testing.assert_array_equal(ranks["truth"][:2], expected["truth"])
 
