@@ -1,6 +1,5 @@
 """Functions that compiled code calls by name."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from numba import types
 from numba.core.errors import TypingError
+from numba.core.runtime import _nrt_python, rtsys
 
 from pymc_nre import kernels
 from pymc_nre.kernels.compilation import call_by_name, digest_of, jit_entry
@@ -50,23 +50,26 @@ def test_errors_come_through():
         through_a_name(np.ones((2, 2)), 0)
 
 
-def memory():
-    """Of this process, now, in bytes; its peak may be far above."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+@pytest.fixture
+def alive():
+    """A function that counts the arrays that Numba has made and not yet freed."""
+
+    def count():
+        stats = rtsys.get_allocation_stats()
+        return stats.mi_alloc - stats.mi_free
+
+    _nrt_python.memsys_enable_stats()
+    yield count
+    _nrt_python.memsys_disable_stats()
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells how much is used")
-def test_nothing_leaks():
-    # 40 MB: more than the allocator would take from what tests before have given back.
-    matrix = np.ones((50_000, 100))
-    through_a_name(matrix, 2)
-    before = memory()
-    kept = [through_a_name(matrix, 2) for _ in range(4)]
-    assert memory() - before > 140e6  # the twin: 160 MB are seen
+def test_nothing_leaks(alive):
+    matrix = np.ones((3, 2))
+    before = alive()
+    kept = [through_a_name(matrix, 2) for _ in range(10)]
+    assert alive() == before + 20  # two arrays each
     del kept
-    for _ in range(20):
-        through_a_name(matrix, 2)
-    assert memory() - before < 100e6  # a leak would be 800 MB
+    assert alive() == before
 
 
 @pytest.mark.parametrize("matrix", [np.ones((2, 4))[:, ::2], np.ones(2), np.ones((2, 2), int)])
