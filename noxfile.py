@@ -37,7 +37,7 @@ SAME_ON_BOTH = [
 @nox.session(python=["3.11", SECOND_PYTHON])
 def tests(session):
     """Run the tests, or what is named after --; on Python 3.12 those that can differ, or "all"."""
-    session.install(".[test]")
+    session.install("-e", ".[test]")
     left_out = SAME_ON_BOTH if session.python == SECOND_PYTHON and not session.posargs else []
     named = [] if session.posargs == ["all"] else session.posargs
     session.run("pytest", *(f"--ignore={path}" for path in left_out), *named)
