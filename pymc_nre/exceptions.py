@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from pathlib import Path
 
 __all__ = [
     "CannotDrawError",
@@ -20,7 +19,7 @@ __all__ = [
     "warn",
 ]
 
-_HOME = str(Path(__file__).parent) + os.sep
+_HOME = os.path.dirname(__file__) + os.sep  # as frames have it: a Path would drop "./"
 
 
 class EstimatorFileError(ValueError):
