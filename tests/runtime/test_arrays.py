@@ -1,0 +1,112 @@
+"""The one reading of arrays and counts."""
+
+import numpy as np
+import pandas as pd
+import pytensor.tensor as pt
+import pytest
+import torch
+import xarray as xr
+
+from pymc_nre.runtime.arrays import finite_array, real_array, whole_number
+
+
+class Quantity(np.ndarray):
+    """As astropy and unyt have it: an array that knows its unit."""
+
+    unit = "ms"
+
+
+class Pint:
+    """As pint has it: a magnitude beside its unit."""
+
+    units, magnitude = "ms", np.ones(2)
+
+
+READ = {
+    "list": [1, 2.0],
+    "tuple of booleans": (True, 2),
+    "range": range(1, 3),
+    "float32": np.array([1, 2], dtype=np.float32),
+    "float16": np.array([1, 2], dtype=np.float16),
+    "unsigned": np.array([1, 2], dtype=np.uint8),
+    "big endian": np.array([1, 2], dtype=">f4"),
+    "objects": np.array([1, 2.0], dtype=object),
+    "series": pd.Series([1, 2], index=[7, 8]),
+    "nullable series": pd.Series([1, 2], dtype="Int64"),
+    "data array": xr.DataArray([1, 2], dims="trial"),
+    "tensor": torch.tensor([1.0, 2.0], requires_grad=True),
+    "bfloat16": torch.tensor([1.0, 2.0], dtype=torch.bfloat16),
+    "mask of nothing": np.ma.array([1, 2]),
+    "scalars": [np.float32(1), np.int8(2)],
+}
+
+REFUSED = {
+    "masked": (np.ma.array([1.0, -999.0], mask=[False, True]), "1 of 2 values are masked"),
+    "masked objects": (np.ma.array([1, 2], mask=[0, 1], dtype=object), "1 of 2 values are masked"),
+    "masked constant": (np.ma.masked, "masked"),
+    "masked among objects": (np.array([1, np.ma.masked], dtype=object), "1 of 2 .* masked"),
+    "complex": (np.array([1 + 1j]), "complex"),
+    "complex objects": (np.array([1 + 1j], dtype=object), "complex"),
+    "None": (None, "got None"),
+    "None within": ([1.0, None], "holds None"),
+    "text": (["1", "2"], "numbers"),
+    "text within": (np.array([1, "2"], dtype=object), "type str"),
+    "dates": (np.array(["2020-01-01"], dtype="datetime64[D]"), "datetime64"),
+    "ragged": ([[1.0], [1.0, 2.0]], "same shape"),
+    "graph": (pt.vector(), "TensorVariable"),
+    "mapping": ({"a": 1}, "dict"),
+    "generator": ((i for i in range(2)), "generator"),
+    "data set": (xr.Dataset({"a": ("i", [1.0])}), "Dataset"),
+    "fields": (np.array([(1, 2)], dtype=[("a", int), ("b", int)]), "dtype"),
+    "unit of an array": (np.ones(2).view(Quantity), "quantity in ms"),
+    "unit beside a magnitude": (Pint(), "quantity in ms"),
+}
+
+
+@pytest.mark.parametrize("what", READ)
+def test_numbers_are_read_whatever_holds_them(what):
+    array = real_array(READ[what], "x")
+    assert type(array) is np.ndarray
+    assert array.dtype == np.float64
+    assert array.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_holds_no_numbers_is_refused_by_name(what):
+    value, said = REFUSED[what]
+    with pytest.raises((TypeError, ValueError), match=said) as raised:
+        real_array(value, "log_ratio: x")
+    assert str(raised.value).startswith("log_ratio: x: ")
+
+
+def test_missing_numbers_are_holes():
+    assert np.isnan(real_array(pd.Series([1, None], dtype="Int64"), "x")).tolist() == [False, True]
+    with pytest.raises(ValueError, match="x: 1 of 2 values are NaN or infinite"):
+        finite_array(pd.Series([1, None], dtype="Int64"), "x")
+    with pytest.raises(ValueError, match="x: 2 of 3 values"):
+        finite_array([np.inf, 0.0, np.nan], "x")
+
+
+def test_nothing_is_copied_that_need_not_be():
+    array = np.ones(3)
+    array.flags.writeable = False
+    assert real_array(array, "x") is array
+
+
+@pytest.mark.parametrize("value", [3, 3.0, np.int8(3), np.float32(3)])
+def test_counts_are_read(value):
+    read = whole_number(value, "n")
+    assert read == 3
+    assert type(read) is int
+
+
+@pytest.mark.parametrize("value", [2.5, True, "3", None, np.nan, np.inf, [3], np.array([3])])
+def test_what_does_not_count_is_refused(value):
+    with pytest.raises(TypeError, match="n: expected a whole number"):
+        whole_number(value, "n")
+
+
+def test_counts_have_a_least():
+    assert whole_number(0, "n", least=0) == 0
+    with pytest.raises(ValueError, match="n: expected at least 1, got 0"):
+        whole_number(0, "n")
