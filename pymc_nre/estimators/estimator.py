@@ -23,8 +23,9 @@ from ..networks.base import RatioNetwork
 from ..networks.correction import QuadraticCorrection
 from ..networks.specifications import specification_to_dict
 from ..runtime.archive import write_archive
+from ..runtime.arrays import real_array
 from ..runtime.devices import resolve_device
-from ..simulation.parameters import Layout, check_event_shape
+from ..simulation.parameters import Layout, broadcast_batches, check_dims, check_event_shape
 from ..simulation.simulator import Simulator, as_simulator
 from .description import in_words
 from .domain import Domain
@@ -204,15 +205,20 @@ class RatioEstimator:
         Raises
         ------
         TypeError
-            If a parameter is missing or unknown.
+            If a parameter is missing or unknown, or something holds no real numbers.
         ValueError
-            If a shape does not fit.
+            If a shape does not fit, values are masked, or xarray's dimensions stand at other
+            places: batches broadcast by place, not by name.
         """
-        x = np.asarray(x, dtype=float)
-        check_event_shape(self.event_shape, x.shape, "log_ratio")
         theta = self.layout.pack(parameters)
+        own = {"x": (x, len(self.event_shape))}
+        own |= {name: (parameters[name], len(shape)) for name, shape in self.parameters.items()}
+        check_dims(own, "log_ratio")
+        x = real_array(x, "log_ratio: x")
+        check_event_shape(self.event_shape, x.shape, "log_ratio")
         batch_of_x = x.shape[: x.ndim - len(self.event_shape)]
-        batch = np.broadcast_shapes(batch_of_x, theta.shape[:-1])
+        batches = {"x": batch_of_x, "the parameters": theta.shape[:-1]}
+        batch = broadcast_batches(batches, "log_ratio")
         rows_x = np.broadcast_to(x, (*batch, *self.event_shape)).reshape(-1, *self.event_shape)
         if theta[..., 0].size == 1:
             rows_theta = theta.reshape(1, -1)

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 
-__all__ = ["finite_array", "real_array", "real_number", "shares", "whole_number"]
+__all__ = [
+    "finite_array",
+    "holds_integers",
+    "real_array",
+    "real_number",
+    "shares",
+    "whole_number",
+]
 
 _WITH_PARTS = (list, tuple, torch.Tensor, np.ma.MaskedArray)
 _PLAIN = frozenset({bool, int, float, np.bool_, np.float32, np.float64, np.int32, np.int64})
@@ -149,6 +157,14 @@ def shares(values: Any, name: str, *, ends: bool = False) -> np.ndarray:
             f"[0.05, 0.95], got {array.tolist()}."
         )
     return array
+
+
+def holds_integers(value: Any) -> bool:
+    """Whether an array holds integers or booleans, whatever kind of array it is."""
+    array = _as_array(value, "array")
+    if array.dtype.kind == "O":  # as pandas has them
+        return array.size > 0 and all(isinstance(each, Integral | np.bool_) for each in array.flat)
+    return array.dtype.kind in "biu"
 
 
 def _is_number(value: Any) -> bool:

@@ -137,6 +137,36 @@ def test_event_shapes_are_checked(estimator, x, got):
         estimator.log_ratio(x, mu=0.0, beta=np.zeros(2))
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"x": np.ma.array([1.0, 2.0, -999.0], mask=[0, 0, 1])}, "x: 1 of 3 values are masked"),
+        ({"mu": np.ma.array(-999.0, mask=True)}, "mu: 1 of 1 values are masked"),
+        ({"x": np.ones(3) + 1j}, "x: expected real numbers, got complex"),
+        ({"x": None}, "x: expected real numbers, got None"),
+        ({"beta": None}, "beta: expected real numbers, got None"),
+        ({"x": ["1", "2", "3"]}, "x: expected numbers"),
+        ({"x": [[1.0, 2.0, 3.0], [1.0]]}, "x: .*same shape"),
+    ],
+)
+def test_what_holds_no_numbers_is_refused(estimator, given, said):
+    given = {"x": np.zeros(3), "mu": 0.0, "beta": np.zeros(2)} | given
+    with pytest.raises((TypeError, ValueError), match=f"^log_ratio: {said}"):
+        estimator.log_ratio(given.pop("x"), **given)
+
+
+def test_named_dimensions_are_not_paired_against_their_names(estimator):
+    rng = np.random.default_rng(1)
+    x = xr.DataArray(rng.normal(size=(4, 4, 3)), dims=("subject", "trial", "event"))
+    mu = xr.DataArray(rng.normal(size=(4, 4)), dims=("trial", "subject"))
+    with pytest.raises(ValueError, match=r"^log_ratio: .* mu has .* 'subject' where x has 'trial'"):
+        estimator.log_ratio(x, mu=mu, beta=np.zeros(2))
+    np.testing.assert_array_equal(
+        estimator.log_ratio(x, mu=mu.T, beta=np.zeros(2)),
+        estimator.log_ratio(x.to_numpy(), mu=mu.to_numpy().T, beta=np.zeros(2)),
+    )
+
+
 def test_batches_that_do_not_broadcast(estimator):
     with pytest.raises(ValueError, match="broadcast"):
         estimator.log_ratio(np.zeros((4, 3)), mu=np.zeros(5), beta=np.zeros(2))

@@ -184,5 +184,7 @@ def test_what_is_no_share_is_refused(values):
 
 
 def test_shares_end_at_none_and_all():
-    with pytest.raises(ValueError, match=r"^q: expected numbers between 0 and 1, as in.*got \[-0.1"):
+    with pytest.raises(
+        ValueError, match=r"^q: expected numbers between 0 and 1, as in.*got \[-0.1"
+    ):
         shares([-0.1], "q", ends=True)
