@@ -74,7 +74,7 @@ class Layout:
                 f"{caller}: expected the parameters by name, a mapping such as "
                 f"{{{next(iter(self.shapes), 'mu')!r}: ...}}, got {type(given).__name__}."
             )
-        unknown = sorted(set(given) - set(self.shapes))
+        unknown = sorted(map(str, set(given) - set(self.shapes)))
         missing = [name for name in self.shapes if name not in given]
         if unknown or missing:
             problems = [f"unknown {', '.join(unknown)}"] * bool(unknown)

@@ -269,16 +269,12 @@ def test_cells_too_wide_are_told():
         (lambda: posterior_grid(MEAN, 0.0, NORMAL, quantiles=(5, 50, 95)), "quantiles: expected"),
         (lambda: posterior_grid(MEAN, 0.0, NORMAL, quantiles=[np.nan]), "quantiles: expected"),
         (
-            lambda: posterior_grid(MEAN, 0.0, NORMAL, bounds={"mu": 1}),
-            r"bounds: mu: expected a pair",
-        ),
-        (
             lambda: posterior_grid(MEAN, 0.0, NORMAL, bounds={"mu": (1, 2, 3)}),
-            "expected a pair .*got",
+            "a pair .*got",
         ),
         (
             lambda: posterior_grid(MEAN, 0.0, NORMAL, bounds={"mu": ([1, 2], 3)}),
-            "expected a pair .*got",
+            "a pair .*got",
         ),
         (lambda: posterior_grid(MEAN, 0.0, NORMAL, bounds={"mu": (np.nan, 3)}), "finite pairs"),
     ],
@@ -300,6 +296,7 @@ def weights(value):
         (lambda: posterior_grid(MEAN, None, NORMAL), "x: expected real numbers, got None"),
         (lambda: posterior_grid(MEAN, 0.0, NORMAL, quantiles="5"), "quantiles: expected numbers"),
         (lambda: posterior_grid(MEAN, 0.0, NORMAL, bounds=[("mu", 1)]), "bounds: .*by name"),
+        (lambda: posterior_grid(MEAN, 0.0, NORMAL, bounds={"mu": 1}), "bounds: mu: .* a pair"),
         (lambda: posterior_grid(MEAN, 0.0, None), "prior must be"),
         (lambda: weighted_draws(MEAN, np.array([1j]), NORMAL), "weighted_draws: x: .* complex"),
         (lambda: weighted_draws(MEAN, 0.0, NORMAL, draws=10.5), "draws: expected a whole number"),
