@@ -21,8 +21,9 @@ import numpy as np
 import pymc as pm
 import xarray as xr
 
-from ..compat import has_log_likelihood
+from ..compat import has_log_likelihood, posterior_of
 from ..likelihood.model_parameters import ratios_of
+from ..runtime.arrays import whole_number
 
 __all__ = ["compare", "log_marginal_ratio"]
 
@@ -86,8 +87,9 @@ def log_marginal_ratio(
     >>> float(found["log_ratio"]) > 0
     True
     """
-    if chains < 2:
-        raise ValueError(f"chains must be at least 2, for the error comes of them; got {chains}.")
+    draws = whole_number(draws, "log_marginal_ratio: draws")
+    # at least two, for the error comes of them
+    chains = whole_number(chains, "log_marginal_ratio: chains", least=2)
     _check({"the first": model, "the second": other})
     seeds = np.random.SeedSequence(random_seed).generate_state(2).tolist()
     settings = {"draws": draws, "chains": chains, "progressbar": progressbar, **options}
@@ -153,19 +155,50 @@ def compare(models: Mapping[str, tuple[pm.Model, Any]], **options: Any) -> Any:
     """
     import arviz as az
 
+    _check_pairs(models)
     _check({name: model for name, (model, _) in models.items()})
     found = {}
     for name, (model, idata) in models.items():
+        _check_draws(name, idata)
         if not has_log_likelihood(idata):
             idata = pm.compute_log_likelihood(idata, model=model, progressbar=False)
         found[name] = idata
     return az.compare(found, **options)
 
 
+def _check_pairs(models: Any) -> None:
+    """Raise TypeError unless it is a mapping to pairs."""
+    pairs = list(models.values()) if isinstance(models, Mapping) else [models]
+    wrong = next((pair for pair in pairs if not isinstance(pair, tuple | list)), None)
+    if wrong is not None or not pairs or any(len(pair) != 2 for pair in pairs):
+        raise TypeError(
+            "compare: models: expected a dict such as {'one': (model, idata), 'two': (other, "
+            f"its_idata)}}, got {type(models if wrong is None else wrong).__name__}."
+        )
+
+
+def _check_draws(name: str, idata: Any) -> None:
+    """Raise ValueError unless there are draws of that model, in chains."""
+    try:
+        dims = posterior_of(idata).sizes
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"compare: {name}: expected an InferenceData or DataTree with a group posterior, got "
+            f"{type(idata).__name__}. Pass what pm.sample returns."
+        ) from error
+    if "chain" not in dims or "draw" not in dims:
+        raise ValueError(
+            f"compare: {name}: expected a posterior with the dimensions chain and draw, got "
+            f"{', '.join(map(str, dims)) or 'none'}. Pass what pm.sample returns."
+        )
+
+
 def _check(models: Mapping[str, pm.Model]) -> None:
     """Refuse models whose marginal likelihoods have not the same unknown factor."""
     used = {}
     for name, model in models.items():
+        if not isinstance(model, pm.Model):
+            raise TypeError(f"{name} model: expected a pymc.Model, got {type(model).__name__}.")
         if model.potentials:
             raise ValueError(
                 f"{name} model has potentials ({', '.join(v.name for v in model.potentials)}): "

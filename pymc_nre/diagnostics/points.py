@@ -10,6 +10,7 @@ import numpy as np
 from ..estimators.checks import simulator_of
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import CheckNotApplicable
+from ..runtime.arrays import finite_array
 from ..simulation.execution import repeat_at
 from ..simulation.parameters import Layout
 from ..simulation.simulations import Simulations
@@ -31,9 +32,27 @@ def needed_simulator(
         raise CheckNotApplicable(str(error)) from error
 
 
-def points_of(ratio: RatioEstimator, at: Mapping[str, Any]) -> np.ndarray:
-    """Parameters ``(points, D)``, of one point ``(*own)`` or several ``(points, *own)``."""
-    return np.atleast_2d(ratio.layout.pack(at))
+def points_of(ratio: RatioEstimator, at: Mapping[str, Any], who: str) -> np.ndarray:
+    """Parameters ``(points, D)``, of one point ``(*own)`` or several ``(points, *own)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not that, or an integer's value is none.
+    """
+    points = np.atleast_2d(finite_array(ratio.layout.pack(at, who), f"{who}: at"))
+    if points.ndim > 2 or not len(points):
+        raise ValueError(
+            f"{who}: at: expected one point, or several along one leading axis, got the batch "
+            f"{points.shape[:-1]}. Give each parameter the shape (points, *own)."
+        )
+    if (ratio.layout.pack(ratio.layout.unpack(points)) != points).any():
+        names = ", ".join(sorted(ratio.layout.integer))
+        raise ValueError(
+            f"{who}: at: {names} was an integer in training; expected whole numbers, got "
+            f"{dict(at)}."
+        )
+    return points
 
 
 def trials_at(

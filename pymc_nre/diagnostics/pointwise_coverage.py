@@ -15,6 +15,7 @@ import xarray as xr
 
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import PosteriorWarning, warn
+from ..runtime.arrays import whole_number
 from ..runtime.devices import resolve_device
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
@@ -94,13 +95,15 @@ def coverage_at(
     >>> found["coverage"].sizes["point"]
     2
     """
+    n = whole_number(n, "coverage_at: n")
+    draws = whole_number(draws, "coverage_at: draws", least=FEW)
+    levels = checked_levels(levels, "coverage_at")
+    points = points_of(ratio, at, "coverage_at")
     check_pairs(ratio, simulations, draws)
     simulator = needed_simulator("coverage_at", simulator, ratio, simulations)
-    levels = checked_levels(levels)
     rng = np.random.default_rng(random_seed)
     prior = PriorDraws(ratio, simulations, draws, rng)
     evaluator = single_precision(ratio, resolve_device(device))
-    points = points_of(ratio, at)
     found = []
     for point in points:
         x = trials_at(simulator, ratio.layout, point, n, rng)

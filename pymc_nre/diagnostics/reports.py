@@ -15,8 +15,9 @@ from .. import plots
 from ..estimators.checks import finite_observations
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import CheckNotApplicable, SimulationError
+from ..runtime.arrays import whole_number
 from ..simulation.simulations import Simulations
-from .calibration import coverage, normalization, reliability, sbc, tarp
+from .calibration import FEW, coverage, normalization, reliability, sbc, tarp
 from .classifier_tests.roc import auc
 from .classifier_tests.two_sample import lc2st
 from .concentration import convergence
@@ -215,6 +216,7 @@ def report(
     >>> found.passed
     True
     """
+    draws = whole_number(draws, "report: draws", least=FEW)
     if observed is not None:
         observed = finite_observations(ratio, observed, "report")
     seeds = iter(np.random.SeedSequence(random_seed).generate_state(_SEEDS).tolist())

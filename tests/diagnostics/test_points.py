@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from untrained import make_estimator
 
 import pymc_nre as nre
@@ -12,9 +13,36 @@ RATIO = make_estimator({"mu": (), "beta": (2,)}, (3,))
 
 
 def test_one_point_or_several():
-    np.testing.assert_array_equal(points_of(RATIO, {"mu": 1.0, "beta": [2.0, 3.0]}), [[1, 2, 3]])
-    several = points_of(RATIO, {"mu": [1.0, 4.0], "beta": [[2.0, 3.0], [5.0, 6.0]]})
+    one = points_of(RATIO, {"mu": 1.0, "beta": [2.0, 3.0]}, "auc")
+    np.testing.assert_array_equal(one, [[1, 2, 3]])
+    several = points_of(RATIO, {"mu": [1.0, 4.0], "beta": [[2.0, 3.0], [5.0, 6.0]]}, "auc")
     np.testing.assert_array_equal(several, [[1, 2, 3], [4, 5, 6]])
+    broadcast = points_of(RATIO, xr.Dataset({"mu": ("i", [1.0, 4.0]), "beta": ("j", [2, 3])}), "")
+    np.testing.assert_array_equal(broadcast, [[1, 2, 3], [4, 2, 3]])
+
+
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [
+        ({"mu": np.nan, "beta": [2.0, 3.0]}, "auc: at: 1 of 3 values are NaN"),
+        ({"mu": np.zeros((2, 2)), "beta": [2.0, 3.0]}, r"auc: at: .*got the batch \(2, 2\)"),
+        ({"mu": [], "beta": [2.0, 3.0]}, r"auc: at: .*got the batch \(0,\)"),
+        ({"mu": np.ma.array(1.0, mask=True), "beta": [2.0, 3.0]}, "auc: mu: 1 of 1 .* masked"),
+        ({"mu": 1.0, "beta": 2.0}, r"auc: parameter 'beta' has own shape \(2,\)"),
+    ],
+)
+def test_what_is_no_point_is_refused(at, said):
+    with pytest.raises(ValueError, match=said):
+        points_of(RATIO, at, "auc")
+    with pytest.raises(TypeError, match=r"auc: expected the parameters by name, .* got ndarray"):
+        points_of(RATIO, np.zeros(3), "auc")
+
+
+def test_an_integer_has_whole_values_only():
+    ratio = make_estimator({"k": (), "mu": ()}, (3,), integer=["k"])
+    with pytest.raises(ValueError, match="auc: at: k was an integer in training"):
+        points_of(ratio, {"k": [1, 2.5], "mu": 0.5}, "auc")
+    np.testing.assert_array_equal(points_of(ratio, {"k": 2.0, "mu": 0.5}, "auc"), [[2, 0.5]])
 
 
 def test_whose_simulator_it_is():

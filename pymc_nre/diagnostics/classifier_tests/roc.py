@@ -22,6 +22,7 @@ from ...amortized.weights import normalized
 from ...estimators.checks import check_observations, check_parameters
 from ...estimators.estimator import RatioEstimator
 from ...exceptions import CheckNotApplicable
+from ...runtime.arrays import whole_number
 from ...simulation.execution import repeat_at
 from ...simulation.simulations import Simulations
 from ...simulation.simulator import Simulator
@@ -99,6 +100,7 @@ def auc(
     >>> found.attrs["verdict"]
     'right'
     """
+    n, points = whole_number(n, "auc: n"), whole_number(points, "auc: points")
     _check(ratio, simulations)
     simulator = needed_simulator("auc", simulator, ratio, simulations)
     rng = np.random.default_rng(random_seed)
@@ -155,7 +157,7 @@ def _points(
 ) -> np.ndarray:
     """Parameters ``(points, D)``."""
     if at is not None:
-        return points_of(ratio, at)
+        return points_of(ratio, at, "auc")
     theta = ratio.layout.pack(simulations.parameters)
     return theta[rng.choice(len(theta), min(points, len(theta)), replace=False)]
 

@@ -26,6 +26,7 @@ import xarray as xr
 
 from ...exceptions import CannotDrawError, PosteriorWarning, warn
 from ...likelihood.model_parameters import model_in_use
+from ...runtime.arrays import real_number, whole_number
 from ...runtime.checkpoint import Checkpoint, CheckpointWriter, fingerprint
 from ...runtime.devices import make_torch_survive_forks
 from ...runtime.executors import InThisThread, Outcome, as_they_end, shares_memory, unpickled
@@ -136,9 +137,15 @@ def sbc_model(
     {'pair': 3, 'parameter': 1}
     """
     model = model_in_use(model)
-    if model is None:
-        raise TypeError("sbc_model needs a model. Pass it, or call inside `with model:`.")
-    _check(replicates, draws, tune, target_accept)
+    if not isinstance(model, pm.Model):
+        raise TypeError(
+            "sbc_model needs a model. Pass it, or call inside `with model:`; got "
+            f"{type(model).__name__}."
+        )
+    replicates = whole_number(replicates, "sbc_model: replicates")
+    draws = whole_number(draws, "sbc_model: draws", least=FEW)
+    tune = whole_number(tune, "sbc_model: tune", least=0)
+    target_accept = real_number(target_accept, "sbc_model: target_accept", above=0, below=1)
     sampler = chosen_sampler(sampler, model)
     file = Checkpoint(checkpoint, "calibration run", "pymc_nre.Calibration")
     seed = file.chosen_seed(random_seed)
@@ -163,16 +170,6 @@ def sbc_model(
     _tell(table, drawn.layout.labels)
     settings = {"sampler": sampler, "draws": draws, "tune": tune, "random_seed": seed}
     return table.to_xarray(drawn.layout.labels, **settings)
-
-
-def _check(replicates: int, draws: int, tune: int, target_accept: float) -> None:
-    if replicates < 1 or draws < 10 or tune < 0:
-        raise ValueError(
-            "sbc_model needs replicates >= 1, draws >= 10 and tune >= 0, "
-            f"got replicates={replicates}, draws={draws}, tune={tune}."
-        )
-    if not 0 < target_accept < 1:
-        raise ValueError(f"target_accept must be between 0 and 1, got {target_accept}.")
 
 
 @dataclass(frozen=True)
