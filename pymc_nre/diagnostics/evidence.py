@@ -168,12 +168,11 @@ def compare(models: Mapping[str, tuple[pm.Model, Any]], **options: Any) -> Any:
 
 def _check_pairs(models: Any) -> None:
     """Raise TypeError unless it is a mapping to pairs."""
-    pairs = list(models.values()) if isinstance(models, Mapping) else [models]
-    wrong = next((pair for pair in pairs if not isinstance(pair, tuple | list)), None)
-    if wrong is not None or not pairs or any(len(pair) != 2 for pair in pairs):
+    pairs = list(models.values()) if isinstance(models, Mapping) else []
+    if not pairs or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
         raise TypeError(
             "compare: models: expected a dict such as {'one': (model, idata), 'two': (other, "
-            f"its_idata)}}, got {type(models if wrong is None else wrong).__name__}."
+            f"its_idata)}}, got {models!r}."
         )
 
 
@@ -181,7 +180,7 @@ def _check_draws(name: str, idata: Any) -> None:
     """Raise ValueError unless there are draws of that model, in chains."""
     try:
         dims = posterior_of(idata).sizes
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(
             f"compare: {name}: expected an InferenceData or DataTree with a group posterior, got "
             f"{type(idata).__name__}. Pass what pm.sample returns."

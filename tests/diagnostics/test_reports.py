@@ -168,7 +168,11 @@ def test_a_bug_is_not_taken_for_a_check_that_does_not_apply(monkeypatch, check, 
 
 @pytest.mark.parametrize(
     ("observed", "message"),
-    [([1.0, np.nan], "finite observations, got NaN"), ([], "finite observations, got none")],
+    [
+        ([1.0, np.nan], "report: observed: 1 of 2 values are NaN"),
+        ([], "report: observed holds no observation"),
+        (np.ma.array([1.0, -999.0], mask=[0, 1]), "report: observed: 1 of 2 values are masked"),
+    ],
 )
 def test_observations_that_do_not_fit_are_refused_at_once(monkeypatch, observed, message):
     monkeypatch.setattr(reports, "posterior_ranks", None)

@@ -4,6 +4,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pymc as pm
 import pytest
 import xarray as xr
@@ -197,12 +198,29 @@ def test_bad_arguments(tmp_path):
         sbc_model(a_mean(), var_names=["nu"])
     with pytest.raises(ValueError, match="sampler must be one of auto, nutpie, pymc, got 'stan'"):
         sbc_model(a_mean(), sampler="stan")
-    with pytest.raises(ValueError, match="got replicates=0"):
-        sbc_model(a_mean(), replicates=0)
-    with pytest.raises(ValueError, match="target_accept must be between 0 and 1, got 1"):
-        sbc_model(a_mean(), target_accept=1)
+    with pytest.raises(TypeError, match=r"needs a model.*got Series"):
+        sbc_model(pd.Series([1.0]))
     with pytest.raises(FileNotFoundError, match="folder of the checkpoint"):
         sbc_model(a_mean(), checkpoint=tmp_path / "none" / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("replicates", 0),
+        ("replicates", 2.5),
+        ("draws", 9),
+        ("draws", "500"),
+        ("tune", -1),
+        ("tune", np.nan),
+        ("target_accept", 1),
+        ("target_accept", np.nan),
+        ("target_accept", None),
+    ],
+)
+def test_bad_counts(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"^sbc_model: {name}: expected a"):
+        sbc_model(a_mean(), **{name: value})
 
 
 def eight_groups(ratio):
