@@ -20,11 +20,11 @@ states the facts that the rest of the library reads:
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
-__all__ = ["Loss"]
+__all__ = ["Loss", "is_known_loss"]
 
 
 class Network(Protocol):
@@ -47,3 +47,9 @@ class Loss(Protocol):
 
     def __call__(self, net: Network, theta: Tensor, x: Tensor, *reference_x: Tensor) -> Tensor:
         """Scalar loss of joint pairs, theta ``(n, D)`` and x ``(n, *event)``."""
+
+
+def is_known_loss(loss: Any) -> bool:
+    """Whether it is one of this package; what is a user's own may draw random numbers."""
+    parts = loss, getattr(loss, "loss", loss)
+    return all(type(one).__module__.rpartition(".")[0] == __package__ for one in parts)

@@ -24,10 +24,12 @@ from torch import Tensor
 from ..estimators.estimator import RatioEstimator
 from ..estimators.trial_budget import gain
 from ..exceptions import SimulationError, TrainingWarning, warn
-from ..losses.base import Loss
+from ..losses.base import Loss, is_known_loss
 from ..losses.contrastive import NREB, NREC
+from ..networks.specifications import is_known_network
 from ..runtime.devices import resolve_device
 from ..runtime.progress import progress, say
+from ..runtime.random_streams import RandomStream
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
 from ..training.settings import Plan
@@ -76,9 +78,9 @@ def fine_tune(
     free = free_directions(ratio.layout.pack(batches.held_out.parameters))
     free = torch.tensor(free, dtype=torch.float32, device=device)
     centering = _Centered(loss, strength, trained, free)
-    run = _descent(ratio, batches, centering, steps, device, seeds[1])
-    with torch.random.fork_rng(devices=[]):
-        _descend(run, progressbar)
+    draws = not (is_known_network(ratio.specification) and is_known_loss(loss))
+    run = _descent(ratio, batches, centering, steps, device, seeds[1], draws)
+    _descend(run, progressbar)
     centered = ratio.replace(
         network=run.averaged.cpu(), normalized=ratio.normalized and loss.normalized
     )
@@ -300,12 +302,19 @@ def _tensors(device: str, *arrays: np.ndarray) -> tuple[Tensor, ...]:
 
 
 def _descent(
-    ratio: RatioEstimator, batches: Any, loss: Any, steps: int, device: str, seed: Any
+    ratio: RatioEstimator,
+    batches: Any,
+    loss: Any,
+    steps: int,
+    device: str,
+    seed: Any,
+    draws: bool,
 ) -> Trainer:
     epochs = -(-steps // _STEPS_OF_AN_EPOCH)
     plan = Plan(_PAIRS, epochs, epochs, _LEARNING_RATE, weight_decay=0.0)
     net = copy.deepcopy(ratio.network).float().requires_grad_(True).to(device)
-    return Trainer(net, loss, batches, plan, int(seed.generate_state(1)[0]))
+    order = int(seed.generate_state(1)[0])
+    return Trainer(net, loss, batches, plan, order, RandomStream(order, device), draws)
 
 
 def _descend(run: Trainer, progressbar: bool) -> None:

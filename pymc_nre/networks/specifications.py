@@ -25,7 +25,7 @@ from .layers import (
     normalization,
 )
 
-__all__ = ["MLP", "ResidualMLP", "build", "specification_from_dict"]
+__all__ = ["MLP", "ResidualMLP", "build", "is_known_network", "specification_from_dict"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -214,6 +214,11 @@ def specification_to_dict(specification: Any) -> dict[str, Any]:
                 return value
         description[field.name] = value
     return description
+
+
+def is_known_network(network: Any) -> bool:
+    """Whether all of a network is built here; what is a user's own may draw random numbers."""
+    return specification_to_dict(network)["type"] != "custom"
 
 
 def specification_from_dict(description: Mapping[str, Any]) -> Any:

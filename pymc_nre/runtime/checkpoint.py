@@ -14,7 +14,7 @@ import operator
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +65,17 @@ class Checkpoint:
             random_seed = np.random.SeedSequence().generate_state(1)[0]
         return operator.index(random_seed)
 
-    def load(self, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    def load(
+        self, identity: Mapping[str, Any], formerly: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """Facts and tensors of the run to resume; None if there is nothing yet.
+
+        Parameters
+        ----------
+        identity : mapping
+            What the run is.
+        formerly : mapping, optional
+            What older versions would have written of it.
 
         Raises
         ------
@@ -76,15 +85,21 @@ class Checkpoint:
         if not self._exists():
             return None
         metadata, arrays = self._read()
-        differing = [name for name in identity if metadata["identity"].get(name) != identity[name]]
+        known, formerly = metadata["identity"], formerly or {}
+        self.refuse_if(
+            [n for n in identity if known.get(n) not in (identity[n], formerly.get(n, identity[n]))]
+        )
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        return metadata["facts"], tensors
+
+    def refuse_if(self, differing: Sequence[str]) -> None:
+        """Raise ValueError if anything differs from what the file was begun with."""
         if differing:
             raise ValueError(
                 f"The checkpoint {self.path} belongs to another {self.what}, with other "
                 f"{', '.join(differing)}. To resume, give what it was begun with; to begin anew, "
                 "delete the file or pass another path."
             )
-        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        return metadata["facts"], tensors
 
     def due(self, last: bool) -> bool:
         """Whether to write: not if that was done a moment ago and this is not the ``last`` time."""
@@ -123,6 +138,8 @@ class CheckpointWriter:
     identity : mapping of str to str
         Fingerprints of what must be the same for the run to be resumed.
     random_seed : int
+    formerly : mapping of str to str, optional
+        Fingerprints that older versions wrote for the same.
 
     Attributes
     ----------
@@ -131,9 +148,14 @@ class CheckpointWriter:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, identity: Mapping[str, str], random_seed: int
+        self,
+        checkpoint: Checkpoint,
+        identity: Mapping[str, str],
+        random_seed: int,
+        formerly: Mapping[str, str] | None = None,
     ) -> None:
         self.checkpoint, self.identity, self.random_seed = checkpoint, identity, random_seed
+        self.formerly = formerly
         self.known = 0
         self.began, self.before = time.monotonic(), 0.0
 
@@ -144,7 +166,7 @@ class CheckpointWriter:
 
     def resume(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """Facts and tensors that are in the file; None if there is nothing yet."""
-        found = self.checkpoint.load(self.identity)
+        found = self.checkpoint.load(self.identity, self.formerly)
         if found is not None:
             self.before = found[0].pop("seconds", 0.0)
         return found

@@ -8,7 +8,6 @@ whole state can go to a checkpoint, from which a killed run resumes bit by bit.
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from dataclasses import asdict, dataclass, field
@@ -23,24 +22,28 @@ from ..estimators.domain import Domain
 from ..estimators.ensemble import ensemble
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import TrainingWarning, warn
-from ..losses.base import Loss
+from ..losses.base import Loss, is_known_loss
 from ..losses.contrastive import NREC
 from ..networks.base import RatioNetwork
-from ..networks.specifications import build
-from ..runtime.checkpoint import Checkpoint, CheckpointWriter, fingerprint
+from ..networks.specifications import build, is_known_network
+from ..runtime.checkpoint import Checkpoint, CheckpointWriter
 from ..runtime.devices import one_thread_if, resolve_device
 from ..runtime.progress import progress
+from ..runtime.random_streams import RandomStream
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
-from .batches import Batch, Batches, batches_of
-from .settings import Plan, Settings, default_network
+from .batches import Batch, batches_of
+from .identity import Identity
+from .settings import Settings, default_network
 from .trainer import Trainer, TrainingState, part
+from .work import work_of_a_step
 
 __all__ = ["train"]
 
 _VALIDATION_ROWS = 16_384  # pairs evaluated at once in validation ...
 _VALIDATION_NUMBERS = 2**20  # ... fewer if their observations are large
 _ROUNDED = 1e-5  # single precision rounds by 6e-8: 0.6 % of a spread that is 1e-5 of its numbers
+_SAME = 1e-3  # of a loss in single precision, on another processor
 _ONE_THREAD_WORK = 2e7  # multiplications in a forward pass; two layers of 64 make 7e6
 
 
@@ -150,7 +153,8 @@ def train(
     loss = NREC() if loss is None else loss
     network = default_network(simulations) if network is None else network
     settings = Settings(epochs, batch_size, learning_rate, weight_decay, patience)
-    recipe = _Recipe(loss, network, validation, settings, resolve_device(device))
+    draws = not (is_known_network(network) and is_known_loss(loss))
+    recipe = _Recipe(loss, network, validation, settings, resolve_device(device), draws)
     random_seed = Checkpoint(checkpoint).chosen_seed(random_seed)
     ratios: list[RatioEstimator] = []
     for k in range(members):
@@ -182,6 +186,7 @@ class _Recipe:
     validation: float
     settings: Settings
     device: str
+    draws: bool  # random numbers, after the network was built
     built: list[RatioNetwork] = field(default_factory=list)
 
     def build(self, simulations: Simulations) -> RatioNetwork:
@@ -205,35 +210,37 @@ def _train(
     title: str,
 ) -> RatioEstimator:
     """Train one network; no progress is shown without a title."""
-    loss, device = recipe.loss, recipe.device
+    loss, device, seed = recipe.loss, recipe.device, _seed(random_seed)
     batches = batches_of(simulations, loss, recipe.validation, device, random_seed)
-    _warn_if_rounded(batches.simulations)
+    sample = batches.simulations
+    _warn_if_rounded(sample)
     plan = recipe.settings.plan(batches.size, loss, fresh=isinstance(simulations, Online))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(_seed(random_seed))
-        sample = batches.simulations
+    domain = Domain.from_draws(sample.theta, sample.log_prior)  # first: it may want much memory
+    stream = RandomStream(seed, device)
+    with stream.in_place():
         net = recipe.build(sample)
-        net.float().fit_standardization(*batches.training)
-        run = Trainer(net.to(device), loss, batches, plan, _seed(random_seed))
-        identity = {}
-        if checkpoint.path is not None:
-            identity = _identity(recipe, batches, plan, random_seed)
-        writer = CheckpointWriter(checkpoint, identity, random_seed)
-        with one_thread_if(_work_of_a_step(run) <= _ONE_THREAD_WORK):
-            state = _fit(run, writer, title)
+    net.float().fit_standardization(*batches.training)
+    identity = Identity()
+    if checkpoint.path is not None:
+        settings = plan, recipe.validation, random_seed
+        identity = Identity.of(recipe.network, net, loss, batches, *settings)
+    writer = CheckpointWriter(checkpoint, identity.fingerprints, random_seed, identity.formerly)
+    run = Trainer(net.to(device), loss, batches, plan, seed, stream, recipe.draws)
+    with one_thread_if(work_of_a_step(run) <= _ONE_THREAD_WORK):
+        state = _fit(run, writer, identity, title)
     _report(state, loss, len(batches.held_out[0]))
-    return _estimator(run, state, recipe.network, writer.seconds)
+    return _estimator(run, state, recipe.network, writer.seconds, domain)
 
 
 def _estimator(
-    run: Trainer, state: TrainingState, specification: Any, seconds: float
+    run: Trainer, state: TrainingState, specification: Any, seconds: float, domain: Domain
 ) -> RatioEstimator:
     simulations, loss = run.batches.simulations, run.loss
     run.net.load_state_dict(state.best_weights)
     return RatioEstimator(
         run.net.cpu(),
         simulations.layout.shapes,
-        domain=Domain.from_draws(simulations.theta, simulations.log_prior),
+        domain=domain,
         probe_x=simulations.x[:100],
         reference=loss.reference,
         normalized=loss.normalized,
@@ -247,25 +254,6 @@ def _estimator(
 
 def _seed(random_seed: int | tuple[int, int]) -> int:
     return int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _identity(recipe: _Recipe, batches: Batches, plan: Plan, random_seed: int) -> dict[str, str]:
-    """What must be the same for a run to be resumed."""
-    own = getattr(recipe.network, "__qualname__", None)  # of a factory, in whatever module it is
-    reference = batches.held_out[2:]
-    return {
-        "simulations": fingerprint(
-            batches.simulations.theta, batches.simulations.x, batches.size, *map(_numpy, reference)
-        ),
-        "loss": fingerprint(recipe.loss),
-        "network": fingerprint(own or recipe.network),
-        "settings": fingerprint((plan, recipe.validation)),
-        "random_seed": fingerprint(random_seed),
-    }
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()
 
 
 def _warn_if_rounded(simulations: Simulations) -> None:
@@ -285,33 +273,26 @@ def _warn_if_rounded(simulations: Simulations) -> None:
             )
 
 
-def _work_of_a_step(run: Trainer) -> float:
-    """Multiplications in a forward pass over a batch."""
-    from torch.utils.flop_counter import FlopCounterMode  # brings triton, where there is one
-
-    rows = 2 * run.loss.minimum_batch
-    with torch.no_grad(), one_thread_if(True), FlopCounterMode(display=False) as counted:
-        run.loss(copy.deepcopy(run.net).eval(), *(part[:rows] for part in run.batches.held_out))
-    return counted.get_total_flops() / 2 / rows * run.plan.batch_size
-
-
-def _fit(run: Trainer, writer: CheckpointWriter, title: str) -> TrainingState:
+def _fit(run: Trainer, writer: CheckpointWriter, identity: Identity, title: str) -> TrainingState:
     """Run the epochs; on Ctrl-C or divergence end with what there is."""
-    state = _resumed(run, writer)
+    state = _resumed(run, writer, identity)
     plan, loss = run.plan, run.loss
     try:
         with progress(enabled=bool(title)) as display:
             bar = display.add_task(title, total=plan.epochs, completed=state.epochs, status="")
             while not state.stopped:
                 train_loss = run.epoch(state.epochs)
-                validation_loss = _validate(run.averaged, loss, run.batches.held_out)
+                with run.drawing():
+                    validation_loss = _validate(run.averaged, loss, run.batches.held_out)
                 if not math.isfinite(train_loss + validation_loss):
                     state.stopped = "diverged"
                     break
                 state.record(train_loss, validation_loss, run.learning_rate, run.averaged)
                 state.decide(plan)
                 writer.write(
-                    state.epochs, lambda: _written(run, state, writer), last=bool(state.stopped)
+                    state.epochs,
+                    lambda: _written(run, state, writer, identity),
+                    last=bool(state.stopped),
                 )
                 shown = f"loss {train_loss:.4f}, held-out {validation_loss:.4f}"
                 display.update(bar, advance=1, status=f"{shown} (chance {loss.chance:.4f})")
@@ -327,23 +308,39 @@ def _fit(run: Trainer, writer: CheckpointWriter, title: str) -> TrainingState:
     return state
 
 
-def _resumed(run: Trainer, writer: CheckpointWriter) -> TrainingState:
+def _resumed(run: Trainer, writer: CheckpointWriter, identity: Identity) -> TrainingState:
     """The state in the checkpoint, or a new one."""
     found = writer.resume()
     if found is None:
         return TrainingState()
     facts, tensors = found
-    run.restore(part(tensors, "run/"))
-    return TrainingState(**facts, best_weights=part(tensors, "best/"))
+    given = part(tensors, "given/")
+    writer.checkpoint.refuse_if(identity.differing(given))
+    state = TrainingState(**facts, best_weights=part(tensors, "best/"))
+    try:
+        run.restore(part(tensors, "run/"))
+        # Files of version 0.1 know no more of the network than the name of its factory.
+        again = given or _loses_as_much(run, state.validation_loss[-1])
+    except (RuntimeError, ValueError, KeyError):  # weights of other shapes or names
+        again = False
+    writer.checkpoint.refuse_if([] if again else ["network or loss"])
+    return state
 
 
 def _written(
-    run: Trainer, state: TrainingState, writer: CheckpointWriter
+    run: Trainer, state: TrainingState, writer: CheckpointWriter, identity: Identity
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Facts and tensors for the checkpoint."""
     tensors = {f"run/{name}": tensor for name, tensor in run.state().items()}
+    tensors |= {f"given/{name}": tensor for name, tensor in identity.given.items()}
     tensors |= {f"best/{name}": tensor for name, tensor in state.best_weights.items()}
     return state.facts() | {"seconds": writer.seconds}, tensors
+
+
+def _loses_as_much(run: Trainer, validation_loss: float) -> bool:
+    """Whether the averaged network still has this loss."""
+    now = _validate(run.averaged, run.loss, run.batches.held_out)
+    return math.isclose(now, validation_loss, rel_tol=_SAME)
 
 
 @torch.no_grad()

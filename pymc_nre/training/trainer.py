@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +17,13 @@ from torch import Tensor
 
 from ..losses.base import Loss
 from ..networks.base import RatioNetwork
+from ..runtime.random_streams import RandomStream
 from .batches import Batches
 from .settings import Plan
 
 __all__ = ["Trainer", "TrainingState", "part"]
 
+_STREAMS = ("torch", "cuda")  # what checkpoints call the states of the stream
 _AVERAGED_SHARE = 0.02  # the weight average forgets over this share of the steps
 _CLIP = 5.0  # gradient norm; the largest on three tasks was 0.95, so it acts on accidents only
 
@@ -64,12 +67,35 @@ class TrainingState:
 
 
 class Trainer:
-    """A network on its way: optimizer, schedule, and the running average of its weights."""
+    """A network on its way: optimizer, schedule, and the running average of its weights.
+
+    Parameters
+    ----------
+    net : RatioNetwork
+    loss : Loss
+    batches : Batches
+    plan : Plan
+    seed : int
+        Of the order of the pairs.
+    stream : RandomStream, optional
+        What the network and the loss draw from, if they do; by default another of that seed.
+    draws : bool
+        Whether they may draw. If not, trainings in other threads need not wait.
+    """
 
     def __init__(
-        self, net: RatioNetwork, loss: Loss, batches: Batches, plan: Plan, seed: int
+        self,
+        net: RatioNetwork,
+        loss: Loss,
+        batches: Batches,
+        plan: Plan,
+        seed: int,
+        stream: RandomStream | None = None,
+        draws: bool = True,
     ) -> None:
         self.net, self.loss, self.batches, self.plan = net, loss, batches, plan
+        self.stream = RandomStream(seed) if stream is None else stream
+        self.drawing = self.stream.in_place if draws else nullcontext
         self.steps_per_epoch = batches.size // plan.batch_size
         self.steps = plan.epochs * self.steps_per_epoch
         self.averaged = copy.deepcopy(net)
@@ -102,10 +128,11 @@ class Trainer:
         return torch.stack([self._descend(*batch) for batch in batches]).mean().item()
 
     def _descend(self, *batch: Tensor) -> Tensor:
-        loss = self.loss(self.net, *batch)
-        self.optimizer.param_groups[0]["lr"] = self.learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with self.drawing():
+            loss = self.loss(self.net, *batch)
+            self.optimizer.param_groups[0]["lr"] = self.learning_rate
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # may draw too, where layers are evaluated again
         torch.nn.utils.clip_grad_norm_(self._weights, _CLIP)
         self.optimizer.step()
         self._average()
@@ -126,7 +153,8 @@ class Trainer:
         tensors |= {f"averaged/{name}": value for name, value in self.averaged.state_dict().items()}
         for i, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{i}/{name}": value for name, value in moments.items()}
-        streams = {"order": self.order.get_state(), "torch": torch.get_rng_state()}
+        streams = dict(zip(_STREAMS, self.stream.states, strict=False))
+        streams["order"] = self.order.get_state()
         return tensors | streams | {"step": torch.tensor(self.step)}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -140,7 +168,8 @@ class Trainer:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.order.set_state(tensors["order"])
-        torch.set_rng_state(tensors["torch"])
+        found = [tensors[name] for name in _STREAMS if name in tensors]
+        self.stream.states[: len(found)] = found
         self.step = int(tensors["step"])
 
 

@@ -44,6 +44,7 @@ def in_sds(got, mean, sd):
 def test_grids_are_exact_under_another_prior(trials):
     x = data_sets(7, trials)
     got = posterior_grid(MEAN, x, {"mu": pm.Normal.dist(1, 2)}, trials=True)
+    assert got.sizes["mu_point"] == 200
     assert in_sds(got, *conjugate(x, 1, 2)) < RTOL
     # Twin: the right data under a prior that differs by a tenth
     assert in_sds(got, *conjugate(x, 1.1, 2)) > RTOL
@@ -112,6 +113,7 @@ def test_two_numbers(n):
         assert abs(chosen["sd"] / sd - 1) < 1e-3
     step = [np.diff(got[f"{name}_grid"])[0] for name in ("mu", "log_sigma")]
     assert got["density"].dims == ("mu_point", "log_sigma_point")
+    assert got["density"].shape == (80, 80)
     assert float(got["density"].sum()) * step[0] * step[1] == pytest.approx(1)
 
 

@@ -556,8 +556,9 @@ def nudge(name):
         nudge("history/train_loss"),
         lambda metadata, arrays: metadata.update(loss="another"),
         lambda metadata, arrays: arrays.pop("domain/upper"),
+        lambda metadata, arrays: arrays.update({"probe/x": arrays["probe/x"].ravel()}),
     ],
-    ids=["weight", "domain", "history", "metadata", "array left out"],
+    ids=["weight", "domain", "history", "metadata", "array left out", "shape"],
 )
 def test_tampered_files(saved, change):
     rewrite(saved, change, checksum=False)
