@@ -7,6 +7,7 @@ the distribution functions of `sbc` as a whole.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,7 @@ def log_ratios(ranks: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.log_ratios(ranks).get_xlabel()
     'log ratio'
     """
+    _check_holds(ranks, "log_ratios", "posterior_ranks", "log_ratio", "log_ratio_marginal")
     ax = _axes(ax)
     joint, marginal = ranks["log_ratio"].to_numpy(), ranks["log_ratio_marginal"].to_numpy()
     low = max(marginal.min(), joint.min() - 2 * np.ptp(joint))  # far tails say nothing
@@ -138,6 +140,7 @@ def coverage(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.coverage(nre.diagnostics.coverage(ranks)).get_title()
     'coverage: right'
     """
+    _check_holds(result, "coverage", "coverage, tarp or coverage_at", "level", "coverage", "error")
     ax = _axes(ax)
     level = result["level"].to_numpy()
     if "point" in result.sizes:
@@ -214,9 +217,11 @@ def sbc(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.sbc(nre.diagnostics.sbc(ranks)).get_xlabel()
     'rank'
     """
+    _check_holds(result, "sbc", "sbc", "pit", "parameter")
     ax = _axes(ax)
     pit = result["pit"].transpose("parameter", "pair")
-    pairs, n = pit.sizes["pair"], result.attrs["effective_pairs"]
+    pairs = pit.sizes["pair"]
+    n = result.attrs.get("effective_pairs", pairs)
     grid = np.linspace(0, 1, 201)
     ax.fill_between(grid, *_band(0 * grid, _KOLMOGOROV / n**0.5), color="0.5", alpha=0.2)
     for label, column in zip(pit["parameter"].to_numpy(), pit.to_numpy(), strict=True):
@@ -253,6 +258,7 @@ def reliability(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.reliability(nre.diagnostics.reliability(ranks)).get_title()
     'reliability: right'
     """
+    _check_holds(result, "reliability", "reliability", "predicted", "observed", "error")
     ax = _axes(ax)
     ax.errorbar(result["predicted"], result["observed"], _Z * result["error"], fmt="o-", ms=3)
     ax.plot([0, 1], [0, 1], color="0.5", ls=":")
@@ -285,6 +291,7 @@ def evidence(ranks: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.evidence(ranks).get_title()
     'evidence'
     """
+    _check_holds(ranks, "evidence", "posterior_ranks", "log_evidence")
     ax = _axes(ax)
     ax.hist(ranks["log_evidence"].to_numpy(), _BINS, density=True)
     ax.axvline(0, color="0.5", ls=":")
@@ -315,11 +322,13 @@ def roc(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.roc(found).get_title()
     'ROC: right'
     """
+    _check_holds(result, "roc", "auc", "auc", "ess", "false_positive", "true_positive")
     ax = _axes(ax)
     areas, ess = result["auc"].to_numpy(), result["ess"].to_numpy()
     for k in range(result.sizes["point"]):
         label = f"AUC {areas[k]:.3f}" if np.isfinite(areas[k]) else f"not known (ESS {ess[k]:.0f})"
-        ax.plot(result["false_positive"][k], result["true_positive"][k], lw=1, label=label)
+        one = result.isel(point=k)
+        ax.plot(one["false_positive"], one["true_positive"], lw=1, label=label)
     ax.plot([0, 1], [0, 1], color="0.5", ls=":")
     ax.set(xlabel="false positives", ylabel="true positives", title=_titled("ROC", result))
     ax.legend(frameon=False)
@@ -357,6 +366,7 @@ def convergence(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.convergence(found).get_xlabel()
     'trials'
     """
+    _check_holds(result, "convergence", "convergence", "true", "error", "spread", "n", "parameter")
     ax = _axes(ax)
     scale = result["true"].std("truth")
     for k, label in enumerate(result["parameter"].to_numpy()):
@@ -400,6 +410,7 @@ def lc2st(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.lc2st(found).get_xlabel()
     'observation'
     """
+    _check_holds(result, "lc2st", "lc2st", "observation", "statistic", "by_chance")
     ax = _axes(ax)
     where = np.arange(result.sizes["observation"])
     middle, low, high = result["by_chance"].quantile([0.5, 0.005, 0.995], "shuffle").to_numpy()
@@ -436,6 +447,7 @@ def observation_check(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.observation_check(found).get_title()
     'observed data: foreign'
     """
+    _check_holds(result, "observation_check", "observation_check", "usual", "distance")
     ax = _axes(ax)
     usual, observed = (result[name].to_numpy() for name in ("usual", "distance"))
     both = np.concatenate([usual, observed])
@@ -476,11 +488,13 @@ def domain(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.domain(check).get_title()
     'domain: 25.0% of draws outside'
     """
+    _check_holds(result, "domain", "domain_check", "beyond", "parameter")
     ax = _axes(ax)
     labels = [str(label) for label in result["parameter"].to_numpy()]
     ax.barh(labels, 100 * result["beyond"].to_numpy())
     ax.set(xlabel="% of values beyond the training range", xlim=(0, 100))
-    ax.set_title(f"domain: {result.attrs['share']:.1%} of draws outside")
+    share = result.attrs.get("share", math.nan)
+    ax.set_title(f"domain: {share:.1%} of draws outside")
     return ax
 
 
@@ -542,16 +556,40 @@ def pair(idata: Any, ratio: Any, axes: Any = None) -> Any:
 
 def _posterior(idata: Any, ratio: Any) -> np.ndarray:
     """Draws ``(n, D)`` of variables with the names of the parameters."""
-    posterior = idata["posterior"]
+    try:
+        posterior = idata["posterior"]
+        sizes = posterior.sizes
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            "plots.pair: idata: expected an InferenceData or DataTree with a group posterior, got "
+            f"{type(idata).__name__}. Pass what pm.sample returns."
+        ) from error
+    if "chain" not in sizes or "draw" not in sizes:
+        raise ValueError(
+            "plots.pair: idata: expected a posterior with the dimensions chain and draw, got "
+            f"{', '.join(map(str, sizes)) or 'none'}. Pass what pm.sample returns."
+        )
     columns = []
     for name, shape in ratio.parameters.items():
-        if name not in posterior or posterior[name].shape[2:] != shape:
+        if name in posterior:
+            values = posterior[name].transpose("chain", "draw", ..., missing_dims="ignore")
+        if name not in posterior or values.shape[2:] != shape or values.dims[:1] != ("chain",):
             raise ValueError(
                 f"The posterior has no variable {name!r} of shape {shape}, as the ratio's "
                 "parameters are. Rename: {'posterior': xr.Dataset({'mu': ...})}."
             )
-        columns.append(posterior[name].to_numpy().reshape(-1, int(np.prod(shape))))
+        columns.append(values.to_numpy().reshape(-1, int(np.prod(shape))))
     return np.concatenate(columns, axis=1)
+
+
+def _check_holds(result: Any, who: str, source: str, *names: str) -> None:
+    """Raise TypeError unless a result has these variables."""
+    lacks = [name for name in names if not isinstance(result, xr.Dataset) or name not in result]
+    if lacks:
+        raise TypeError(
+            f"plots.{who}: expected what diagnostics.{source} returns, got "
+            f"{type(result).__name__} without {', '.join(lacks)}."
+        )
 
 
 def _axes(ax: Any) -> Any:

@@ -102,6 +102,38 @@ def test_pairs_of_parameters():
         nre.plots.pair({"posterior": xr.Dataset({"other": draws["mu"]})}, ratio)
 
 
+def test_dimensions_of_a_posterior_go_by_name():
+    ratio, rng = nre.tasks.LinearGaussian().estimator(), np.random.default_rng(6)
+    theta = xr.DataArray(rng.normal(size=(2, 50, 3)), dims=("chain", "draw", "number"))
+    axes, turned = (
+        nre.plots.pair({"posterior": xr.Dataset({"theta": one})}, ratio)
+        for one in (theta, theta.transpose("number", "draw", "chain"))
+    )
+    for ax, other in zip(axes[1:, 0], turned[1:, 0], strict=True):
+        np.testing.assert_array_equal(
+            np.sort(ax.lines[1].get_xydata(), axis=0), np.sort(other.lines[1].get_xydata(), axis=0)
+        )
+
+
+def test_a_posterior_is_one_and_has_chains():
+    ratio, mu = TASK.estimator(), xr.DataArray(np.zeros(5), dims="draw")
+    for idata in (None, {}, {"prior": xr.Dataset()}, np.zeros(3), xr.DataTree()):
+        with pytest.raises(ValueError, match="expected an InferenceData or DataTree with a group"):
+            nre.plots.pair(idata, ratio)
+    with pytest.raises(ValueError, match="with the dimensions chain and draw, got draw"):
+        nre.plots.pair({"posterior": xr.Dataset({"mu": mu})}, ratio)
+    partly = xr.Dataset({"mu": mu, "other": mu.expand_dims(chain=2)})
+    with pytest.raises(ValueError, match="no variable 'mu'"):
+        nre.plots.pair({"posterior": partly}, ratio)
+
+
+@pytest.mark.parametrize("name", sorted(set(nre.plots.__all__) - {"loss", "pair"}))
+@pytest.mark.parametrize("given", [None, np.zeros(3), xr.Dataset({"other": 1.0})])
+def test_other_results_are_refused(name, given):
+    with pytest.raises(TypeError, match=r"^plots\.\w+: expected what diagnostics\..* returns, got"):
+        getattr(nre.plots, name)(given)
+
+
 def test_a_ratio_without_history_has_no_loss():
     with pytest.raises(ValueError, match="no history"):
         nre.plots.loss(TASK.estimator())
