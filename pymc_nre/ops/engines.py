@@ -23,7 +23,6 @@ from pytensor.tensor import TensorConstant, TensorVariable
 from ..estimators.estimator import RatioEstimator
 from ..kernels.export import export
 from ..kernels.program import Exported
-from ..runtime.devices import make_torch_survive_forks
 from .compiled_engine import CompiledEngine
 from .embedding import Features
 from .guards import check_held, only_finite
@@ -83,7 +82,6 @@ def log_ratios(
     precision: str,
 ) -> TensorVariable:
     """Log ratios ``(n,)`` of theta ``(1 or n, D)`` and observations ``(n, *event)``."""
-    make_torch_survive_forks()  # even where it evaluates nothing: the user's own code may use it
     if engine == "torch" or not _compiles(ratio):
         by_torch = LogRatioAndGradient(TorchEngine(ratio.for_evaluation()))
         # Constants were looked at when the graph was built.

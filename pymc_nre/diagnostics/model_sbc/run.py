@@ -28,7 +28,6 @@ from ...exceptions import CannotDrawError, PosteriorWarning, warn
 from ...likelihood.model_parameters import model_in_use
 from ...runtime.arrays import real_number, whole_number
 from ...runtime.checkpoint import Checkpoint, CheckpointWriter, fingerprint
-from ...runtime.devices import make_torch_survive_forks
 from ...runtime.executors import InThisThread, Outcome, as_they_end, shares_memory, unpickled
 from ...runtime.progress import progress
 from ..calibration import FEW
@@ -259,7 +258,6 @@ def _fill(
 def _outcomes(replicate: _Replicate, to_do: np.ndarray, executor: Executor) -> Iterator[Outcome]:
     task: _Replicate | bytes = replicate
     if not shares_memory(executor):
-        make_torch_survive_forks()
         task = cloudpickle.dumps(replicate)
     return as_they_end(executor, _run, ((task, int(index)) for index in to_do))
 
