@@ -21,22 +21,27 @@ class Drawn:
         How many draws.
     blocks : iterator of dict of str to array
         The draws in their order.
+
+    Attributes
+    ----------
+    made : int
+        How many of them are there.
     """
 
     def __init__(self, n: int, blocks: Iterator[Mapping[str, np.ndarray]]) -> None:
-        self.n, self._blocks, self._made = n, blocks, 0
+        self.n, self.made, self._blocks = n, 0, blocks
         self._arrays: dict[str, np.ndarray] = {}
 
     @classmethod
     def whole(cls, parameters: Mapping[str, np.ndarray]) -> Drawn:
         """All of them are there."""
         drawn = cls(len(next(iter(parameters.values()))), iter(()))
-        drawn._arrays, drawn._made = dict(parameters), drawn.n
+        drawn._arrays, drawn.made = dict(parameters), drawn.n
         return drawn
 
     def rows(self, start: int, stop: int) -> dict[str, np.ndarray]:
         """Views ``(stop - start, *own)`` by name."""
-        while self._made < stop:
+        while self.made < stop:
             self._enter(next(self._blocks))
         return {name: value[start:stop] for name, value in self._arrays.items()}
 
@@ -45,5 +50,5 @@ class Drawn:
         for name, values in block.items():
             if name not in self._arrays:
                 self._arrays[name] = np.empty((self.n, *values.shape[1:]), values.dtype)
-            self._arrays[name][self._made : self._made + length] = values
-        self._made += length
+            self._arrays[name][self.made : self.made + length] = values
+        self.made += length

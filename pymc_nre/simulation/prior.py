@@ -108,10 +108,14 @@ class Prior:
 
     @property
     def has_density(self) -> bool:
-        """Whether the joint density needs no integral, over parents without a name."""
+        """Whether PyMC knows the joint density, and it needs no integral over nameless parents."""
         from pymc.pytensorf import rvs_in_graph
 
-        return not rvs_in_graph(list(self._log_densities()[1].values()))
+        try:
+            terms = self._log_densities()[1]
+        except (NotImplementedError, RuntimeError):  # PyMC has none, or cannot derive it
+            return False
+        return not rvs_in_graph(list(terms.values()))
 
     def _log_densities(self) -> tuple[dict[str, Any], dict[Any, Any]]:
         """Symbolic values by name, and a term for each."""

@@ -304,3 +304,22 @@ def test_parents_without_a_name_take_an_integral():
         {"mu": pm.Normal.dist(0.0, tau)}, lambda rng, mu: mu, 10, progressbar=False
     )
     assert simulations.log_prior is None
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        lambda: pm.CustomDist.dist(random=lambda rng=None, size=None: rng.normal(size=size)),
+        lambda: pm.math.sin(pm.Normal.dist()),
+        lambda: pm.Normal.dist() + pm.Normal.dist(),
+        lambda: pm.Simulator.dist(lambda rng, mu, size=None: rng.normal(mu, size=size), 0.0),
+    ],
+    ids=["draws only", "not invertible", "a sum", "a simulator"],
+)
+def test_priors_without_a_density(without):
+    variable = without()
+    assert not Prior.of({"mu": variable}).has_density
+    simulations = nre.simulate({"mu": variable}, lambda rng, mu: mu, 10, progressbar=False)
+    assert simulations.log_prior is None
+    ready = nre.Simulations(simulations.parameters, simulations.x, prior={"mu": variable})
+    assert ready.log_prior is None
