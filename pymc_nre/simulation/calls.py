@@ -70,4 +70,4 @@ def name_of(function: Callable[..., Any]) -> str:
     """What a user calls it."""
     if isinstance(function, functools.partial):
         return name_of(function.func)
-    return getattr(function, "__qualname__", None) or type(function).__name__
+    return getattr(function, "__name__", None) or type(function).__name__
