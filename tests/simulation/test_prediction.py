@@ -137,7 +137,9 @@ def test_a_simulator_of_other_parameters_is_refused(batched):
     message = r"of_two\(rng, mu, sigma\) is called by .*of_two\(rng, mu=mu\): missing .* 'sigma'\."
     with pytest.raises(TypeError, match=message):
         predicted(of_two, batched)
-    with pytest.raises(TypeError, match=r"<lambda>\(rng, nu\) is called by .*: missing .* 'nu'\. Pass"):
+    with pytest.raises(
+        TypeError, match=r"<lambda>\(rng, nu\) is called by .*: missing .* 'nu'\. Pass"
+    ):
         predicted(lambda rng, nu: nu, batched)
 
 
