@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,29 +107,24 @@ def _outcomes(job: Job, executor: Executor) -> Iterator[Simulated]:
             seconds_per_draw = outcome.seconds / len(outcome)
             yield outcome
     except FAILURES as error:  # no simulation's own, which is in its outcome
-        raise _StoppedError(f"{type(error).__name__}: {error}") from error
+        raise _StoppedError(f"{type(error).__name__}: {str(error).rstrip('.')}") from error
 
 
 def _tell_of_the_end(error: BaseException, kept: list[Simulated], n: int, partial: bool) -> None:
     """Warn of what is returned early, or raise if that is nothing."""
-    how = "Interrupted"
+    how, why, cause = "Interrupted", "", error.__cause__
     if isinstance(error, _StoppedError):
         how = f"Stopped by {error}"
+    if isinstance(cause, BrokenExecutor):
+        why = " A simulation that takes all memory or ends its process does so."
     if kept and partial:
         returned = f"returning the first {kept[-1].stop:,} of {n:,} simulations."
-        if isinstance(error, _StoppedError):
-            returned += (
-                " A worker dies of a simulation that takes all memory or ends its process; it is "
-                "among those that follow."
-            )
-        warn(f"{how}: {returned}", SimulationWarning)
-    elif isinstance(error, _StoppedError):
-        raise SimulationError(
-            f"{how} after {kept[-1].stop if kept else 0:,} of {n:,} simulations. If a worker "
-            "died, a simulation took all memory or ended its process."
-        ) from error.__cause__
+        warn(f"{how}: {returned}{why}", SimulationWarning)
+    elif isinstance(cause, BrokenExecutor | CancelledError | SystemExit):
+        made = kept[-1].stop if kept else 0
+        raise SimulationError(f"{how} after {made:,} of {n:,} simulations.{why}") from cause
     else:
-        raise error
+        raise cause or error
 
 
 class _Seen:

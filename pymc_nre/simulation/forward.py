@@ -110,4 +110,4 @@ class ForwardDraw:
 
 def as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Values as a variable of that type takes them; integers that travelled as floats."""
-    return (np.rint(values) if dtype.kind in "iu" else np.asarray(values)).astype(dtype)
+    return (np.rint(values) if dtype.kind in "iu" else np.asarray(values)).astype(dtype, copy=False)

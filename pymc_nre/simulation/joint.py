@@ -21,7 +21,7 @@ from .simulations import Simulations
 from .simulator import Simulator
 from .slices import Simulated
 
-__all__ = ["JointSimulator", "simulate"]
+__all__ = ["JointSimulator", "seed_sequence", "simulate"]
 
 
 def simulate(
@@ -172,7 +172,7 @@ class JointSimulator:
     ) -> Simulations:
         """``n`` simulations, or on Ctrl-C those that are done, if ``partial``."""
         executor = executor_of(executor)
-        prior_seed, simulator_seed = _seed_sequence(seed).spawn(2)
+        prior_seed, simulator_seed = seed_sequence(seed).spawn(2)
         drawn = self._draw(n, np.random.default_rng(prior_seed), at)
         job = Job(self.simulator, drawn, simulator_seed)
         outcomes = run(job, executor, progressbar, partial)
@@ -191,7 +191,7 @@ class JointSimulator:
         Nuisance is drawn anew for each observation. Draws of which a simulation fails are left
         out.
         """
-        prior_seed, simulator_seed = _seed_sequence(seed).spawn(2)
+        prior_seed, simulator_seed = seed_sequence(seed).spawn(2)
         rng = np.random.default_rng(prior_seed)
         drawn = self.prior.draw(draws, rng)
         own = {name: drawn[name] for name in self.parameters}
@@ -211,6 +211,11 @@ class JointSimulator:
         if at is None:
             return Drawn(n, _checked(self.prior.blocks(n, rng)))
         layout = Layout({name: self.prior.shapes[name] for name in self.parameters})
+        if not isinstance(at, Mapping):
+            raise TypeError(
+                f"at must name each parameter, at={{'{self.parameters[0]}': 0.0}}, got an object "
+                f"of type {type(at).__name__}."
+            )
         layout.check_names(at, "at")
         values = {}
         for name, own in layout.shapes.items():
@@ -267,6 +272,11 @@ def _chosen(parameters: Collection[str] | None, prior: Prior) -> tuple[str, ...]
         return tuple(prior.variables)
     if isinstance(parameters, str):
         parameters = [parameters]
+    if not isinstance(parameters, Collection):
+        raise TypeError(
+            f"parameters must be names of variables, such as {list(prior.variables)[:1]}, got an "
+            f"object of type {type(parameters).__name__}."
+        )
     unknown = [name for name in parameters if name not in prior.variables]
     if unknown or not parameters:
         raise ValueError(
@@ -276,13 +286,20 @@ def _chosen(parameters: Collection[str] | None, prior: Prior) -> tuple[str, ...]
     return tuple(name for name in prior.variables if name in parameters)
 
 
-def _seed_sequence(seed: Any) -> np.random.SeedSequence:
+def seed_sequence(seed: Any) -> np.random.SeedSequence:
+    """What a user gives as a seed."""
     if isinstance(seed, np.random.Generator):
         return np.random.SeedSequence(int(seed.integers(2**63)))
     if isinstance(seed, np.random.SeedSequence):
         # A copy: spawning from the user's own would make a second call differ.
         return np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key)
-    return np.random.SeedSequence(seed)
+    try:
+        return np.random.SeedSequence(seed)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "random_seed must be an int that is not negative, a numpy.random.SeedSequence or a "
+            f"numpy.random.Generator, got {seed!r}."
+        ) from error
 
 
 def _checked(blocks: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .drawn import Drawn
-from .forward import ForwardDraw
+from .forward import ForwardDraw, as_dtype
 from .parameters import check_reserved
 from .sampler import Sampler
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Prior"]
 
 _DRAWN_AT_ONCE = 10_000  # bounds what an interrupt can lose, and the memory of what is between
+_ROUNDED = 1e-6  # that an integer may be off after it has travelled as a float
 _DENSITY_CHUNK = 20_000  # rows evaluated at once: bounds the memory of intermediate arrays
 
 
@@ -148,14 +149,17 @@ class Prior:
             density = pytensor.function(list(rows.values()), joint, mode="FAST_COMPILE")
 
         def evaluate(parameters: Mapping[str, np.ndarray]) -> np.ndarray:
-            arrays = [
-                np.asarray(parameters[k]).astype(row.dtype, copy=False) for k, row in rows.items()
-            ]
+            arrays = [as_dtype(parameters[k], np.dtype(row.dtype)) for k, row in rows.items()]
             starts = range(0, len(arrays[0]), _DENSITY_CHUNK)
             chunks = (slice(start, start + _DENSITY_CHUNK) for start in starts)
-            return np.concatenate(
+            found = np.concatenate(
                 [density(*(array[chunk] for array in arrays)) for chunk in chunks]
             )
+            for name, array in zip(rows, arrays, strict=True):
+                if array.dtype.kind in "iu":  # no other value than a whole number is possible
+                    off = np.abs(array - parameters[name]).reshape(len(array), -1) > _ROUNDED
+                    found[off.any(1)] = -np.inf
+            return found
 
         return evaluate
 

@@ -421,7 +421,7 @@ def test_a_dead_worker_keeps_what_is_done(one_draw_per_task):
     simulator = functools.partial(dies_at, whole.parameters["mu"][40])
     context = multiprocessing.get_context("forkserver")
     message = (
-        r"^Stopped by BrokenProcessPool: .* returning the first (\d+) of 60 simulations\. A wor"
+        r"^Stopped by BrokenProcessPool: .* returning the first (\d+) of 60 simulations\. A sim"
     )
     with (
         ProcessPoolExecutor(2, mp_context=context) as pool,

@@ -323,3 +323,10 @@ def test_priors_without_a_density(without):
     assert simulations.log_prior is None
     ready = nre.Simulations(simulations.parameters, simulations.x, prior={"mu": variable})
     assert ready.log_prior is None
+
+
+def test_an_integer_is_whole():
+    prior = Prior.of({"k": pm.Poisson.dist(4.5)})
+    got = prior.log_density({"k": np.array([3.0, 2.9999999, 3.4, 3.6])})
+    np.testing.assert_allclose(got[:2], stats.poisson(4.5).logpmf(3), rtol=RTOL)
+    assert np.isneginf(got[2:]).all()
