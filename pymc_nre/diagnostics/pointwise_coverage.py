@@ -20,7 +20,7 @@ from ..runtime.devices import resolve_device
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
 from .calibration import FEW, checked_levels
-from .points import needed_simulator, points_of, trials_at
+from .points import Trials, needed_simulator, points_of
 from .prior_draws import PriorDraws, check_pairs, single_precision
 from .ranks import ranks_of
 
@@ -69,10 +69,12 @@ def coverage_at(
     Raises
     ------
     ValueError
-        If something does not fit, there is no simulator, or simulations fail.
+        If something does not fit, there is no simulator, or hardly any simulation succeeds.
 
     Warns
     -----
+    SimulationWarning
+        If simulations failed.
     PosteriorWarning
         If half of the posteriors at a point rest on fewer than 10 effective draws.
 
@@ -104,10 +106,11 @@ def coverage_at(
     rng = np.random.default_rng(random_seed)
     prior = PriorDraws(ratio, simulations, draws, rng)
     evaluator = single_precision(ratio, resolve_device(device))
-    found = []
+    found, trials = [], Trials("coverage_at", simulator, ratio, rng)
     for point in points:
-        x = trials_at(simulator, ratio.layout, point, n, rng)
+        x = trials.at(point, n)
         found.append(ranks_of(evaluator, prior.at(point, n), x, rng, truth_weighs=False))
+    trials.tell()
     fewest = min(np.median(one["ess"]) for one in found)
     if fewest < FEW:
         warn(

@@ -33,6 +33,7 @@ from ..ops.guards import (
     warn_if_prior_leaves,
 )
 from ..simulation.parameters import check_event_shape, check_own_shape
+from ..simulation.prediction import predict
 from ..simulation.simulator import Simulator, as_simulator
 
 __all__ = ["RatioLikelihood", "log_ratio"]
@@ -160,8 +161,8 @@ class RatioLikelihoodRV(RandomVariable):
         )
         batch = theta.shape[:-1] if size is None else tuple(size)
         rows = np.broadcast_to(theta, (*batch, theta.shape[-1])).reshape(-1, theta.shape[-1])
-        drawn = self.simulator.draw(rng, self.ratio.layout.unpack(rows), len(rows))
-        return drawn.reshape((*batch, *self.ratio.event_shape))
+        named, event = self.ratio.layout.unpack(rows), self.ratio.event_shape
+        return predict(self.simulator, rng, named, len(rows), event).reshape((*batch, *event))
 
 
 @numba_core_rv_funcify.register(RatioLikelihoodRV)

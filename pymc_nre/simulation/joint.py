@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 
 from ..exceptions import SimulationWarning, warn
-from ..runtime.executors import Outcome
-from .execution import Job, observations_of, run
+from ..runtime.arrays import finite_array, whole_number
+from ..runtime.executors import executor_of
+from .drawn import Drawn
+from .execution import Job, observations_of, run, why_failed
 from .forward import ForwardDraw, as_dtype
 from .parameters import Layout
 from .prior import Prior
 from .simulations import Simulations
 from .simulator import Simulator
+from .slices import Simulated
 
-__all__ = ["JointSimulator", "simulate"]
+__all__ = ["JointSimulator", "seed_sequence", "simulate"]
 
 
 def simulate(
@@ -102,8 +105,7 @@ def simulate(
     ... )
     Simulations: 500 pairs, parameters mu (scalar), observation scalar
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}.")
+    n = whole_number(n, "n")
     joint_simulator = JointSimulator.of(prior, simulator, parameters, batched)
     return joint_simulator.run(
         n, at=at, executor=executor, seed=random_seed, progressbar=progressbar
@@ -169,10 +171,11 @@ class JointSimulator:
         partial: bool = True,
     ) -> Simulations:
         """``n`` simulations, or on Ctrl-C those that are done, if ``partial``."""
-        prior_seed, simulator_seed = _seed_sequence(seed).spawn(2)
+        executor = executor_of(executor)
+        prior_seed, simulator_seed = seed_sequence(seed).spawn(2)
         drawn = self._draw(n, np.random.default_rng(prior_seed), at)
         job = Job(self.simulator, drawn, simulator_seed)
-        outcomes = run(job, n, executor, progressbar, partial)
+        outcomes = run(job, executor, progressbar, partial)
         return self._collect(job, outcomes)
 
     def replicate(
@@ -188,14 +191,15 @@ class JointSimulator:
         Nuisance is drawn anew for each observation. Draws of which a simulation fails are left
         out.
         """
-        prior_seed, simulator_seed = _seed_sequence(seed).spawn(2)
+        prior_seed, simulator_seed = seed_sequence(seed).spawn(2)
         rng = np.random.default_rng(prior_seed)
         drawn = self.prior.draw(draws, rng)
         own = {name: drawn[name] for name in self.parameters}
         each = {name: np.repeat(value, replicates, axis=0) for name, value in own.items()}
         n, nuisance = draws * replicates, self.prior.given(self.parameters)
         values = each if nuisance is None else each | nuisance.draw(rng, each, n)
-        outcomes = run(Job(self.simulator, values, simulator_seed), n, executor, False, False)
+        job = Job(self.simulator, Drawn.whole(values), simulator_seed)
+        outcomes = run(job, executor, False, False)
         succeeded, observations = observations_of(outcomes)
         x = np.empty((n, *observations.shape[1:]))
         x[succeeded] = observations
@@ -203,16 +207,19 @@ class JointSimulator:
         kept = {name: value[whole] for name, value in own.items()}
         return kept, x.reshape(draws, replicates, *x.shape[1:])[whole]
 
-    def _draw(
-        self, n: int, rng: np.random.Generator, at: Mapping[str, Any] | None
-    ) -> dict[str, np.ndarray]:
+    def _draw(self, n: int, rng: np.random.Generator, at: Mapping[str, Any] | None) -> Drawn:
         if at is None:
-            return self.prior.draw(n, rng)
+            return Drawn(n, _checked(self.prior.blocks(n, rng)))
         layout = Layout({name: self.prior.shapes[name] for name in self.parameters})
+        if not isinstance(at, Mapping):
+            raise TypeError(
+                f"at must name each parameter, at={{'{self.parameters[0]}': 0.0}}, got an object "
+                f"of type {type(at).__name__}."
+            )
         layout.check_names(at, "at")
         values = {}
         for name, own in layout.shapes.items():
-            value = np.asarray(at[name])
+            value = finite_array(at[name], f"at: {name}")
             if value.shape != own:
                 raise ValueError(
                     f"at: parameter {name!r} has shape {own} in the prior, got {value.shape}."
@@ -224,11 +231,15 @@ class JointSimulator:
             value = cast
             values[name] = np.broadcast_to(value, (n, *own))
         nuisance = self.prior.given(self.parameters)
-        return values if nuisance is None else values | nuisance.draw(rng, values, n)
+        if nuisance is not None:
+            values |= nuisance.draw(rng, values, n)
+        return Drawn.whole(values)
 
-    def _collect(self, job: Job, outcomes: list[Outcome]) -> Simulations:
+    def _collect(self, job: Job, outcomes: list[Simulated]) -> Simulations:
         succeeded, x = observations_of(outcomes)
-        kept = {name: job.parameters[name][: len(succeeded)][succeeded] for name in self.parameters}
+        rows = job.drawn.rows(0, len(succeeded))
+        everything = succeeded.all()  # then no second copy of many
+        kept = {n: rows[n] if everything else rows[n][succeeded] for n in self.parameters}
         simulations = Simulations(
             kept,
             x,
@@ -261,6 +272,11 @@ def _chosen(parameters: Collection[str] | None, prior: Prior) -> tuple[str, ...]
         return tuple(prior.variables)
     if isinstance(parameters, str):
         parameters = [parameters]
+    if not isinstance(parameters, Collection):
+        raise TypeError(
+            f"parameters must be names of variables, such as {list(prior.variables)[:1]}, got an "
+            f"object of type {type(parameters).__name__}."
+        )
     unknown = [name for name in parameters if name not in prior.variables]
     if unknown or not parameters:
         raise ValueError(
@@ -270,23 +286,42 @@ def _chosen(parameters: Collection[str] | None, prior: Prior) -> tuple[str, ...]
     return tuple(name for name in prior.variables if name in parameters)
 
 
-def _seed_sequence(seed: Any) -> np.random.SeedSequence:
+def seed_sequence(seed: Any) -> np.random.SeedSequence:
+    """What a user gives as a seed."""
     if isinstance(seed, np.random.Generator):
         return np.random.SeedSequence(int(seed.integers(2**63)))
     if isinstance(seed, np.random.SeedSequence):
         # A copy: spawning from the user's own would make a second call differ.
         return np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key)
-    return np.random.SeedSequence(seed)
+    try:
+        return np.random.SeedSequence(seed)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "random_seed must be an int that is not negative, a numpy.random.SeedSequence or a "
+            f"numpy.random.Generator, got {seed!r}."
+        ) from error
 
 
-def _warn_failed(n_failed: int, outcomes: list[Outcome]) -> None:
-    tried = sum(map(len, outcomes))
-    errors = [outcome.error for outcome in outcomes if outcome.error]
-    last_line = errors[0].strip().splitlines()[-1] if errors else "NaN or infinite values"
+def _checked(blocks: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    """The same; ValueError if the first draws are not finite, before any is simulated."""
+    for number, block in enumerate(blocks):
+        for name, values in block.items():
+            bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
+            if number == 0 and bad.any():
+                raise ValueError(
+                    f"The prior of {name} is NaN or infinite in {bad.sum():,} of {len(values):,} "
+                    f"draws. Give it a distribution whose draws are finite."
+                )
+        yield block
+
+
+def _warn_failed(n_failed: int, outcomes: list[Simulated]) -> None:
+    tried, first = sum(map(len, outcomes)), why_failed(outcomes)
     warn(
         f"{n_failed:,} of {tried:,} simulations ({n_failed / tried:.1%}) failed and were left out; "
-        f"the first: {last_line}. The ratio will describe observations given that the simulation "
-        "succeeded. If failing depends on the parameters, posteriors lack the factor "
-        "P(success | parameters): mend the simulator, or shrink the prior to where it works.",
+        f"the first: {first.removesuffix('.')}. The ratio will describe observations given that "
+        "the simulation succeeded. If failing depends on the parameters, posteriors lack the "
+        "factor P(success | parameters): mend the simulator, or shrink the prior to where it "
+        "works.",
         SimulationWarning,
     )

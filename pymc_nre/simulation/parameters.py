@@ -7,8 +7,10 @@ that converts between the two.
 
 from __future__ import annotations
 
+import keyword
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -193,12 +195,29 @@ def check_reserved(names: Mapping[str, Any]) -> None:
             f"Parameters cannot be called {', '.join(clashes)}: RatioLikelihood takes keywords of "
             f"that name. Rename them in the prior and in the simulator, e.g. {clashes[0]}_."
         )
-    odd = sorted(name for name in names if not str(name).isidentifier())
+    odd = [name for name in names if not _can_be_keyword(name)]
     if odd:
         raise ValueError(
-            f"Parameter names must be Python identifiers, since they are passed by keyword; got "
-            f"{', '.join(map(repr, odd))}. Rename them in the prior and in the simulator."
+            "Parameter names must be Python identifiers, and none of its keywords, since they are "
+            f"passed by keyword; got {', '.join(map(repr, sorted(odd, key=str)))}. Rename them in "
+            "the prior and in the simulator."
         )
+    for name in names:
+        read_as = unicodedata.normalize("NFKC", name)
+        if read_as != name:
+            raise ValueError(
+                f"Parameter {name!r} ({_code_points(name)}) cannot be passed by keyword, for "
+                f"Python reads it as {read_as!r} ({_code_points(read_as)}). Call it that in the "
+                "prior; in the source of a simulator the two are the same."
+            )
+
+
+def _can_be_keyword(name: Any) -> bool:
+    return isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
+
+
+def _code_points(name: str) -> str:
+    return " ".join(f"U+{ord(letter):04X}" for letter in name)
 
 
 def is_integer(value: Any) -> bool:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .calls import observation, observations, own
+
 if TYPE_CHECKING:
     from .forward import ForwardDraw
 
@@ -41,14 +43,16 @@ class Simulator:
     batched: bool = False
     nuisance: ForwardDraw | None = None
 
-    def draw(self, rng: np.random.Generator, parameters: Mapping[str, np.ndarray], n: int) -> Any:
+    def draw(
+        self, rng: np.random.Generator, parameters: Mapping[str, np.ndarray], n: int
+    ) -> np.ndarray:
         """``n`` observations for parameters ``(n, *own)``, from one generator."""
         if self.nuisance is not None:
             parameters = {**parameters, **self.nuisance.draw(rng, parameters, n)}
         if self.batched:
-            return np.asarray(self.function(rng, **parameters))
+            return observations(self.function(rng, **own(parameters)), n)
         rows = ({name: value[i] for name, value in parameters.items()} for i in range(n))
-        return np.stack([np.asarray(self.function(rng, **row)) for row in rows])
+        return np.stack([observation(self.function(rng, **own(row))) for row in rows])
 
 
 def as_simulator(simulator: Simulator | Callable[..., Any] | None) -> Simulator | None:

@@ -28,7 +28,7 @@ from ...exceptions import CannotDrawError, PosteriorWarning, warn
 from ...likelihood.model_parameters import model_in_use
 from ...runtime.arrays import real_number, whole_number
 from ...runtime.checkpoint import Checkpoint, CheckpointWriter, fingerprint
-from ...runtime.executors import InThisThread, Outcome, as_they_end, shares_memory, unpickled
+from ...runtime.executors import Outcome, as_they_end, executor_of, shares_memory, unpickled
 from ...runtime.progress import progress
 from ..calibration import FEW
 from .chains import Chains, chosen_sampler
@@ -244,7 +244,7 @@ def _fill(
         bar = display.add_task("calibrating", total=len(table.state), status="")
         display.update(bar, completed=len(table.state) - len(to_do))
         try:
-            for outcome in _outcomes(replicate, to_do, executor or InThisThread()):
+            for outcome in _outcomes(replicate, to_do, executor_of(executor)):
                 table.enter(outcome)
                 _give_up_if_hopeless(table)
                 writer.write(table.known, table.to_file)
