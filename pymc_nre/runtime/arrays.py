@@ -6,12 +6,13 @@ unit or text is refused in one place and in one way: what was expected, what cam
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["finite_array", "real_array", "whole_number"]
+__all__ = ["finite_array", "plain_fields", "real_array", "whole_number"]
 
 
 def real_array(value: Any, name: str) -> np.ndarray:
@@ -79,7 +80,7 @@ def finite_array(value: Any, name: str) -> np.ndarray:
     return array
 
 
-def whole_number(value: Any, name: str, *, least: int = 1) -> int:
+def whole_number(value: Any, name: str, *, least: float = 1) -> int:
     """A count, as an int; 1e4 is one, 10.5, True and "3" are not.
 
     Raises
@@ -101,6 +102,17 @@ def whole_number(value: Any, name: str, *, least: int = 1) -> int:
     if value < least:
         raise ValueError(f"{name}: expected at least {least:,}, got {value!r}.")
     return int(value)
+
+
+def plain_fields(settings: Any) -> None:
+    """Let the fields of a frozen dataclass be numbers, booleans and texts of Python, not NumPy.
+
+    Files and the fingerprints of runs hold those, and NumPy's are told otherwise.
+    """
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, np.generic):
+            object.__setattr__(settings, field.name, value.item())
 
 
 def _refuse_units(value: Any, name: str) -> None:
