@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,14 @@ class Domain:
     largest_rarity: np.ndarray  # ()
     draws: np.ndarray
     log_prior: np.ndarray
+
+    def __post_init__(self) -> None:
+        # What is told of a domain is computed once, so its arrays are not written into.
+        for name in _AXES:
+            array = getattr(self, name)
+            if isinstance(array, np.ndarray):  # graphs have domains of symbols
+                object.__setattr__(self, name, array.view())
+                getattr(self, name).setflags(write=False)
 
     @classmethod
     def from_draws(cls, theta: np.ndarray, log_prior: np.ndarray | None = None) -> Domain:
@@ -122,27 +130,46 @@ class Domain:
     @classmethod
     def from_vector(cls, vector: Any, size: int) -> Domain:
         """The inverse of `to_vector` for ``size`` parameters; it knows no draws."""
-        pieces = (len(vector) - size * (size + 3) - 1) // (3 * size)
-        by_piece = (size, pieces)
-        shapes = [(size,)] * 2 + [by_piece] * 3 + [(size,), (size, size), ()]
+        shapes = cls.shapes(size, pieces=(len(vector) - size * (size + 3) - 1) // (3 * size))
         parts, start = {}, 0
-        for name, shape in zip(_OF_INSIDE, shapes, strict=True):
-            stop = start + math.prod(shape)
-            parts[name] = vector[start:stop].reshape(shape)
+        for name in _OF_INSIDE:
+            stop = start + math.prod(shapes[name])
+            parts[name] = vector[start:stop].reshape(shapes[name])
             start = stop
         return cls(**parts, draws=np.empty((0, size)), log_prior=np.empty(0))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All of it, for a file."""
-        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        return {name: np.asarray(getattr(self, name)) for name in _AXES}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Domain:
-        """The inverse of `to_arrays`."""
-        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+        """The inverse of `to_arrays`, for arrays of its `shapes`.
+
+        Raises
+        ------
+        ValueError
+            If no draws have such a domain.
+        """
+        finite = all(np.isfinite(arrays[name]).all() for name in _AXES if name != "log_prior")
+        rises = (arrays["lower"] <= arrays["upper"]).all() and (arrays["widths"] > 0).all()
+        if not (finite and rises):
+            raise ValueError("the domain is not finite, or ends before it begins")
+        return cls(**{name: arrays[name] for name in _AXES})
+
+    @staticmethod
+    def shapes(size: int, pieces: int, draws: int = 0) -> dict[str, tuple[int, ...]]:
+        """Shapes of its arrays, by name, for ``size`` parameters."""
+        lengths = {"D": size, "K": pieces, "S": draws}
+        return {name: tuple(lengths[axis] for axis in axes) for name, axes in _AXES.items()}
 
 
-_OF_INSIDE = [f.name for f in fields(Domain) if f.name not in ("draws", "log_prior")]
+_AXES = {  # as in the comments beside the fields
+    **dict.fromkeys(("lower", "upper"), "D"),
+    **dict.fromkeys(("knots", "widths", "steps"), "DK"),
+    **{"start": "D", "whiten": "DD", "largest_rarity": "", "draws": "SD", "log_prior": "S"},
+}
+_OF_INSIDE = [name for name, axes in _AXES.items() if "S" not in axes]
 
 
 def _score_map(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

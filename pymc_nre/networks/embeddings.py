@@ -50,6 +50,7 @@ class Dense(Specification):
     norm: str | None = None
 
     def __post_init__(self) -> None:
+        self._take()
         object.__setattr__(self, "hidden", checked_widths("Dense", "hidden", self.hidden))
         check_choices(self.activation, self.norm)
 
@@ -97,8 +98,11 @@ class DeepSet(Specification):
     norm: str | None = None
 
     def __post_init__(self) -> None:
+        self._take()
         object.__setattr__(self, "hidden", checked_widths("DeepSet", "hidden", self.hidden))
         check_choices(self.activation, self.norm)
+        if not isinstance(self.masked, bool):
+            raise TypeError(f"DeepSet: masked must be True or False, got {self.masked!r}.")
         if self.masked and self.norm == "batch":
             raise ValueError(
                 "DeepSet(masked=True, norm='batch') would average over padding; use norm='layer'."

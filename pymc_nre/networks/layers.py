@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ..runtime.arrays import plain_fields, whole_number
 
 __all__ = [
     "ACTIVATIONS",
@@ -33,6 +36,14 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = {
 
 class Specification:
     """Base of the small frozen values that describe networks; shows only what is set."""
+
+    def _take(self, *counts: str) -> None:
+        """Make all fields plain, and those that count whole numbers; they may be too small yet."""
+        plain_fields(self)
+        for name in counts:
+            text = f"{type(self).__name__}: {name}"
+            value = whole_number(getattr(self, name), text, least=-math.inf)
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -62,7 +73,11 @@ def check_choices(activation: str, norm: str | None) -> None:
 
 def checked_widths(kind: str, name: str, widths: Any) -> tuple[int, ...]:
     """The widths as a tuple; ValueError unless there is one and all are positive."""
-    widths = tuple(widths)
+    if isinstance(widths, str | Mapping) or not isinstance(widths, Iterable):
+        raise TypeError(
+            f"{kind}: {name} must be a width for each layer, such as (64, 64), got {widths!r}."
+        )
+    widths = tuple(whole_number(width, f"{kind}: {name}", least=-math.inf) for width in widths)
     if not widths or min(widths) < 1:
         raise ValueError(f"{kind} needs at least one {name} width >= 1, got {name}={widths}.")
     return widths

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 from numbers import Integral
 from typing import Any
 
@@ -19,6 +20,7 @@ import xarray as xr
 __all__ = [
     "finite_array",
     "holds_integers",
+    "plain_fields",
     "real_array",
     "real_number",
     "shares",
@@ -93,7 +95,7 @@ def finite_array(value: Any, name: str) -> np.ndarray:
     return array
 
 
-def whole_number(value: Any, name: str, *, least: int = 1) -> int:
+def whole_number(value: Any, name: str, *, least: float = 1) -> int:
     """A count, as an int; 1e4 is one, 10.5, True and "3" are not.
 
     Raises
@@ -176,6 +178,17 @@ def _between(above: float, below: float) -> str:
     if math.isinf(below):
         return "that is finite" if math.isinf(above) else f"above {above:g}"
     return f"between {above:g} and {below:g}"
+
+
+def plain_fields(settings: Any) -> None:
+    """Let the fields of a frozen dataclass be numbers, booleans and texts of Python, not NumPy.
+
+    Files and the fingerprints of runs hold those, and NumPy's are told otherwise.
+    """
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, np.generic):
+            object.__setattr__(settings, field.name, value.item())
 
 
 def _refuse_units(value: Any, name: str) -> None:

@@ -555,10 +555,11 @@ def nudge(name):
         nudge("domain/lower"),
         nudge("history/train_loss"),
         lambda metadata, arrays: metadata.update(loss="another"),
+        lambda metadata, arrays: metadata.pop("libraries"),
         lambda metadata, arrays: arrays.pop("domain/upper"),
         lambda metadata, arrays: arrays.update({"probe/x": arrays["probe/x"].ravel()}),
     ],
-    ids=["weight", "domain", "history", "metadata", "array left out", "shape"],
+    ids=["weight", "domain", "history", "metadata", "left out", "array left out", "shape"],
 )
 def test_tampered_files(saved, change):
     rewrite(saved, change, checksum=False)
@@ -605,13 +606,15 @@ def test_a_factory_of_other_code(saved_custom):
 
 
 def test_an_estimator_is_a_value(estimator):
-    budget = object()
-    other = estimator.replace(budget=budget, loss="mine")
-    assert (other.budget, other.loss) == (budget, "mine")
-    assert (estimator.budget, estimator.loss) == (None, "NREC(candidates=5, gamma=1.0)")
+    simulator = nre.Simulator(print)
+    other = estimator.replace(simulator=simulator, loss="mine")
+    assert (other.simulator, other.loss) == (simulator, "mine")
+    assert (estimator.simulator, estimator.loss) == (None, "NREC(candidates=5, gamma=1.0)")
     assert other == estimator  # the same function
     with pytest.raises(AttributeError, match=r"ratio = ratio\.replace\(simulator=\.\.\.\)"):
         estimator.simulator = print
+    with pytest.raises(AttributeError, match="does not change: it keeps its loss"):
+        del estimator.loss
     with pytest.raises(TypeError, match=r"expected network.*got domain, events"):
         estimator.replace(events=1, domain=2)
 
