@@ -17,7 +17,7 @@ from pymc.variational.minibatch_rv import MinibatchRandomVariable, get_scaling
 
 from ..estimators.estimator import RatioEstimator
 from ..ops.guards import packed_rows
-from .ratio_likelihood import RatioLikelihoodRV
+from .random_variable import RatioLikelihoodRV
 
 __all__ = ["likelihoods_of", "model_in_use", "parameters_of_draws", "ratios_of", "trials_of"]
 
