@@ -17,12 +17,8 @@ from pytensor.tensor import TensorVariable
 
 from ..estimators.estimator import RatioEstimator
 from ..ops.engines import check_engine
-from ..ops.guards import (
-    check_observed,
-    check_outside,
-    warn_if_many_trials,
-    warn_if_prior_leaves,
-)
+from ..ops.guards import check_observed, check_outside
+from ..ops.prior_check import warn_if_many_trials, warn_if_prior_leaves
 from ..simulation.parameters import check_own_shape
 from ..simulation.simulator import Simulator, as_simulator
 from . import derived  # noqa: F401  # what PyMC may not derive from the variable
