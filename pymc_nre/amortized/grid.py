@@ -20,7 +20,7 @@ import xarray as xr
 
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import PosteriorWarning, warn
-from ..ops.guards import warn_if_prior_leaves
+from ..ops.prior_check import warn_if_prior_leaves
 from ..runtime.arrays import real_array, shares, whole_number
 from ..simulation.prior import Prior
 from .adaptive_grid import Axis, boxes, cells, edges_with_mass, product, summarize, within

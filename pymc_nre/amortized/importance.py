@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 from ..compat import for_arviz
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import PosteriorWarning, warn
-from ..ops.guards import warn_if_prior_leaves
+from ..ops.prior_check import warn_if_prior_leaves
 from ..runtime.arrays import finite_array, whole_number
 from .data_sets import (
     DataSets,

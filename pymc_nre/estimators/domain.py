@@ -28,6 +28,8 @@ OUTSIDE_SHARE = 1e-4  # the share of the training prior that counts as its edge
 _SCORES = np.linspace(-4.0, 4.0, 33)  # P(|z| > 4) = 6e-5 < OUTSIDE_SHARE
 _STORED_DRAWS = 10_000  # 1e-4 of them is one draw; 8 bytes each
 _BLOCK = 2**20  # numbers at once
+# Ratios are trained in single precision, and .1 as a float32 is above .1: rounding is not outside.
+ROUNDING = float(np.finfo(np.float32).eps)
 _SMALLEST_EIGENVALUE = 1e-6  # parameters tied together exactly are not divided by zero
 
 
@@ -108,20 +110,34 @@ class Domain:
         Like `inside` it uses arithmetic and methods only, so that it takes NumPy arrays and
         symbolic tensors alike.
         """
-        scores = _scores(theta, self.knots, self.widths, self.steps, self.start)
+        scores = self._scores(theta)
         return ((scores @ self.whiten) ** 2).sum(-1)
 
     def inside(self, theta: Any) -> Any:
         """Whether parameters ``(*, D)`` are inside; booleans ``(*,)``. NaN is outside."""
-        within = ((theta >= self.lower) & (theta <= self.upper)).all(-1)
+        slack = ROUNDING * (abs(self.lower) + abs(self.upper))
+        within = ((theta >= self.lower - slack) & (theta <= self.upper + slack)).all(-1)
         return within & (self.rarity(theta) <= self.largest_rarity)
 
     def beyond(self, theta: np.ndarray) -> np.ndarray:
         """Whether each parameter, taken alone, left its training range; ``(*, D)``."""
-        scores = _scores(theta, self.knots, self.widths, self.steps, self.start)
+        scores = self._scores(theta)
         edge = -ndtri(OUTSIDE_SHARE / 2)
-        range_left = (theta < self.lower) | (theta > self.upper) | np.isnan(theta)
+        slack = ROUNDING * (abs(self.lower) + abs(self.upper))
+        range_left = (theta < self.lower - slack) | (theta > self.upper + slack) | np.isnan(theta)
         return range_left | (np.abs(scores) > edge)
+
+    def _scores(self, theta: Any) -> Any:
+        """Normal scores ``(*, D)``; of arrays by interpolation, which needs no ramps in memory."""
+        if not isinstance(theta, np.ndarray):
+            return _scores(theta, self.knots, self.widths, self.steps, self.start)
+        scores = np.empty(theta.shape)
+        ends = self.knots[:, -1:] + self.widths[:, -1:]
+        places = np.concatenate([self.knots, ends], axis=1)
+        heights = self.start[:, None] + np.cumsum(np.pad(self.steps, ((0, 0), (1, 0))), axis=1)
+        for d, (x, y) in enumerate(zip(places, heights, strict=True)):
+            scores[..., d] = np.interp(theta[..., d], x, y)
+        return scores
 
     def to_vector(self) -> np.ndarray:
         """What `inside` needs, end to end in the order of the fields, for compiled code."""

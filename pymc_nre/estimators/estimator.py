@@ -286,10 +286,10 @@ class RatioEstimator:
         kind = self.specification or type(getattr(one, "module", one)).__name__
         return f"{self.members} x {kind}" if self.members > 1 else f"{kind}"
 
-    def describe_domain(self) -> str:
+    def describe_domain(self, digits: int = 3) -> str:
         """The training range of each parameter, in words."""
         ends = zip(self.layout.labels, self.domain.lower, self.domain.upper, strict=True)
-        shown = [f"{label} in [{low:.3g}, {high:.3g}]" for label, low, high in ends]
+        shown = [f"{label} in [{low:.{digits}g}, {high:.{digits}g}]" for label, low, high in ends]
         return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
 
     def save(self, path: str | os.PathLike[str]) -> None:

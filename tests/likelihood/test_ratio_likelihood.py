@@ -12,7 +12,7 @@ from controls import changed
 from scipy import stats
 
 import pymc_nre as nre
-from pymc_nre.likelihood.ratio_likelihood import RatioLikelihoodRV
+from pymc_nre.likelihood.random_variable import RatioLikelihoodRV
 
 MEAN, SCALE, LINEAR = (
     nre.tasks.GaussianMean(),

@@ -20,7 +20,7 @@ from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.compile.mode import Mode
 
 from ...exceptions import CannotDrawError
-from ...likelihood.ratio_likelihood import RatioLikelihoodRV
+from ...likelihood.random_variable import RatioLikelihoodRV
 from ...simulation.forward import ForwardDraw
 from ...simulation.parameters import Layout
 
