@@ -106,7 +106,9 @@ def log_ratios(ranks: xr.Dataset, ax: Any = None) -> Any:
     """
     _check_holds(ranks, "log_ratios", "posterior_ranks", "log_ratio", "log_ratio_marginal")
     ax = _axes(ax)
-    joint, marginal = ranks["log_ratio"].to_numpy(), ranks["log_ratio_marginal"].to_numpy()
+    joint, marginal = (
+        _finite(ranks, "log_ratios", name) for name in ("log_ratio", "log_ratio_marginal")
+    )
     low = max(marginal.min(), joint.min() - 2 * np.ptp(joint))  # far tails say nothing
     bins = np.linspace(low, max(joint.max(), marginal.max()), _BINS)
     for values, label in ((joint, "matching"), (marginal.clip(low), "not matching")):
@@ -185,6 +187,7 @@ def tarp(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.tarp(nre.diagnostics.tarp(ranks)).get_title()
     'TARP: right'
     """
+    _check_holds(result, "tarp", "tarp", "level", "coverage", "error")
     ax = coverage(result, ax)
     ax.set_title(_titled("TARP", result))
     return ax
@@ -293,7 +296,7 @@ def evidence(ranks: xr.Dataset, ax: Any = None) -> Any:
     """
     _check_holds(ranks, "evidence", "posterior_ranks", "log_evidence")
     ax = _axes(ax)
-    ax.hist(ranks["log_evidence"].to_numpy(), _BINS, density=True)
+    ax.hist(_finite(ranks, "evidence", "log_evidence"), _BINS, density=True)
     ax.axvline(0, color="0.5", ls=":")
     ax.set(xlabel="log of the ratio's mean over the prior", ylabel="density", title="evidence")
     return ax
@@ -449,7 +452,7 @@ def observation_check(result: xr.Dataset, ax: Any = None) -> Any:
     """
     _check_holds(result, "observation_check", "observation_check", "usual", "distance")
     ax = _axes(ax)
-    usual, observed = (result[name].to_numpy() for name in ("usual", "distance"))
+    usual, observed = (_finite(result, "observation_check", name) for name in ("usual", "distance"))
     both = np.concatenate([usual, observed])
     positive = both[both > 0]
     bins, scale = np.linspace(-0.5, 0.5, 3), "linear"  # numbers with few values are all at zero
@@ -590,6 +593,20 @@ def _check_holds(result: Any, who: str, source: str, *names: str) -> None:
             f"plots.{who}: expected what diagnostics.{source} returns, got "
             f"{type(result).__name__} without {', '.join(lacks)}."
         )
+    empty = [name for name in names if not result[name].size]
+    if empty:
+        raise ValueError(f"plots.{who}: {', '.join(empty)} holds no numbers: nothing to draw.")
+
+
+def _finite(result: xr.Dataset, who: str, name: str) -> np.ndarray:
+    """Values that have a place on an axis; an impossible pair has a log ratio that has none."""
+    values = result[name].to_numpy()
+    values = values[np.isfinite(values)]
+    if not values.size:
+        raise ValueError(
+            f"plots.{who}: {name} holds no finite numbers, so there is nothing to draw."
+        )
+    return values
 
 
 def _axes(ax: Any) -> Any:

@@ -48,7 +48,7 @@ class DataSets:
         if not isinstance(trials, bool | np.bool_):
             raise TypeError(f"{caller}: trials: expected True or False, got {trials!r}.")
         data = finite_array(x, f"{caller}: x")
-        check_event_shape(ratio.event_shape, data.shape, caller)
+        check_event_shape(ratio.event_shape, data.shape, f"{caller}: x")
         batch = data.shape[: data.ndim - len(ratio.event_shape)]
         if trials and not batch:
             raise ValueError(

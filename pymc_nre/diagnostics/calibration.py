@@ -115,7 +115,7 @@ def sbc(ranks: xr.Dataset) -> xr.Dataset:
     'right'
     """
     columns, n = _uniform(ranks, "pit", "sbc", "parameter").T, _number_of(ranks)
-    pit = ranks["pit"]
+    pit = ranks["pit"].transpose("pair", "parameter")
     labels = list(pit["parameter"].to_numpy())
     found = [judge(column, n).among(len(labels)) for column in columns]
     verdicts = [one.verdict.value for one in found]

@@ -21,7 +21,7 @@ import numpy as np
 import pymc as pm
 import xarray as xr
 
-from ..compat import has_log_likelihood, posterior_of
+from ..compat import for_arviz, has_log_likelihood, posterior_of
 from ..likelihood.model_parameters import ratios_of
 from ..runtime.arrays import whole_number
 
@@ -159,9 +159,10 @@ def compare(models: Mapping[str, tuple[pm.Model, Any]], **options: Any) -> Any:
     _check({name: model for name, (model, _) in models.items()})
     found = {}
     for name, (model, idata) in models.items():
-        _check_draws(name, idata)
-        if not has_log_likelihood(idata):
-            idata = pm.compute_log_likelihood(idata, model=model, progressbar=False)
+        posterior = _posterior(name, model, idata)
+        if not hasattr(idata, "groups") or not has_log_likelihood(idata):
+            own = for_arviz(posterior)  # what was given stays as it is
+            idata = pm.compute_log_likelihood(own, model=model, progressbar=False)
         found[name] = idata
     return az.compare(found, **options)
 
@@ -176,10 +177,11 @@ def _check_pairs(models: Any) -> None:
         )
 
 
-def _check_draws(name: str, idata: Any) -> None:
-    """Raise ValueError unless there are draws of that model, in chains."""
+def _posterior(name: str, model: pm.Model, idata: Any) -> xr.Dataset:
+    """The draws of that model, by chain; ValueError if they are none."""
     try:
-        dims = posterior_of(idata).sizes
+        posterior = posterior_of(idata)
+        dims = posterior.sizes
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(
             f"compare: {name}: expected an InferenceData or DataTree with a group posterior, got "
@@ -190,6 +192,13 @@ def _check_draws(name: str, idata: Any) -> None:
             f"compare: {name}: expected a posterior with the dimensions chain and draw, got "
             f"{', '.join(map(str, dims)) or 'none'}. Pass what pm.sample returns."
         )
+    absent = [free.name for free in model.free_RVs if free.name not in posterior]
+    if absent:
+        raise ValueError(
+            f"compare: {name}: the posterior lacks {', '.join(absent)}, free variables of the "
+            "model. Pass the model that was sampled."
+        )
+    return posterior.transpose("chain", "draw", ...)
 
 
 def _check(models: Mapping[str, pm.Model]) -> None:

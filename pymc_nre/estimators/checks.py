@@ -18,7 +18,7 @@ __all__ = ["check_observations", "check_parameters", "finite_observations", "sim
 def finite_observations(ratio: RatioEstimator, observed: Any, who: str) -> np.ndarray:
     """Observations ``(n, *event)``, of which there is at least one, and none has holes."""
     observed = finite_array(observed, f"{who}: observed")
-    check_event_shape(ratio.event_shape, observed.shape, who)
+    check_event_shape(ratio.event_shape, observed.shape, f"{who}: observed")
     if not observed.size:
         raise ValueError(f"{who}: observed holds no observation, got shape {observed.shape}.")
     return observed.reshape(-1, *ratio.event_shape)

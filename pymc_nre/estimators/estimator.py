@@ -226,7 +226,7 @@ class RatioEstimator:
         own |= {name: (parameters[name], len(shape)) for name, shape in self.parameters.items()}
         check_dims(own, "log_ratio")
         x = real_array(x, "log_ratio: x")
-        check_event_shape(self.event_shape, x.shape, "log_ratio")
+        check_event_shape(self.event_shape, x.shape, "log_ratio: x")
         batch_of_x = x.shape[: x.ndim - len(self.event_shape)]
         batches = {"x": batch_of_x, "the parameters": theta.shape[:-1]}
         batch = broadcast_batches(batches, "log_ratio")

@@ -101,7 +101,7 @@ class Task:
     def _observations(self, x: Any, caller: str) -> np.ndarray:
         """Observations ``(*batch, *event)``; the answer to one with holes is a hole."""
         x = real_array(x, f"{caller}: x")
-        check_event_shape(self._network().event_shape, x.shape, caller)
+        check_event_shape(self._network().event_shape, x.shape, f"{caller}: x")
         return x
 
     def _data(self, x: Any, caller: str) -> np.ndarray:
@@ -135,7 +135,8 @@ class Task:
         """Log of p(x) under the training prior, ``(*batch,)`` of ``x`` ``(*batch, *event)``."""
         network, x = self._network(), self._observations(x, "log_evidence")
         batch = x.shape[: x.ndim - len(network.event_shape)]
-        return network.log_evidence(torch.tensor(x).reshape(*batch, -1)).numpy()
+        features = torch.tensor(x).reshape(*batch, math.prod(network.event_shape))
+        return network.log_evidence(features).numpy()
 
 
 # Estimators and tasks are values: one is as good as another. Bounded, since each holds draws.
