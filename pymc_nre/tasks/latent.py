@@ -138,11 +138,11 @@ class GaussianMixture(Task):
             centers = (centers[:, None] + corners).reshape(-1, 2)
             peak = max(peak, self._log_density(x, centers).max())
             centers = centers[self._log_density(x, centers, half) > peak - _NEGLIGIBLE]
-        if not len(centers):
-            raise ValueError(
-                "GaussianMixture: x: no density in the box is a floating point number; expected "
-                f"observations less far from [-{self.half_width:g}, {self.half_width:g}]."
-            )
+            if not len(centers):
+                raise ValueError(
+                    "GaussianMixture: x: no density in the box is a floating point number; expected "
+                    f"observations less far from [-{self.half_width:g}, {self.half_width:g}]."
+                )
         return centers, half
 
     def _em_step(self, x: np.ndarray, theta: np.ndarray) -> np.ndarray:
