@@ -140,8 +140,8 @@ class GaussianMixture(Task):
             centers = centers[self._log_density(x, centers, half) > peak - _NEGLIGIBLE]
             if not len(centers):
                 raise ValueError(
-                    "GaussianMixture: x: no density in the box is a floating point number; expected "
-                    f"observations less far from [-{self.half_width:g}, {self.half_width:g}]."
+                    "x: observations are so far from the box that no density in it is a number; "
+                    f"expected them near [-{self.half_width:g}, {self.half_width:g}]."
                 )
         return centers, half
 
