@@ -105,8 +105,9 @@ def test_other_observations_than_the_ratio_knows_are_refused(name):
     message = rf"gives observations of shape {got}, and the ratio was trained on \(2, 3\)\. Pass si"
     with pytest.raises(ValueError, match=message):
         predicted(simulator, batched, (2, 3))
-    with pytest.raises(ValueError, match=message):
-        posterior_predictive(simulator, batched, (2, 3))
+    if name == "transposed":  # as all of them, but slow to compile
+        with pytest.raises(ValueError, match=message):
+            posterior_predictive(simulator, batched, (2, 3))
 
 
 @pytest.mark.parametrize(
