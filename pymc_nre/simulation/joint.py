@@ -47,8 +47,9 @@ def simulate(
     simulator : callable or str
         ``simulator(rng, **parameters)`` gives one observation, a number or an array whose
         shape never varies. ``rng`` is a `numpy.random.Generator`, the parameters have their
-        own shapes and are the simulator's to change. A string names a variable of the prior model, observed or free, that is
-        its own simulator: whatever else it depends on is drawn too.
+        own shapes and are the simulator's to change. A string names a variable of the prior
+        model, observed or free, that is its own simulator: whatever else it depends on is drawn
+        too.
     n : int
         Number of simulations.
     parameters : collection of str, optional
