@@ -113,7 +113,8 @@ class RatioLikelihood(pm.Distribution):
     total_size : int, optional
         Size of the whole data set when ``observed`` is a minibatch.
     simulator : Simulator or callable, optional
-        For predictive sampling; by default the one attached to the ratio.
+        For predictive sampling; by default the one attached to the ratio. Where it fails,
+        predictions are NaN, with a `SimulationWarning`.
     outside : {"reject", "warn", "ignore"}
         What to do about parameters outside the training domain: ``"reject"`` them with a
         log-likelihood of minus infinity, or extrapolate, which can make modes that are not

@@ -47,8 +47,9 @@ def simulate(
     simulator : callable or str
         ``simulator(rng, **parameters)`` gives one observation, a number or an array whose
         shape never varies. ``rng`` is a `numpy.random.Generator`, the parameters have their
-        own shapes. A string names a variable of the prior model, observed or free, that is
-        its own simulator: whatever else it depends on is drawn too.
+        own shapes and are the simulator's to change. A string names a variable of the prior
+        model, observed or free, that is its own simulator: whatever else it depends on is drawn
+        too.
     n : int
         Number of simulations.
     parameters : collection of str, optional
@@ -60,7 +61,8 @@ def simulate(
         drawn); for the reference of `pymc_nre.losses.CARL`.
     batched : bool
         If True, the simulator takes up to 1,000 draws at once: every parameter has a leading
-        axis of draws, and so has what it returns.
+        axis of draws, and so has what it returns. A block that raises is halved and tried again,
+        down to the draws that fail.
     executor : concurrent.futures.Executor, optional
         Where the simulator runs: a process or thread pool, or a cluster's executor; by
         default in this thread.
@@ -78,16 +80,20 @@ def simulate(
     ------
     SimulationError
         If no simulation succeeded; it shows the first traceback.
+    TypeError
+        If ``n``, ``executor`` or ``random_seed`` is none, or the simulator returns no numbers for
+        one of the first hundred draws.
     ValueError
-        If the shape of an observation varies, a batched simulator returns the wrong number
-        of observations, the prior has no free variables or reserved names, or names in
-        ``parameters`` or ``at`` do not fit.
+        If the shape of an observation varies within the first hundred draws, a batched simulator
+        returns the wrong number of observations, the prior has no free variables, infinite draws
+        or names that cannot be used, or names in ``parameters`` or ``at`` do not fit.
 
     Warns
     -----
     SimulationWarning
-        If simulations raised or were not finite (they are left out), or on Ctrl-C (what is
-        done is returned).
+        If simulations raised, exited, were not finite, or (after the first hundred) gave something
+        else than an observation like the others: they are left out. On Ctrl-C, or when a worker
+        dies, what is done is returned.
 
     Examples
     --------

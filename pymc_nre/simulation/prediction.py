@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
-from ..exceptions import SimulationWarning, warn
+from ..exceptions import SimulationError, SimulationWarning, warn
 from .calls import FAILURES, event_shape_error, name_of, observation, observations, own
 from .simulator import Simulator
 from .slices import simulate_slice
 
-__all__ = ["predict"]
+__all__ = ["failures_raise", "predict"]
+
+_raising: ContextVar[bool] = ContextVar("raising", default=False)
 
 
 def predict(
@@ -43,30 +47,51 @@ def predict(
     of = _of_a_block if simulator.batched else _one_by_one
     error = of(simulator, rng, parameters, x)
     failed = ~np.isfinite(x).reshape(n, -1).all(1)
-    if failed.any():
-        x[failed] = np.nan
-        # No number in it, so that Python shows it once and not for every draw.
-        warn(
-            f"The simulator {name_of(simulator.function)} failed in predictive sampling "
-            f"({error or 'NaN or infinite values'}); these predictions are NaN. Mend it, or leave "
-            "them out, and mind that the others are then those given that the simulation succeeds.",
-            SimulationWarning,
-        )
+    if not failed.any():
+        return x
+    name, kind = name_of(simulator.function), type(error).__name__
+    if _raising.get():
+        where = _described({k: v[failed.argmax()] for k, v in parameters.items()})
+        what = f"{kind}: {error}" if error else "NaN or infinite values"
+        raise SimulationError(f"The simulator {name} failed at {where}: {what}") from error
+    x[failed] = np.nan
+    # No number in it, so that Python shows it once and not for every draw.
+    warn(
+        f"The simulator {name} failed in predictive sampling "
+        f"({kind if error else 'NaN or infinite values'}); these predictions are NaN. Mend it, or "
+        "leave them out, and mind that the others are then those given that the simulation "
+        "succeeds.",
+        SimulationWarning,
+    )
     return x
+
+
+@contextmanager
+def failures_raise() -> Iterator[None]:
+    """Within it there are no holes, but a SimulationError that tells of the first."""
+    token = _raising.set(True)
+    try:
+        yield
+    finally:
+        _raising.reset(token)
+
+
+def _described(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} = {np.array2string(np.asarray(v), precision=4)}" for k, v in row.items())
 
 
 def _one_by_one(
     simulator: Simulator, rng: np.random.Generator, parameters: Mapping[str, np.ndarray], x: Any
-) -> str:
-    """Fill x; the kind of the first error."""
-    first = ""
+) -> BaseException | None:
+    """Fill x; the first error."""
+    first = None
     for i in range(len(x)):
         row = own({name: values[i] for name, values in parameters.items()})
         try:
             returned = simulator.function(rng, **row)
         except FAILURES as error:
             _check_arguments(simulator.function, rng, row)
-            first = first or type(error).__name__
+            first = first or error
             continue
         one = observation(returned)
         if one.shape == x.shape[1:]:
@@ -78,18 +103,18 @@ def _one_by_one(
 
 def _of_a_block(
     simulator: Simulator, rng: np.random.Generator, parameters: Mapping[str, np.ndarray], x: Any
-) -> str:
+) -> BaseException | None:
     try:
         returned = simulator.function(rng, **own(parameters))
     except FAILURES as error:
         _check_arguments(simulator.function, rng, parameters)
         _in_halves(simulator, rng, parameters, x)
-        return type(error).__name__
+        return error
     block = observations(returned, len(x))
     if block.shape != x.shape:
         raise event_shape_error(simulator.function, block.shape[1:], x.shape[1:])
     x[:] = block
-    return ""
+    return None
 
 
 def _in_halves(
@@ -97,9 +122,8 @@ def _in_halves(
 ) -> None:
     """What of a block can be simulated, by streams that the generator tells."""
     root = (int(rng.integers(2**63)), ())
-    for shape, (rows, found) in (
-        simulate_slice(simulator, parameters, root, 0, len(x)).result or {}
-    ).items():
+    made = simulate_slice(simulator, parameters, root, 0, len(x)).result or {}
+    for shape, (rows, found) in made.items():
         if shape != x.shape[1:]:
             raise event_shape_error(simulator.function, shape, x.shape[1:])
         x[rows] = found

@@ -43,6 +43,13 @@ class Simulator:
     batched: bool = False
     nuisance: ForwardDraw | None = None
 
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(
+                "simulator must be a function simulator(rng, **parameters), got "
+                f"{type(self.function).__name__}."
+            )
+
     def draw(
         self, rng: np.random.Generator, parameters: Mapping[str, np.ndarray], n: int
     ) -> np.ndarray:
@@ -59,9 +66,4 @@ def as_simulator(simulator: Simulator | Callable[..., Any] | None) -> Simulator 
     """A bare function is a simulator of single observations."""
     if simulator is None or isinstance(simulator, Simulator):
         return simulator
-    if not callable(simulator):
-        raise TypeError(
-            "simulator must be a function simulator(rng, **parameters), got "
-            f"{type(simulator).__name__}."
-        )
     return Simulator(simulator)

@@ -34,6 +34,7 @@ from ..simulation.online import Online
 from ..simulation.simulations import Simulations
 from .batches import Batch, batches_of
 from .identity import Identity
+from .precision import check_range
 from .settings import Settings, default_network
 from .trainer import Trainer, TrainingState, part
 from .work import work_of_a_step
@@ -259,6 +260,7 @@ def _seed(random_seed: int | tuple[int, int]) -> int:
 def _warn_if_rounded(simulations: Simulations) -> None:
     """Training is in single precision, which keeps seven digits of each number."""
     for name, values in (*simulations.parameters.items(), ("x", simulations.x)):
+        check_range(name, values)
         size, spread = np.abs(values).max(0), values.std(0)
         # A spread of 1e-12 is double precision's own rounding of a constant.
         lost = (spread < _ROUNDED * size) & (spread > 1e-12 * size)

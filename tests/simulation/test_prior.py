@@ -306,6 +306,8 @@ def test_parents_without_a_name_take_an_integral():
     assert simulations.log_prior is None
 
 
+# pm.Simulator itself is told so on PyMC 6.
+@pytest.mark.filterwarnings("ignore:.*RandomVariable:DeprecationWarning")
 @pytest.mark.parametrize(
     "without",
     [

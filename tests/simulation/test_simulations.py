@@ -403,3 +403,5 @@ def test_a_bare_function_is_a_simulator():
     message = r"^simulator must be a function simulator\(rng, \*\*parameters\), got str\.$"
     with pytest.raises(TypeError, match=message):
         ready(simulator="normal")
+    with pytest.raises(TypeError, match=message):
+        Simulator("normal")

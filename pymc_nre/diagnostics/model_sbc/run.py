@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
 
 import cloudpickle
@@ -158,12 +158,15 @@ def sbc_model(
         writer.known = int((found[1]["state"] != TO_DO).sum())
     try:
         _fill(table, _Replicate(drawn, chains, seed), executor, writer, progressbar)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenExecutor) as error:
         table = table.before_first_gap()
         if not (table.state == DONE).any():
             raise
+        how = "Interrupted"
+        if isinstance(error, BrokenExecutor):  # a replicate has taken all memory, say
+            how = f"Stopped by {type(error).__name__}"
         warn(
-            f"Interrupted: returning the first {len(table.state):,} of {replicates:,} replicates.",
+            f"{how}: returning the first {len(table.state):,} of {replicates:,} replicates.",
             PosteriorWarning,
         )
     _tell(table, drawn.layout.labels)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pandas as pd
@@ -138,6 +139,24 @@ def test_failures_are_counted_and_left_out():
 
     with pytest.raises(RuntimeError, match=r"(?s)10 of 10 replicates failed.*always"):
         sbc_model(a_mean(nearly_exact(simulator=broken)), replicates=50, **SHORT)
+
+
+class Breaking(ThreadPoolExecutor):
+    """Whose worker dies of the third task."""
+
+    def submit(self, *task):
+        self.tasks = getattr(self, "tasks", 0) + 1
+        if self.tasks < 3:
+            return super().submit(*task)
+        raise BrokenProcessPool("a worker died")
+
+
+def test_a_dead_worker_keeps_what_is_done():
+    whole = sbc_model(a_mean(), replicates=3, **SHORT)
+    message = "^Stopped by BrokenProcessPool: returning the first [12] of 3 replicates"
+    with Breaking(1) as executor, pytest.warns(nre.PosteriorWarning, match=message):
+        part = sbc_model(a_mean(), replicates=3, executor=executor, **SHORT)
+    xr.testing.assert_equal(part, whole.isel(pair=slice(part.sizes["pair"])))
 
 
 def test_few_effective_draws_are_told():
