@@ -100,9 +100,7 @@ def test_readers_see_one_file_or_the_other(tmp_path):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"The folder of .*a does not exist\. Make it first"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"The folder of .*a does not exist\."):
         replace_file(tmp_path / "none" / "a", writes(b"one"))
 
 
@@ -117,9 +115,7 @@ def test_what_is_no_file_stays(tmp_path):
 def test_what_is_read_only_stays(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"one")
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "a")  # root may all
-    with pytest.raises(
-        PermissionError, match=r"a is read-only\. Make it writable, or give another"
-    ):
+    with pytest.raises(PermissionError, match=r"a is read-only\. Make it writable"):
         replace_file(tmp_path / "a", writes(b"two"))
     replace_file(tmp_path / "b", writes(b"two"))  # the twin
     assert (tmp_path / "a").read_bytes() == b"one"
