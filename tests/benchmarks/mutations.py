@@ -39,7 +39,7 @@ def mutated(rng, content):
     metadata, arrays = contents(content)
     for _ in range(rng.integers(1, 4)):
         change = _CONTENTS[rng.integers(len(_CONTENTS))]
-        with suppress(IndexError, MemoryError, TypeError, ValueError):
+        with suppress(IndexError, MemoryError, OverflowError, TypeError, ValueError):
             change(rng, metadata, arrays)  # it may not go together with one before it
         arrays = {name: np.asarray(array) for name, array in arrays.items()}
     packed = bytearray(sealed(metadata, arrays))
