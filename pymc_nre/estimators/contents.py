@@ -18,7 +18,7 @@ import torch
 from ..networks.base import RatioNetwork
 from ..networks.correction import QuadraticCorrection
 from ..networks.ensemble import Ensemble
-from ..networks.specifications import specification_from_dict
+from ..networks.specifications import specification_from_dict, without_weights
 from ..runtime.stored import Form
 from ..simulation.parameters import Layout
 from .domain import Domain
@@ -212,10 +212,10 @@ def _wrong_history(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> It
         yield f"history: {problem}"
     if metadata["history"] and not forms:
         yield "history has no epochs"
-    shapes = {form.shape for form in forms.values()}
-    ends = {shape[-1:] for shape in shapes}
-    if {len(shape) for shape in shapes} - {1, 2} or len(ends) > 1 or len(shapes) > 2:
-        yield "history must have arrays (epoch,) or (member, epoch) of one length"
+    epochs = {form.shape[-1:] for form in forms.values()}
+    members = {form.shape[:-1] for form in forms.values()} - {()}
+    if () in epochs or len(epochs) > 1 or len(members) > 1 or any(len(m) > 1 for m in members):
+        yield "history must have arrays (epoch,) or (member, epoch) of the same lengths"
     yield from (
         f"history/{_short(name)} must hold numbers, is {form}"
         for name, form in forms.items()
@@ -265,8 +265,7 @@ def _state_of(metadata: Mapping[str, Any], count: int) -> dict[str, torch.Tensor
     # A member has more arrays than layers; without this a number in a file could take hours.
     if members * layers > count:
         raise ValueError(f"{members:,} members with {layers:,} layers do not fit {count:,} arrays")
-    with torch.device("meta"):
-        return network_of(metadata, specification.build).state_dict()
+    return network_of(metadata, without_weights(specification)).state_dict()
 
 
 def _layers(specification: Any) -> int:

@@ -12,7 +12,7 @@ import xarray as xr
 
 from ..exceptions import EstimatorFileError
 from ..networks.base import Factory, RatioNetwork
-from ..networks.specifications import build, specification_from_dict
+from ..networks.specifications import build, specification_from_dict, without_weights
 from ..runtime.archive import read_archive
 from ..runtime.devices import resolve_device
 from ..simulation.simulator import Simulator
@@ -128,8 +128,7 @@ def _rebuilt(
             f"{path} describes its network, {specification}, and load was given another, "
             f"network={network!r}. Leave it out; it is for networks of your own."
         )
-    with torch.device("meta"):  # what it begins with is not kept, so none is drawn
-        module = network_of(metadata, specification.build)
+    module = network_of(metadata, without_weights(specification))
     module.load_state_dict(state, assign=True)
     return specification, module
 

@@ -6,7 +6,7 @@ A user's own network is any callable ``(theta_size, event_shape) -> nn.Module``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -32,6 +32,7 @@ __all__ = [
     "describes",
     "is_known_network",
     "specification_from_dict",
+    "without_weights",
 ]
 
 
@@ -259,11 +260,20 @@ def describes(specification: Any, network: RatioNetwork, theta_size: int) -> boo
     """
     if specification_to_dict(specification)["type"] == "custom":
         return True
-    with torch.device("meta"):
-        built = specification.build(theta_size, network.event_shape)
+    built = without_weights(specification)(theta_size, network.event_shape)
     of_built, of_network = built.state_dict(), network.state_dict()
     same = repr(built) == repr(network) and of_built.keys() == of_network.keys()
     return same and all(of_built[name].shape == of_network[name].shape for name in of_built)
+
+
+def without_weights(specification: Any) -> Callable[[int, tuple[int, ...]], RatioNetwork]:
+    """A builder of networks on a device that keeps no numbers, and draws none."""
+
+    def build_it(theta_size: int, event_shape: tuple[int, ...]) -> RatioNetwork:
+        with torch.device("meta"):
+            return specification.build(theta_size, event_shape)
+
+    return build_it
 
 
 def _check_output(network: _ForeignNetwork, theta_size: int, event_shape: tuple[int, ...]) -> None:

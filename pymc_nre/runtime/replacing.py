@@ -68,11 +68,11 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     if not target.exists():
         wanted, what = target.parent, f"The folder of {path}"
     elif not stat.S_ISREG(target.stat().st_mode):
-        raise FileExistsError(f"{path} is there and is not a regular file. Give another path.")
+        raise FileExistsError(f"{path} is there and is no regular file. Give another path.")
     else:
         wanted, what = target, f"{path}"
     if not os.access(wanted, os.W_OK):
-        raise PermissionError(f"{what} is read-only. Give another path, or make it writable.")
+        raise PermissionError(f"{what} is read-only. Make it writable, or give another path.")
 
 
 def _keep_permissions(descriptor: int, target: Path) -> None:

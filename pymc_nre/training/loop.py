@@ -127,14 +127,17 @@ def train(
         If an argument does not fit, there are too few simulations, or the checkpoint belongs
         to another training run.
     RuntimeError
-        If CUDA is asked for where there is none.
+        If CUDA is asked for where there is none, or another run owns the checkpoint.
+    OSError
+        If the checkpoint cannot be written, where that is known before training.
     FloatingPointError
         If the loss diverged before the first epoch ended.
 
     Warns
     -----
     TrainingWarning
-        If training was interrupted, diverged, or ended no better than chance.
+        If training was interrupted, diverged, or ended no better than chance, or if its checkpoint
+        cannot be written any more.
 
     Examples
     --------
@@ -163,7 +166,9 @@ def train(
         its_file = Checkpoint(f"{os.fspath(checkpoint)}.{k}" if checkpoint and k else checkpoint)
         try:
             seed = _seed((random_seed, k)) if k else random_seed
-            ratios.append(_train(simulations, recipe, its_file, seed, title if progressbar else ""))
+            with its_file.held():
+                shown = title if progressbar else ""
+                ratios.append(_train(simulations, recipe, its_file, seed, shown))
         except KeyboardInterrupt:
             if not ratios:
                 raise

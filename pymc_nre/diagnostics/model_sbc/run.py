@@ -152,12 +152,10 @@ def sbc_model(
     chains = Chains(drawn.model, list(drawn.layout.shapes), sampler, draws, tune, target_accept)
     table = Table(replicates, drawn.layout.size)
     writer = CheckpointWriter(file, _identity(drawn, chains, seed), seed)
-    found = writer.resume()
-    if found is not None:
-        table.take(*found)
-        writer.known = int((found[1]["state"] != TO_DO).sum())
     try:
-        _fill(table, _Replicate(drawn, chains, seed), executor, writer, progressbar)
+        with file.held():
+            writer.known = table.take(writer.resume(), file.path)
+            _fill(table, _Replicate(drawn, chains, seed), executor, writer, progressbar)
     except (KeyboardInterrupt, BrokenExecutor) as error:
         table = table.before_first_gap()
         if not (table.state == DONE).any():
