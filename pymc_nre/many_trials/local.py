@@ -14,7 +14,9 @@ is left is about :math:`\sqrt{N / M}` posterior standard deviations.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +31,9 @@ from ..estimators.trial_budget import gain
 from ..exceptions import SimulationError, TrainingWarning, warn
 from ..likelihood.model_parameters import model_in_use, trials_of
 from ..networks.correction import QuadraticCorrection
+from ..runtime.arrays import whole_number
 from ..runtime.progress import say
+from ..runtime.random_streams import plain_seed
 from ..simulation.execution import simulate_at
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
@@ -102,11 +106,12 @@ def center_locally(
     n: int | None = None,
     accuracy: float = 0.1,
     executor: Executor | None = None,
-    random_seed: int | None = None,
+    random_seed: Any = None,
     progressbar: bool = True,
 ) -> RatioEstimator:
     """Mend a ratio near one posterior: what `pymc_nre.center` does with ``around=``."""
     simulator = simulator_of(ratio, simulator, "center around a posterior")
+    n = None if n is None else whole_number(n, "center: n")
     _check(ratio, n, accuracy)
     given = _posterior(ratio, around, model)
     trials = given.trials.sum()
@@ -116,37 +121,71 @@ def center_locally(
             f"centering on {n:,} simulations, which with {trials:,.0f} trials leaves an error of "
             f"about {math.sqrt(trials / n):.2g} posterior standard deviations"
         )
-    seeds = iter(np.random.SeedSequence(random_seed).spawn(_ROUNDS + 2))
+    seeds = iter(np.random.SeedSequence(plain_seed(random_seed)).spawn(_ROUNDS + 2))
 
     def simulations(where: _Posterior, n: int) -> Simulations:
         return _simulate(ratio, simulator, where, n, executor, next(seeds), progressbar)
 
-    where, scouts = given, max(round(_SCOUTS * n), _FEWEST)
-    for _ in range(_ROUNDS):
-        network = _fit(ratio, where, simulations(where, scouts))
-        there = given.without(_heights(network, given) - _heights(ratio.network, given))
-        moved, where = there.distance(where), there
-        if moved < _SETTLED:
-            break
-    else:
+    rounds = _Rounds(ratio, given)
+    with rounds.until_interrupted():
+        rounds.settle(simulations, scouts=max(round(_SCOUTS * n), _FEWEST))
+        rounds.fit(simulations, n)
+    # It is not normalized, by the quadratic, and what was measured everywhere no longer holds.
+    centered = ratio.replace(network=rounds.network, normalized=False, budget=None)
+    if progressbar and not rounds.interrupted:
+        with rounds.until_interrupted():
+            held_out = simulations(rounds.where, max(round(_REPORT * n), _FEWEST))
+            say(_gain(ratio, centered, held_out, trials))
+    return centered
+
+
+class _Rounds:
+    """Fits around where the posterior is, each better than the last; Ctrl-C ends with the best."""
+
+    def __init__(self, ratio: RatioEstimator, given: _Posterior) -> None:
+        self.ratio, self.given, self.where = ratio, given, given
+        self.network: QuadraticCorrection | None = None
+        self.interrupted = False
+
+    @contextmanager
+    def until_interrupted(self) -> Iterator[None]:
+        """Keep what is there on Ctrl-C, if there is anything."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self.network is None:
+                raise
+            self.interrupted = True
+            warn(
+                "Interrupted: the ratio is centered as far as it came, and was not measured.",
+                TrainingWarning,
+            )
+
+    def fit(self, simulations: Callable[[_Posterior, int], Simulations], n: int) -> None:
+        """Fit on ``n`` simulations around where the posterior is now."""
+        self.network = _fit(self.ratio, self.where, simulations(self.where, n))
+
+    def settle(self, simulations: Callable[[_Posterior, int], Simulations], scouts: int) -> None:
+        """Follow the posterior until it hardly moves any more; warn if it goes on."""
+        before = _heights(self.ratio.network, self.given)
+        for _ in range(_ROUNDS):
+            self.fit(simulations, scouts)
+            there = self.given.without(_heights(self.network, self.given) - before)
+            moved, self.where = there.distance(self.where), there
+            if moved < _SETTLED:
+                return
         warn(
             f"The posterior moves by {moved:.2g} standard deviations even after {_ROUNDS} rounds. "
             "Sample the model with what comes back, and center again around that; or fine-tune the "
             "ratio everywhere first, nre.center(ratio, nre.Online(prior, simulator)).",
             TrainingWarning,
         )
-    network = _fit(ratio, where, simulations(where, n))
-    # It is not normalized, by the quadratic, and what was measured everywhere no longer holds.
-    centered = ratio.replace(network=network, normalized=False, budget=None)
-    if progressbar:
-        say(_gain(ratio, centered, simulations(where, max(round(_REPORT * n), _FEWEST)), trials))
-    return centered
 
 
 def _check(ratio: RatioEstimator, n: int | None, accuracy: float) -> None:
     check_continuous(ratio)
-    if not accuracy > 0:
-        raise ValueError(f"accuracy must be positive, got {accuracy}.")
+    if not 0 < accuracy < math.inf:
+        raise ValueError(f"accuracy must be positive and finite, got {accuracy}.")
     if n is not None and n < _FEWEST:
         raise ValueError(f"n must be at least {_FEWEST:,}, got {n:,}.")
 
@@ -163,8 +202,15 @@ def _posterior(ratio: RatioEstimator, around: Any, model: Any) -> _Posterior:
     if n < _FEWEST_DRAWS:
         raise ValueError(f"center needs at least {_FEWEST_DRAWS} posterior draws, got {n}.")
     thinned = draws.isel(draw=slice(None, None, max(1, n // _DRAWS)))
-    smallest = _FIXED * ratio.domain.draws.std(0)
-    return _Posterior(*trials_of(thinned, ratio, model), smallest)
+    parameters, trials = trials_of(thinned, ratio, model)
+    holes = ~np.isfinite(parameters).all((1, 2))
+    if holes.any():
+        raise ValueError(
+            f"center: around= gives NaN or infinite parameters of the ratio at {holes.sum():,} of "
+            f"{len(holes):,} draws; expected finite ones. Leave such draws out, and see why the "
+            "sampler came there."
+        )
+    return _Posterior(parameters, trials, _FIXED * ratio.domain.draws.std(0))
 
 
 def _simulate(

@@ -20,7 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .layers import Embedding, Specification, Standardize, check_choices, checked_widths, dense
+from .layers import (
+    Embedding,
+    Specification,
+    Standardize,
+    check_choices,
+    check_value,
+    checked_widths,
+    dense,
+)
 
 __all__ = ["DeepSet", "Dense", "build_embedding", "masked_set"]
 
@@ -149,6 +157,7 @@ def build_embedding(specification: Any, event_shape: tuple[int, ...]) -> Embeddi
     """
     if specification is None:
         return Embedding(Standardize(event_shape), Rows(), math.prod(event_shape))
+    check_value("embedding", specification)
     if hasattr(specification, "embedding"):
         raise TypeError(
             f"{type(specification).__name__} is a network, not an embedding: use Dense(...) for "

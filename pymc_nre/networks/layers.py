@@ -19,6 +19,7 @@ __all__ = [
     "Specification",
     "Standardize",
     "check_choices",
+    "check_value",
     "checked_widths",
     "dense",
     "normalization",
@@ -49,6 +50,13 @@ class Specification:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         shown = (f"{name}={value!r}" for name, value in values.items() if value is not None)
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def check_value(name: str, specification: Any) -> None:
+    """Raise TypeError if it is a class of specifications and not one of them."""
+    if isinstance(specification, type) and issubclass(specification, Specification):
+        kind = specification.__name__
+        raise TypeError(f"{name} must be a value, got the class {kind}. Make one: {name}={kind}().")
 
 
 class BatchNorm(nn.BatchNorm1d):

@@ -20,6 +20,7 @@ from .layers import (
     ACTIVATIONS,
     Specification,
     check_choices,
+    check_value,
     checked_widths,
     dense,
     normalization,
@@ -185,6 +186,7 @@ def build(
     ValueError
         If the module's output is not one number for each row.
     """
+    check_value("network", network)
     if isinstance(network, Dense | DeepSet | Convolutional | ResNet):
         raise TypeError(
             f"{type(network).__name__} is an embedding of x, not a network: use "

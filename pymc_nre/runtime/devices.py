@@ -14,7 +14,17 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["one_thread_if", "resolve_device"]
+__all__ = ["differentiable", "one_thread_if", "resolve_device"]
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Let torch take gradients in the block, or the function that is decorated, whoever calls it.
+
+    Callers, and other libraries, turn that off for all that they call.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 @contextmanager
@@ -31,8 +41,9 @@ def one_thread_if(small: bool) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def resolve_device(device: str) -> str:
+def resolve_device(device: str | torch.device) -> str:
     """``"auto"`` is CUDA where there is one; asking for CUDA where there is none is an error."""
+    device = str(device)
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.split(":")[0] not in ("cpu", "cuda"):

@@ -12,12 +12,38 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 
-__all__ = ["RandomStream"]
+from .arrays import whole_number
+
+__all__ = ["RandomStream", "plain_seed"]
 
 _taken = threading.RLock()
+
+
+def plain_seed(random_seed: Any) -> int | None:
+    """What a user gives as a seed, as an int; None stays None.
+
+    Parameters
+    ----------
+    random_seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        From a generator one is drawn.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no seed.
+    """
+    if random_seed is None:
+        return None
+    if isinstance(random_seed, np.random.Generator):
+        return int(random_seed.integers(2**63))
+    if isinstance(random_seed, np.random.SeedSequence):
+        return int(random_seed.generate_state(1, np.uint64)[0])
+    return whole_number(random_seed, "random_seed", least=0)
 
 
 class RandomStream:

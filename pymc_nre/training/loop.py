@@ -22,14 +22,15 @@ from ..estimators.domain import Domain
 from ..estimators.ensemble import ensemble
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import TrainingWarning, warn
-from ..losses.base import Loss, is_known_loss
+from ..losses.base import Loss, checked_loss, is_known_loss
 from ..losses.contrastive import NREC
 from ..networks.base import RatioNetwork
 from ..networks.specifications import build, is_known_network
+from ..runtime.arrays import whole_number
 from ..runtime.checkpoint import Checkpoint, CheckpointWriter
-from ..runtime.devices import one_thread_if, resolve_device
+from ..runtime.devices import differentiable, one_thread_if, resolve_device
 from ..runtime.progress import progress
-from ..runtime.random_streams import RandomStream
+from ..runtime.random_streams import RandomStream, plain_seed
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
 from .batches import Batch, batches_of
@@ -37,6 +38,7 @@ from .identity import Identity
 from .precision import check_range
 from .settings import Settings, default_network
 from .trainer import Trainer, TrainingState, part
+from .trial import check_weights, try_out
 from .work import work_of_a_step
 
 __all__ = ["train"]
@@ -60,9 +62,9 @@ def train(
     learning_rate: float | None = None,
     weight_decay: float = 1e-4,
     patience: int | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     checkpoint: str | os.PathLike[str] | None = None,
-    random_seed: int | None = None,
+    random_seed: Any = None,
     progressbar: bool = True,
 ) -> RatioEstimator:
     """Train a neural ratio estimator on simulations.
@@ -101,7 +103,7 @@ def train(
         Stop after that many epochs without a better validation loss; by default a quarter
         of the epochs, at least 10. Fresh simulations cannot be learned by heart, so with them
         training goes on to its end by default.
-    device : {"auto", "cpu", "cuda"}
+    device : {"auto", "cpu", "cuda"} or torch.device
         Where to train. The estimator that comes back lives on the CPU: move it by
         ``ratio.to("cuda")``.
     checkpoint : str or path-like, optional
@@ -110,8 +112,8 @@ def train(
         was written, to the same weights as if it had not been interrupted (on the CPU, with
         the same versions of everything). Other members of an ensemble have files of their own
         beside it, ``<file>.1`` and so on.
-    random_seed : int, optional
-        The same seed on the same machine gives the same weights.
+    random_seed : int, Generator or SeedSequence, optional
+        The same seed on the same machine gives the same weights. One is drawn from a generator.
     progressbar : bool
         Show the losses beside the loss of a network that has learned nothing.
 
@@ -152,14 +154,13 @@ def train(
             f"train takes Simulations, got {type(simulations).__name__}. Wrap arrays: "
             "nre.Simulations({'mu': mu}, x)."
         )
-    if members < 1:
-        raise ValueError(f"members must be at least 1, got {members}.")
-    loss = NREC() if loss is None else loss
+    members = whole_number(members, "train: members")
+    loss = NREC() if loss is None else checked_loss(loss)
     network = default_network(simulations) if network is None else network
     settings = Settings(epochs, batch_size, learning_rate, weight_decay, patience)
     draws = not (is_known_network(network) and is_known_loss(loss))
     recipe = _Recipe(loss, network, validation, settings, resolve_device(device), draws)
-    random_seed = Checkpoint(checkpoint).chosen_seed(random_seed)
+    random_seed = Checkpoint(checkpoint).chosen_seed(plain_seed(random_seed))
     ratios: list[RatioEstimator] = []
     for k in range(members):
         title = f"training {k + 1}/{members}" if members > 1 else "training"
@@ -205,9 +206,11 @@ class _Recipe:
                 "build a new one at each call: network=lambda theta_size, event_shape: Mine(...)."
             )
         self.built.append(net)
+        check_weights(net)
         return net
 
 
+@differentiable()
 def _train(
     simulations: Simulations | Online,
     recipe: _Recipe,
@@ -219,6 +222,7 @@ def _train(
     loss, device, seed = recipe.loss, recipe.device, _seed(random_seed)
     batches = batches_of(simulations, loss, recipe.validation, device, random_seed)
     sample = batches.simulations
+    _check_numbers(sample)
     _warn_if_rounded(sample)
     plan = recipe.settings.plan(batches.size, loss, fresh=isinstance(simulations, Online))
     domain = Domain.from_draws(sample.theta, sample.log_prior)  # first: it may want much memory
@@ -226,6 +230,8 @@ def _train(
     with stream.in_place():
         net = recipe.build(sample)
     net.float().fit_standardization(*batches.training)
+    if not is_known_network(recipe.network):
+        try_out(net, sample.theta, sample.x, differentiate=not sample.layout.integer)
     identity = Identity()
     if checkpoint.path is not None:
         settings = plan, recipe.validation, random_seed
@@ -260,6 +266,16 @@ def _estimator(
 
 def _seed(random_seed: int | tuple[int, int]) -> int:
     return int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _check_numbers(simulations: Simulations) -> None:
+    """There must be something to learn from, and to learn of."""
+    for what, count in (("observation", simulations.x[0].size), ("theta", simulations.layout.size)):
+        if not count:
+            raise ValueError(
+                f"train: expected at least one number in each {what}, got none: the simulations "
+                f"have x of shape {simulations.x.shape} and theta of {simulations.theta.shape}."
+            )
 
 
 def _warn_if_rounded(simulations: Simulations) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import pymc_nre as nre
+from pymc_nre.many_trials import fine_tuning
 from pymc_nre.many_trials.fine_tuning import (
     _Centered,
     change,
@@ -236,7 +237,26 @@ def test_interrupted(trained, monkeypatch):
     assert ratio != trained
 
 
+def test_interrupted_while_it_is_measured(trained, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fine_tuning, "trial_budget", interrupt)
+    with pytest.warns(nre.TrainingWarning, match="is fine-tuned, but was not measured"):
+        assert fine_tuning._measured(trained, trained, held_out(), False) == trained
+
+
 def test_wrong_arguments(trained):
+    for option in ("steps", "replicates"):
+        with pytest.raises(TypeError, match=f"center: {option}: expected a whole number"):
+            nre.center(trained, supply(), **{option: 2.5})
+    for strength in (np.inf, np.nan):
+        with pytest.raises(ValueError, match="strength must be positive and finite"):
+            nre.center(trained, supply(), strength=strength)
+    with pytest.raises(TypeError, match=r"got the class NREC.*loss=NREC\(\)"):
+        nre.center(trained, supply(), loss=nre.losses.NREC)
+    with pytest.raises(TypeError, match="random_seed: expected a whole number"):
+        nre.center(trained, supply(), random_seed="one")
     with pytest.raises(TypeError, match="center takes Online or Simulations, got ndarray"):
         nre.center(trained, np.zeros(3))
     with pytest.raises(ValueError, match="replicates must be at least 16, got 4"):

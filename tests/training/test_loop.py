@@ -131,6 +131,21 @@ def test_early_stopping(simulations, monkeypatch):
     assert ratio.history.attrs["stopped"] == "no better for a while"
 
 
+def test_what_takes_memory_comes_before_the_epochs(simulations, monkeypatch):
+    """Where there is too little for the domain, no training is lost."""
+
+    def exhausted(*_):
+        raise MemoryError
+
+    def epoch(*_):
+        raise AssertionError("it trains")
+
+    monkeypatch.setattr("pymc_nre.training.loop.Domain.from_draws", exhausted)
+    monkeypatch.setattr("pymc_nre.training.trainer.Trainer.epoch", epoch)
+    with pytest.raises(MemoryError):
+        quick(simulations)
+
+
 class Interrupting:
     """NRE-A that is interrupted in its k-th call."""
 
