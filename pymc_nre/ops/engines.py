@@ -83,7 +83,8 @@ def log_ratios(
 ) -> TensorVariable:
     """Log ratios ``(n,)`` of theta ``(1 or n, D)`` and observations ``(n, *event)``."""
     if engine == "torch" or not _compiles(ratio):
-        by_torch = LogRatioAndGradient(TorchEngine(ratio.for_evaluation()))
+        evaluated = ratio.for_evaluation()  # kept here until there is a node that keeps it
+        by_torch = LogRatioAndGradient(TorchEngine(evaluated))
         # Constants were looked at when the graph was built.
         values = by_torch(theta, x if _is_private(x) else only_finite(x))
         return pt.switch(ratio.domain.inside(theta), values, -np.inf) if reject else values
@@ -131,7 +132,10 @@ def _with_features(ratio: RatioEstimator, x: TensorVariable) -> tuple[Exported, 
         return direct, x
     features = ratio.evaluator.features(data) if len(data) else np.empty((0, columns))
     known = _share("features", features)
-    return joined, known if private else Features(ratio)(x, _share("x", data), known)
+    if private:
+        return joined, known
+    evaluated = ratio.for_evaluation()
+    return joined, Features(evaluated)(x, _share("x", data), known)
 
 
 def _value_now(x: TensorVariable, event_shape: tuple[int, ...]) -> np.ndarray:
