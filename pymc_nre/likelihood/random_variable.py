@@ -18,6 +18,7 @@ from pytensor.tensor import TensorVariable
 from pytensor.tensor.random.op import RandomVariable
 
 from ..estimators.estimator import RatioEstimator
+from ..ops.held import HeldRatio, keep
 from ..simulation.prediction import predict
 from ..simulation.simulator import Simulator
 from .batches import likelihood_of
@@ -46,23 +47,32 @@ class RatioLikelihoodRV(RandomVariable):
     dtype = "floatX"
     __props__ = (
         *("name", "signature", "dtype", "inplace"),
-        *("ratio", "simulator", "reject", "engine", "precision"),
+        *("held", "reject", "engine", "precision"),
     )
     _print_name = ("RatioLikelihood", "\\operatorname{RatioLikelihood}")
 
     def __init__(
         self,
         *,
-        ratio: RatioEstimator,
-        simulator: Simulator | None,
+        held: HeldRatio,
         reject: bool,
         engine: str,
         precision: str,
         **props: Any,
     ) -> None:
-        self.ratio, self.simulator, self.reject = ratio, simulator, reject
+        self.held, self.reject = held, reject
         self.engine, self.precision = engine, precision
         super().__init__(**props)
+
+    @property
+    def ratio(self) -> RatioEstimator:
+        """With its simulator; it is kept by the nodes."""
+        return self.held()
+
+    @property
+    def simulator(self) -> Simulator | None:
+        """What draws."""
+        return self.held().simulator
 
     def __str__(self) -> str:
         return f"{self.name}_rv{{{', '.join(self.ratio.parameters)}}}"
@@ -71,7 +81,8 @@ class RatioLikelihoodRV(RandomVariable):
         """As any random variable's, but for the shape of its draws."""
         node = super().make_node(*arguments, **options)
         rng, draws = (output.type for output in node.outputs)
-        return Apply(node.op, node.inputs, [rng(), _Observations(draws, None)])
+        node = Apply(node.op, node.inputs, [rng(), _Observations(draws, None)])
+        return keep(node, self.held())
 
     def rng_fn(self, rng: np.random.Generator, *arguments: Any) -> np.ndarray:
         """Simulate; arguments are the parameters in order, then the size."""
@@ -98,7 +109,7 @@ def _numba_draw(op: RatioLikelihoodRV, node: Any) -> tuple[Any, None]:
         core_type = get_numba_type(pt.TensorType("float64", shape=(None,) * op.ndim_supp))
 
     def simulate(rng: Any, parameters: tuple[Any, ...]) -> Any:
-        observation = op.rng_fn(rng, *parameters, None)
+        observation = node.op.rng_fn(rng, *parameters, None)  # the node keeps the ratio
         return observation if op.ndim_supp else float(observation)
 
     @numba_njit

@@ -18,6 +18,7 @@ from pytensor.tensor import TensorVariable
 from ..estimators.estimator import RatioEstimator
 from ..ops.engines import check_engine
 from ..ops.guards import check_observed, check_outside
+from ..ops.held import HeldRatio
 from ..ops.prior_check import warn_if_many_trials, warn_if_prior_leaves
 from ..simulation.parameters import check_own_shape
 from ..simulation.simulator import Simulator, as_simulator
@@ -254,9 +255,9 @@ class RatioLikelihood(pm.Distribution):
             for core in (*ratio.parameters.values(), ratio.event_shape)
         )
         signature = f"{','.join(ins)}->{out}"
+        kept = ratio.replace(simulator=simulator)  # by this name, until there is a node
         op = RatioLikelihoodRV(
-            ratio=ratio,
-            simulator=simulator,
+            held=HeldRatio(kept),
             reject=reject,
             engine=engine,
             precision=precision,

@@ -5,10 +5,12 @@ import pickle
 import weakref
 
 import numpy as np
+import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
 from pytensor.compile.mode import Mode
+from pytensor.graph.replace import clone_replace
 from untrained import make_estimator
 
 import pymc_nre as nre
@@ -20,14 +22,19 @@ MODE = Mode(linker="py", optimizer="fast_run")  # all rewrites, no compiler
 NETWORKS = {"torch": None, "auto": MLP((8,), embedding=DeepSet((4,)))}
 
 
+def forget():
+    """The last few ratios, which are remembered for the next model."""
+    engines._compiles.cache_clear()
+    engines._exported.cache_clear()
+
+
 def compiled(seed, engine):
     """A weak reference to a ratio, and a function that evaluates it with its gradient."""
     ratio = make_estimator({"mu": ()}, (3,), NETWORKS[engine], seed=seed)
     mu, x = pt.dscalar("mu"), pt.dmatrix("x")
     value = nre.log_ratio(ratio, x, mu=mu, engine=engine, outside="ignore").sum()
     function = pytensor.function([mu, x], [value, pytensor.grad(value, mu)], mode=MODE)
-    engines._compiles.cache_clear()
-    engines._exported.cache_clear()
+    forget()
     return weakref.ref(ratio.network), function
 
 
@@ -50,11 +57,10 @@ def test_graphs_that_are_cloned_or_pickled_keep_it(engine):
     mu, x = pt.dscalar("mu"), pt.dmatrix("x")
     value = nre.log_ratio(ratio, x, mu=mu, engine=engine, outside="ignore").sum()
     expected = float(value.eval({mu: 0.5, x: np.ones((2, 3))}, mode=MODE))
-    clone = pytensor.clone_replace(value, {mu: 2 * mu})
+    clone = clone_replace(value, {mu: 2 * mu})
     text = pickle.dumps((mu, x, value))
     del value, ratio
-    engines._compiles.cache_clear()
-    engines._exported.cache_clear()
+    forget()
     gc.collect()
     assert float(clone.eval({mu: 0.25, x: np.ones((2, 3))}, mode=MODE)) == pytest.approx(expected)
     del clone
@@ -72,3 +78,21 @@ def test_what_nobody_keeps_is_told():
     assert held != other
     with pytest.raises(RuntimeError, match="ratio of an Op is gone"):
         held()
+
+
+def test_models_and_their_variables_keep_it_too():
+    def of_a_model(seed):
+        ratio = make_estimator({"mu": ()}, seed=seed).replace(simulator=lambda rng, mu: mu)
+        with pm.Model() as model:
+            nre.RatioLikelihood("x", ratio, mu=pm.Normal("mu"), observed=np.zeros(3))
+        function = model.compile_fn(model.logp(), inputs=model.value_vars, mode=MODE)
+        assert np.isfinite(function({"mu": 0.5}))
+        forget()
+        return weakref.ref(ratio.network), model
+
+    network, model = of_a_model(7)
+    gc.collect()
+    assert model["x"].owner.op.simulator is not None
+    del model
+    gc.collect()
+    assert network() is None
