@@ -16,6 +16,7 @@ import pytensor.tensor as pt
 from pytensor.tensor import TensorVariable
 
 from ..estimators.estimator import RatioEstimator
+from ..ops.data_check import warn_if_data_are_far
 from ..ops.engines import check_engine
 from ..ops.guards import check_observed, check_outside
 from ..ops.prior_check import warn_if_many_trials, warn_if_prior_leaves
@@ -87,7 +88,10 @@ def log_ratio(
     tensors = _as_parameters(ratio, parameters, "log_ratio")
     warn_if_prior_leaves("log_ratio", ratio, tensors, outside)
     options = {"reject": outside == "reject", "engine": engine, "precision": precision}
-    return table_of(ratio, pt.as_tensor_variable(x), tensors, **options)
+    x = pt.as_tensor_variable(x)
+    values = table_of(ratio, x, tensors, **options)
+    warn_if_data_are_far("log_ratio", ratio, x)
+    return values
 
 
 class RatioLikelihood(pm.Distribution):
@@ -110,6 +114,9 @@ class RatioLikelihood(pm.Distribution):
         The data; a `pymc.Data` variable may later be replaced.
     dims : str or tuple of str, optional
         Names of the axes of ``observed``.
+    shape : int or tuple, optional
+        Shape of predictions, ``(*batch, *event)``, by default that of ``observed``. With
+        ``shape=mu.shape`` they follow parameters whose data are replaced, `pymc.set_data`.
     total_size : int, optional
         Size of the whole data set when ``observed`` is a minibatch.
     simulator : Simulator or callable, optional
@@ -138,7 +145,8 @@ class RatioLikelihood(pm.Distribution):
     Warns
     -----
     DomainWarning
-        If the prior of the parameters reaches outside the training domain.
+        If the prior of the parameters reaches outside the training domain, or data are far from
+        all that was simulated: in other units, or with codes for missing values.
     TrialsWarning
         If more observations share their parameters than ``ratio.budget`` allows.
 
@@ -164,6 +172,7 @@ class RatioLikelihood(pm.Distribution):
         *,
         observed: Any = None,
         dims: Any = None,
+        shape: Any = None,
         total_size: Any = None,
         simulator: Simulator | Callable[..., Any] | None = None,
         outside: str = "reject",
@@ -181,6 +190,7 @@ class RatioLikelihood(pm.Distribution):
             ratio,
             observed=observed,
             dims=dims,
+            shape=shape,
             total_size=total_size,
             simulator=simulator,
             outside=outside,
@@ -190,6 +200,7 @@ class RatioLikelihood(pm.Distribution):
         )
         warn_if_prior_leaves(name, ratio, tensors, outside)
         warn_if_many_trials(name, ratio, tensors, observed)
+        warn_if_data_are_far(name, ratio, observed)
         return variable
 
     @classmethod
