@@ -60,7 +60,8 @@ def log_ratio(
         Of compiled code. Single is faster for many observations; their log ratios are then
         good to about 1e-6 each.
     **parameters : array or tensor, shape (*batch, *own)
-        Every parameter of the ratio, by name, broadcast against the observations.
+        Every parameter of the ratio, by name. Both sides are broadcast, by design: observations
+        ``(n, 1)`` and parameters ``(m,)`` make a table ``(n, m)``.
 
     Returns
     -------
@@ -100,7 +101,8 @@ class RatioLikelihood(pm.Distribution):
     .. math:: \log p(x \mid \theta) = \textstyle\sum_i \log r(\theta_i, x_i) + \text{const}
 
     It is written as any other observed distribution, and broadcasts as one: each parameter
-    is shared by all observations or given one by one (hierarchies, regressions, plates).
+    is shared by all observations or given one by one (hierarchies, regressions, plates), and
+    data are never repeated for the sake of parameters.
     It is a likelihood in :math:`\theta` only, not a density in x: it must be observed,
     takes no missing values, and its value compares with other values of the same ratio only.
 
@@ -125,7 +127,8 @@ class RatioLikelihood(pm.Distribution):
     outside : {"reject", "warn", "ignore"}
         What to do about parameters outside the training domain: ``"reject"`` them with a
         log-likelihood of minus infinity, or extrapolate, which can make modes that are not
-        there. Both ``"reject"`` and ``"warn"`` warn here if the prior reaches outside.
+        there. Both ``"reject"`` and ``"warn"`` warn here if the prior reaches outside. Optimizers
+        and ADVI need ``"warn"``: line searches stop at a wall as if they had converged.
     engine : {"auto", "compiled", "torch"}
         What evaluates the network: compiled code, which takes `MLP` and `ResidualMLP`, or
         torch, which takes any. ``"auto"`` takes the first where it can.
