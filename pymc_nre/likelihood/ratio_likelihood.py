@@ -18,7 +18,7 @@ from pytensor.tensor import TensorVariable
 from ..estimators.estimator import RatioEstimator
 from ..ops.data_check import warn_if_data_are_far
 from ..ops.engines import check_engine
-from ..ops.guards import check_observed, check_outside
+from ..ops.guards import check_observed, check_outside, refuse_named_axes
 from ..ops.prior_check import warn_if_many_trials, warn_if_prior_leaves
 from ..simulation.parameters import check_own_shape
 from ..simulation.simulator import Simulator, as_simulator
@@ -286,6 +286,8 @@ def _as_parameters(
 ) -> dict[str, TensorVariable]:
     """Tensors in the estimator's order, names and own shapes checked."""
     ratio.layout.check_names(parameters, caller)
+    for name, value in parameters.items():
+        refuse_named_axes(caller, name, value)
     tensors = {name: pt.as_tensor_variable(parameters[name]) for name in ratio.parameters}
     for name, own in ratio.parameters.items():
         check_own_shape(name, own, tensors[name].type.shape, caller)

@@ -527,3 +527,17 @@ def test_predictions_follow_the_shape_that_is_given():
         pm.set_data({"t": [2.0, 0.0, 1.0]})
         drawn = pm.sample_prior_predictive(5, random_seed=1)["prior_predictive"]["x"]
     assert drawn.shape == (1, 5, 3)
+
+
+@pytest.mark.filterwarnings("ignore:The `pymc.dims` module is experimental:UserWarning")
+def test_variables_with_named_axes_are_refused_in_words():
+    import pymc.dims as pmd
+
+    with pm.Model(coords={"trial": range(len(X))}):
+        mu = pmd.Normal("mu", 0, 1, dims="trial")
+        data = pmd.Data("data", X, dims="trial")
+        with pytest.raises(TypeError, match=r"x: expected mu as a plain tensor.*\('trial',\)"):
+            nre.RatioLikelihood("x", RATIO, mu=mu, observed=X)
+        with pytest.raises(TypeError, match=r"x: expected observed as a plain tensor"):
+            nre.RatioLikelihood("x", RATIO, mu=0.0, observed=data)
+        nre.RatioLikelihood("x", RATIO, mu=mu.values, observed=data.values)
