@@ -100,7 +100,8 @@ def _evaluate(
 ) -> TensorVariable:
     """Log ratios ``(*batch,)`` of observations ``(*batch, *event)``; parts expand to the batch."""
     if _shared(parts):
-        rows = [part.reshape((1, part.shape[-1])) for part in parts]
+        # Not by a reshape, which would forget the length of one when it is vectorized.
+        rows = [part.dimshuffle("x", part.ndim - 1) for part in parts]
     else:
         expanded = [pt.broadcast_to(part, (*batch, part.shape[-1])) for part in parts]
         rows = [part.reshape((-1, part.shape[-1])) for part in expanded]

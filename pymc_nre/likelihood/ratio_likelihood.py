@@ -16,8 +16,9 @@ import pytensor.tensor as pt
 from pytensor.tensor import TensorVariable
 
 from ..estimators.estimator import RatioEstimator
+from ..ops.data_check import warn_if_data_are_far
 from ..ops.engines import check_engine
-from ..ops.guards import check_observed, check_outside
+from ..ops.guards import check_observed, check_outside, refuse_named_axes
 from ..ops.held import HeldRatio
 from ..ops.prior_check import warn_if_many_trials, warn_if_prior_leaves
 from ..simulation.parameters import check_own_shape
@@ -60,7 +61,8 @@ def log_ratio(
         Of compiled code. Single is faster for many observations; their log ratios are then
         good to about 1e-6 each.
     **parameters : array or tensor, shape (*batch, *own)
-        Every parameter of the ratio, by name, broadcast against the observations.
+        Every parameter of the ratio, by name. Both sides are broadcast, by design: observations
+        ``(n, 1)`` and parameters ``(m,)`` make a table ``(n, m)``.
 
     Returns
     -------
@@ -88,7 +90,10 @@ def log_ratio(
     tensors = _as_parameters(ratio, parameters, "log_ratio")
     warn_if_prior_leaves("log_ratio", ratio, tensors, outside)
     options = {"reject": outside == "reject", "engine": engine, "precision": precision}
-    return table_of(ratio, pt.as_tensor_variable(x), tensors, **options)
+    x = pt.as_tensor_variable(x)
+    values = table_of(ratio, x, tensors, **options)
+    warn_if_data_are_far("log_ratio", ratio, x)
+    return values
 
 
 class RatioLikelihood(pm.Distribution):
@@ -97,7 +102,8 @@ class RatioLikelihood(pm.Distribution):
     .. math:: \log p(x \mid \theta) = \textstyle\sum_i \log r(\theta_i, x_i) + \text{const}
 
     It is written as any other observed distribution, and broadcasts as one: each parameter
-    is shared by all observations or given one by one (hierarchies, regressions, plates).
+    is shared by all observations or given one by one (hierarchies, regressions, plates), and
+    data are never repeated for the sake of parameters.
     It is a likelihood in :math:`\theta` only, not a density in x: it must be observed,
     takes no missing values, and its value compares with other values of the same ratio only.
 
@@ -111,6 +117,9 @@ class RatioLikelihood(pm.Distribution):
         The data; a `pymc.Data` variable may later be replaced.
     dims : str or tuple of str, optional
         Names of the axes of ``observed``.
+    shape : int or tuple, optional
+        Shape of predictions, ``(*batch, *event)``, by default that of ``observed``. With
+        ``shape=mu.shape`` they follow parameters whose data are replaced, `pymc.set_data`.
     total_size : int, optional
         Size of the whole data set when ``observed`` is a minibatch.
     simulator : Simulator or callable, optional
@@ -119,7 +128,8 @@ class RatioLikelihood(pm.Distribution):
     outside : {"reject", "warn", "ignore"}
         What to do about parameters outside the training domain: ``"reject"`` them with a
         log-likelihood of minus infinity, or extrapolate, which can make modes that are not
-        there. Both ``"reject"`` and ``"warn"`` warn here if the prior reaches outside.
+        there. Both ``"reject"`` and ``"warn"`` warn here if the prior reaches outside. Optimizers
+        and ADVI need ``"warn"``: line searches stop at a wall as if they had converged.
     engine : {"auto", "compiled", "torch"}
         What evaluates the network: compiled code, which takes `MLP` and `ResidualMLP`, or
         torch, which takes any. ``"auto"`` takes the first where it can.
@@ -139,7 +149,8 @@ class RatioLikelihood(pm.Distribution):
     Warns
     -----
     DomainWarning
-        If the prior of the parameters reaches outside the training domain.
+        If the prior of the parameters reaches outside the training domain, or data are far from
+        all that was simulated: in other units, or with codes for missing values.
     TrialsWarning
         If more observations share their parameters than ``ratio.budget`` allows.
 
@@ -165,6 +176,7 @@ class RatioLikelihood(pm.Distribution):
         *,
         observed: Any = None,
         dims: Any = None,
+        shape: Any = None,
         total_size: Any = None,
         simulator: Simulator | Callable[..., Any] | None = None,
         outside: str = "reject",
@@ -182,6 +194,7 @@ class RatioLikelihood(pm.Distribution):
             ratio,
             observed=observed,
             dims=dims,
+            shape=shape,
             total_size=total_size,
             simulator=simulator,
             outside=outside,
@@ -191,6 +204,7 @@ class RatioLikelihood(pm.Distribution):
         )
         warn_if_prior_leaves(name, ratio, tensors, outside)
         warn_if_many_trials(name, ratio, tensors, observed)
+        warn_if_data_are_far(name, ratio, observed)
         return variable
 
     @classmethod
@@ -273,6 +287,8 @@ def _as_parameters(
 ) -> dict[str, TensorVariable]:
     """Tensors in the estimator's order, names and own shapes checked."""
     ratio.layout.check_names(parameters, caller)
+    for name, value in parameters.items():
+        refuse_named_axes(caller, name, value)
     tensors = {name: pt.as_tensor_variable(parameters[name]) for name in ratio.parameters}
     for name, own in ratio.parameters.items():
         check_own_shape(name, own, tensors[name].type.shape, caller)

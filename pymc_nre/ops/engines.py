@@ -23,6 +23,7 @@ from pytensor.tensor import TensorConstant, TensorVariable
 from ..estimators.estimator import RatioEstimator
 from ..kernels.export import export
 from ..kernels.program import Exported
+from . import vectorize  # noqa: F401  # registers how graphs with our Ops are vectorized
 from .compiled_engine import CompiledEngine
 from .embedding import Features
 from .guards import check_held, only_finite
@@ -87,7 +88,7 @@ def log_ratios(
         by_torch = LogRatioAndGradient(TorchEngine(evaluated))
         # Constants were looked at when the graph was built.
         values = by_torch(theta, x if _is_private(x) else only_finite(x))
-        return pt.switch(ratio.domain.inside(theta), values, -np.inf) if reject else values
+        return pt.switch(_inside(ratio, theta), values, -np.inf) if reject else values
     exported, x = _with_features(ratio, x)
     arrays = {
         "moments": exported.moments,
@@ -96,6 +97,12 @@ def log_ratios(
     }
     constants = [_share(name, array) for name, array in arrays.items()]
     return LogRatioAndGradient(CompiledEngine(exported.program))(theta, x, *constants)
+
+
+def _inside(ratio: RatioEstimator, theta: TensorVariable) -> TensorVariable:
+    """Whether theta is inside its domain: for each row, or at once for all that share it."""
+    inside = ratio.domain.inside(theta)
+    return inside[0] if theta.type.broadcastable[0] else inside
 
 
 def _why_not_compiled(ratio: RatioEstimator) -> str:

@@ -31,6 +31,7 @@ __all__ = [
     "held_data",
     "only_finite",
     "refusal",
+    "refuse_named_axes",
 ]
 
 OUTSIDE = ("reject", "warn", "ignore")
@@ -59,6 +60,7 @@ def check_observed(name: str, ratio: RatioEstimator, observed: Any) -> Any:
             "Pass observed=data; for draws from the simulator use "
             "pm.draw(RatioLikelihood.dist(...))",
         )
+    refuse_named_axes(name, "observed", observed)
     if not isinstance(observed, Variable):
         data = observed if np.ma.isMaskedArray(observed) else np.asarray(observed)
         _check_data(name, data)
@@ -69,6 +71,17 @@ def check_observed(name: str, ratio: RatioEstimator, observed: Any) -> Any:
         _check_data(name, data)
     check_event_shape(ratio.event_shape, observed.type.shape if data is None else data.shape, name)
     return observed
+
+
+def refuse_named_axes(name: str, argument: str, value: Any) -> None:
+    """Raise TypeError for variables of `pymc.dims`, whose axes have names and no order."""
+    dims = getattr(getattr(value, "type", None), "dims", None)
+    if isinstance(value, Variable) and dims is not None:
+        raise TypeError(
+            f"{name}: expected {argument} as a plain tensor, got a variable of pymc.dims with the "
+            f"dimensions {dims}, which a ratio does not align by name. Put its axes in the order "
+            f"of the data, own axes last, and pass the values: {argument}.transpose(...).values."
+        )
 
 
 def check_held(x: TensorVariable) -> None:
