@@ -146,7 +146,7 @@ def test_public_names_are_documented_and_listed():
     modules = ("diagnostics", "losses", "networks", "plots", "tasks")
     names = set((DATA / "public_names.txt").read_text().split()) - set(modules)
     assert entries == {f"pymc_nre.{name}" for name in names}
-    listed = re.findall(r"<(pymc_nre\.[\w.]+)>", (docs / "api.md").read_text())
+    listed = re.findall(r"`~(pymc_nre\.[\w.]+)`", (docs / "api.md").read_text())
     assert sorted(listed) == sorted(entries)
 
 
