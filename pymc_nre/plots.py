@@ -33,6 +33,7 @@ _Z = 2.576  # 99 % of a normal distribution
 _KOLMOGOROV = 1.628  # and of the largest distance of distribution functions, times root n
 _BINS = 40
 _POINTS = 2_000  # of a scatter
+_NAMED = 10  # parameters: more make a legend that is larger than the curves
 
 
 def loss(ratio: Any, ax: Any = None) -> Any:
@@ -74,9 +75,8 @@ def loss(ratio: Any, ax: Any = None) -> Any:
         lines = ax.plot(epochs, values.T, color=color, lw=1)
         lines[0].set_label(label)
     ax.axhline(history.attrs["chance"], color="0.5", ls=":", label="chance")
-    ax.margins(y=0.1)
     ax.set(xlabel="epoch", ylabel="loss", title="training")
-    ax.legend(frameon=False)
+    _legend(ax)
     return ax
 
 
@@ -114,7 +114,7 @@ def log_ratios(ranks: xr.Dataset, ax: Any = None) -> Any:
     for values, label in ((joint, "matching"), (marginal.clip(low), "not matching")):
         ax.hist(values, bins, density=True, alpha=0.6, label=label)
     ax.set(xlabel="log ratio", ylabel="density", title="matching and other pairs")
-    ax.legend(frameon=False)
+    _legend(ax)
     return ax
 
 
@@ -151,7 +151,7 @@ def coverage(result: xr.Dataset, ax: Any = None) -> Any:
             ax.errorbar(
                 level, one["coverage"], _Z * one["error"], fmt="o-", ms=3, label=f"point {k}"
             )
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc="lower right")
     else:
         ax.fill_between(
             level, *_band(level, _Z * result["error"].to_numpy()), color="C0", alpha=0.2
@@ -230,10 +230,10 @@ def sbc(result: xr.Dataset, ax: Any = None) -> Any:
     for label, column in zip(pit["parameter"].to_numpy(), pit.to_numpy(), strict=True):
         shares = np.searchsorted(np.sort(column), grid, side="right") / pairs
         ax.plot(grid, shares - grid, lw=1, label=label)
-    ax.set(xlabel="rank", ylabel="share of ranks below, less rank")
+    ax.set(xlabel="rank", ylabel="ranks below, less rank")
     ax.set_title(_titled("SBC", result))
-    if pit.sizes["parameter"] <= 10:
-        ax.legend(frameon=False)
+    if pit.sizes["parameter"] <= _NAMED:
+        _legend(ax)
     return ax
 
 
@@ -334,7 +334,7 @@ def roc(result: xr.Dataset, ax: Any = None) -> Any:
         ax.plot(one["false_positive"], one["true_positive"], lw=1, label=label)
     ax.plot([0, 1], [0, 1], color="0.5", ls=":")
     ax.set(xlabel="false positives", ylabel="true positives", title=_titled("ROC", result))
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="lower right", fontsize="small")
     return ax
 
 
@@ -372,16 +372,20 @@ def convergence(result: xr.Dataset, ax: Any = None) -> Any:
     _check_holds(result, "convergence", "convergence", "true", "error", "spread", "n", "parameter")
     ax = _axes(ax)
     scale = result["true"].std("truth")
+    named = result.sizes["parameter"] <= _NAMED
     for k, label in enumerate(result["parameter"].to_numpy()):
-        for name, style, what in (("error", "o-", "error"), ("spread", "--", "posterior sd")):
+        for name, style in (("error", "o-"), ("spread", "--")):
             values = (result[name] / scale).isel(parameter=k)
             root = np.sqrt((values**2).mean("truth"))
-            ax.plot(result["n"], root, style, color=f"C{k}", ms=4, label=f"{label}: {what}")
-    ax.set(
-        xscale="log", yscale="log", xlabel="trials", ylabel="in standard deviations of the truths"
-    )
+            (line,) = ax.plot(result["n"], root, style, color=f"C{k}", ms=4)
+            if named and name == "error":
+                line.set_label(label)
+    for style, what in (("o-", "error"), ("--", "posterior sd")):
+        ax.plot([], [], style, color="0.5", ms=4, label=what)
+    ax.set(xscale="log", yscale="log", xlabel="trials", ylabel="in sd of the truths")
     ax.set_title(_titled("convergence", result))
-    ax.legend(frameon=False)
+    _legend(ax)
+    _few_ticks(ax.xaxis, ax.yaxis)
     return ax
 
 
@@ -420,10 +424,10 @@ def lc2st(result: xr.Dataset, ax: Any = None) -> Any:
     bar = {"fmt": "none", "color": "0.5", "lw": 4, "alpha": 0.5, "label": "by chance"}
     ax.errorbar(where, middle, [middle - low, high - middle], **bar)
     ax.plot(where, result["statistic"], "C0o", label="this ratio")
-    ax.set_xticks(where)
-    ax.set(xlabel="observation", ylabel="distance of the classifier from 1/2")
+    ax.locator_params(axis="x", integer=True, nbins=min(len(where), 8))
+    ax.set(xlabel="observation", ylabel="classifier, from 1/2")
     ax.set_title(_titled("L-C2ST", result))
-    ax.legend(frameon=False)
+    _legend(ax)
     return ax
 
 
@@ -463,7 +467,8 @@ def observation_check(result: xr.Dataset, ax: Any = None) -> Any:
             transform=ax.get_xaxis_transform())  # fmt: skip
     ax.set(xscale=scale, xlabel="distance from the nearest simulations", ylabel="density")
     ax.set_title(_titled("observed data", result))
-    ax.legend(frameon=False)
+    _legend(ax)
+    _few_ticks(ax.xaxis)
     return ax
 
 
@@ -615,6 +620,34 @@ def _axes(ax: Any) -> Any:
 
         ax = plt.subplots(layout="constrained")[1]
     return ax
+
+
+def _legend(ax: Any) -> None:
+    """A legend in a room of its own, above all that is drawn."""
+    rows = math.ceil(len(ax.get_legend_handles_labels()[1]) / 2)
+    share = 0.06 + 0.09 * rows  # of the height: a line is 0.09 of the panels of a report
+    scale = ax.yaxis.get_transform()
+    low, high = scale.transform(np.array(ax.get_ylim()))
+    ax.set_ylim(*scale.inverted().transform(np.array([low, low + (high - low) / (1 - share)])))
+    ax.legend(frameon=False, loc="upper center", ncols=2, fontsize="small")
+
+
+def _few_ticks(*axes: Any) -> None:
+    """Labels that do not overlap on a logarithmic axis, however few or many decades it spans."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    for axis in axes:
+        if axis.get_scale() != "log":
+            continue
+        low, high = axis.get_view_interval()
+        decades = math.log10(high / low)
+        steps = (1, 2, 5) if decades < 1.5 else (1,)
+        axis.set_major_locator(
+            MaxNLocator(4) if decades < 0.7 else LogLocator(subs=steps, numticks=6)
+        )
+        axis.set_minor_formatter(NullFormatter())
+        if decades < 3:
+            axis.set_major_formatter(FuncFormatter("{:g}".format))
 
 
 def _band(middle: Any, half: Any) -> tuple[Any, Any]:
