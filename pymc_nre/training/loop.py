@@ -222,7 +222,6 @@ def _train(
     loss, device, seed = recipe.loss, recipe.device, _seed(random_seed)
     batches = batches_of(simulations, loss, recipe.validation, device, random_seed)
     sample = batches.simulations
-    _check_numbers(sample)
     _warn_if_rounded(sample)
     plan = recipe.settings.plan(batches.size, loss, fresh=isinstance(simulations, Online))
     domain = Domain.from_draws(sample.theta, sample.log_prior)  # first: it may want much memory
@@ -266,16 +265,6 @@ def _estimator(
 
 def _seed(random_seed: int | tuple[int, int]) -> int:
     return int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _check_numbers(simulations: Simulations) -> None:
-    """There must be something to learn from, and to learn of."""
-    for what, count in (("observation", simulations.x[0].size), ("theta", simulations.layout.size)):
-        if not count:
-            raise ValueError(
-                f"train: expected at least one number in each {what}, got none: the simulations "
-                f"have x of shape {simulations.x.shape} and theta of {simulations.theta.shape}."
-            )
 
 
 def _warn_if_rounded(simulations: Simulations) -> None:

@@ -75,12 +75,6 @@ def test_what_cannot_be_is_told(simulations, options, error, message):
         quick(simulations, **options)
 
 
-@pytest.mark.parametrize(("mu", "x"), [((20,), (20, 0)), ((20, 0), (20,))])
-def test_there_must_be_numbers_to_learn_from(mu, x):
-    with pytest.raises(ValueError, match="at least one number in each"):
-        quick(nre.Simulations({"mu": np.zeros(mu)}, np.zeros(x)))
-
-
 def test_what_means_the_same_gives_the_same(simulations):
     first = quick(simulations, epochs=1, random_seed=7)
     whole = {"epochs": 1.0, "random_seed": 7.0, "device": torch.device("cpu")}
