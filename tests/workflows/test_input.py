@@ -31,6 +31,7 @@ NOT_YET = [
     "TrialBudget.bias",
     "build",
     "center",
+    "center around",
     "convergence",
     "log_ratio",
     "masked_set",
