@@ -226,6 +226,8 @@ def _weight(weighted: Any) -> xr.DataArray:
         )
     weight = weighted["weight"].transpose(..., "draw")
     values = finite_array(weight, "resample: weighted")
+    if not values.size:
+        raise ValueError(f"resample: weighted: expected draws of data sets, got {values.shape}.")
     if (values < 0).any() or not (values.sum(-1) > 0).all():
         raise ValueError(
             "resample: weighted: expected weights of which none is negative and some are positive, "

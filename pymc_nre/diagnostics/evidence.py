@@ -181,17 +181,8 @@ def _posterior(name: str, model: pm.Model, idata: Any) -> xr.Dataset:
     """The draws of that model, by chain; ValueError if they are none."""
     try:
         posterior = posterior_of(idata)
-        dims = posterior.sizes
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"compare: {name}: expected an InferenceData or DataTree with a group posterior, got "
-            f"{type(idata).__name__}. Pass what pm.sample returns."
-        ) from error
-    if "chain" not in dims or "draw" not in dims:
-        raise ValueError(
-            f"compare: {name}: expected a posterior with the dimensions chain and draw, got "
-            f"{', '.join(map(str, dims)) or 'none'}. Pass what pm.sample returns."
-        )
+    except ValueError as error:
+        raise ValueError(f"compare: {name}: {error}") from error
     absent = [free.name for free in model.free_RVs if free.name not in posterior]
     if absent:
         raise ValueError(

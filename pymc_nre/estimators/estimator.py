@@ -228,7 +228,7 @@ class RatioEstimator:
         x = real_array(x, "log_ratio: x")
         check_event_shape(self.event_shape, x.shape, "log_ratio: x")
         batch_of_x = x.shape[: x.ndim - len(self.event_shape)]
-        batches = {"x": batch_of_x, "the parameters": theta.shape[:-1]}
+        batches = {"x": batch_of_x, ", ".join(self.parameters): theta.shape[:-1]}
         batch = broadcast_batches(batches, "log_ratio")
         rows_x = np.broadcast_to(x, (*batch, *self.event_shape)).reshape(-1, *self.event_shape)
         if theta[..., 0].size == 1:

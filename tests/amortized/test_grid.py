@@ -268,6 +268,7 @@ def test_cells_too_wide_are_told():
         (lambda: resample(xr.Dataset(), chains=0), "resample: chains: expected at least 1"),
         (lambda: resample(weights(np.nan)), "weighted: 1 of 2 values are NaN"),
         (lambda: resample(weights(-0.5)), "none is negative"),
+        (lambda: resample(weights(1.0).isel(draw=[])), "weighted: expected draws of data sets"),
         (lambda: posterior_grid(MEAN, 0.0, NORMAL, quantiles=(5, 50, 95)), "quantiles: expected"),
         (lambda: posterior_grid(MEAN, 0.0, NORMAL, quantiles=[np.nan]), "quantiles: expected"),
         (
