@@ -330,7 +330,7 @@ def test_it_is_written_again_when_there_is_room(simulations, tmp_path, monkeypat
     monkeypatch.setattr("pymc_nre.runtime.checkpoint.write_archive", fails_at_first)
     with pytest.warns(nre.TrainingWarning, match="cannot be written"):
         first = quick(simulations, tmp_path / "t")
-    assert digest(quick(simulations, tmp_path / "t", loss=StopsAt(2))) == digest(first)
+    assert digest(quick(simulations, tmp_path / "t", loss=StopsAt(3))) == digest(first)
 
 
 def rewritten(path, change):
