@@ -44,11 +44,11 @@ def taken(given: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
         found["history"] = _own_history(given["history"])
     if given.get("budget") is not None:
         _check_budget(given["budget"], layout)
-    for name, kind in (("normalized", bool | np.bool_), ("loss", str)):
-        if name in given and not isinstance(given[name], kind):
+    for name, kind in (("normalized", bool), ("loss", str)):
+        if name in given and not isinstance(given[name], kind | np.generic):
             raise TypeError(f"{name} must be a {kind.__name__}, got {given[name]!r}.")
-    if "normalized" in given:
-        found["normalized"] = bool(given["normalized"])
+        if name in given:
+            found[name] = kind(given[name])
     return found
 
 

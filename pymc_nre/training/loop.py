@@ -328,12 +328,13 @@ def _resumed(run: Trainer, writer: CheckpointWriter, identity: Identity) -> Trai
     facts, tensors = found
     given = part(tensors, "given/")
     writer.checkpoint.refuse_if(identity.differing(given))
-    state = TrainingState(**facts, best_weights=part(tensors, "best/"))
+    state = TrainingState()
     try:
+        state = TrainingState.restored(facts, part(tensors, "best/"), run.net)
         run.restore(part(tensors, "run/"))
         # Files of version 0.1 know no more of the network than the name of its factory.
         again = given or _loses_as_much(run, state.validation_loss[-1])
-    except (RuntimeError, ValueError, KeyError):  # weights of other shapes or names
+    except (RuntimeError, ValueError, LookupError, TypeError):  # weights of other shapes or names
         again = False
     writer.checkpoint.refuse_if([] if again else ["network or loss"])
     return state
