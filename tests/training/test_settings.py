@@ -42,6 +42,9 @@ class NoLoss:
     def __call__(self, net, theta, x):
         return theta.sum()
 
+    def __repr__(self):  # pytest's names must be those of every worker
+        return "NoLoss()"
+
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
