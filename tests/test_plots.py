@@ -176,6 +176,7 @@ def many_observations(rng):
     by_chance = (("observation", "shuffle"), rng.uniform(0, 0.01, (40, 20)))
     attrs = {"verdict": "right"}
     found = {"statistic": ("observation", rng.uniform(0, 0.01, 40)), "by_chance": by_chance}
+    found["observation"] = np.arange(40)
     return xr.Dataset(found, attrs=attrs)
 
 
