@@ -61,6 +61,7 @@ def write_archive(
     if wrong:
         raise ValueError(f"{path} is not written, since it could not be read: {_told(wrong)}.")
     metadata["sha256"] = checksum(metadata, arrays)
+    json.dumps(metadata, ensure_ascii=False).encode()  # half a letter could not be shown
     text = np.frombuffer(json.dumps(metadata).encode(), dtype=np.uint8)
     if len(text) > _LONGEST_TEXT or _depth(metadata) > _DEEPEST:
         raise ValueError(
@@ -169,6 +170,7 @@ def _parsed(stored: Stored) -> dict[str, Any]:
         return {}
     try:
         metadata = json.loads(stored.read(_TEXT).tobytes().decode())
+        json.dumps(metadata, ensure_ascii=False).encode()  # JSON can write letters that are none
     except (ValueError, RecursionError):
         return {}
     is_ours = isinstance(metadata, dict) and _depth(metadata) <= _DEEPEST

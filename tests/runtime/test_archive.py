@@ -80,8 +80,9 @@ def test_of_many_problems_some_are_told(path):
         ({}, {"a" * 1_000: np.zeros(1)}, r"names of up to 246 letters, got 1 and 1000"),
         ({"a": [[[[[[[[1]]]]]]]]}, {}, r"8 levels, this one has .* and 9"),
         ({"a": "x" * 2**24}, {}, r"can have 16,777,216 letters"),
+        ({"a": "\ud800"}, {}, "surrogates not allowed"),
     ],
-    ids=["objects", "text", "axes", "name", "levels", "letters"],
+    ids=["objects", "text", "axes", "name", "levels", "letters", "half a letter"],
 )
 def test_what_could_not_be_read_is_not_written(tmp_path, metadata, arrays, message):
     with pytest.raises(ValueError, match=message):
@@ -190,6 +191,9 @@ BOMBS = {
         text=json.dumps({"format": archive.FORMAT, "version": 9, "libraries": []}).encode()
     ),
     "text that is none": lambda: sealed(text=b"\xff\xfe"),
+    "half a letter": lambda: sealed(
+        text=json.dumps({"format": archive.FORMAT, "version": 1, "loss": "\ud800"}).encode()
+    ),
     "booleans that are neither": lambda: sealed(
         members=[("a.npy", header(plain("'|b1'")) + b"\x07")]
     ),
