@@ -75,7 +75,8 @@ def load(
     metadata, arrays = read_archive(path)
     layout = Layout({name: tuple(shape) for name, shape in metadata["parameters"].items()})
     event_shape = tuple(metadata["event_shape"])
-    specification, module = _rebuild(metadata, layout.size, event_shape, network)
+    edge = "weights/edge" in arrays
+    specification, module = _rebuild(metadata, layout.size, event_shape, network, edge)
     _set_weights(module, _section(arrays, "weights/"), path)
     axes = ("member", "epoch")
     history = {
@@ -106,7 +107,9 @@ def _rebuild(
     theta_size: int,
     event_shape: tuple[int, ...],
     factory: Factory | None,
+    edge: bool,
 ) -> tuple[Any, RatioNetwork]:
+    """The specification and a network of its shape; a correction has an edge, or bounds alone."""
     specification = None
     if metadata["network"]["type"] != "custom":
         specification = factory = specification_from_dict(metadata["network"])
@@ -118,7 +121,9 @@ def _rebuild(
         )
     members = [build(factory, theta_size, event_shape) for _ in range(metadata.get("members", 1))]
     net = members[0] if len(members) == 1 else Ensemble(members, metadata["mean_of"])
-    return specification, QuadraticCorrection(net, theta_size) if metadata.get("tilted") else net
+    if metadata.get("tilted"):
+        net = QuadraticCorrection(net, theta_size, edge=edge)
+    return specification, net
 
 
 def _set_weights(module: Any, weights: dict[str, np.ndarray], path: Any) -> None:
