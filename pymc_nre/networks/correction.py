@@ -73,14 +73,21 @@ class QuadraticCorrection(RatioNetwork):
 
     def height(self, theta: Tensor) -> Tensor:
         """What is taken off, ``(*)``, at parameters ``(*, D)``."""
-        u = (theta - self.center) @ self.matrix.T
-        u = torch.minimum(torch.maximum(u, -self.bounds), self.bounds)
+        u = self._coordinates(theta)
         radius, scale = self.edge
         e = ((u * u).sum(-1) / radius - 1).clamp(min=0)
         u = u * ((1 + e**3) ** (-1 / 6)).unsqueeze(-1)
         height = (u * (self.linear + u @ self.quadratic / 2)).sum(-1)
         t = e.clamp(max=1)
         return height + t**3 * (10 + t * (6 * t - 15)) * scale * softplus(-height / scale)
+
+    def is_whole(self, theta: Tensor) -> Tensor:
+        """Whether it is the quadratic itself, ``(*)``, at parameters ``(*, D)``."""
+        return (self._coordinates(theta) ** 2).sum(-1) <= self.edge[0]
+
+    def _coordinates(self, theta: Tensor) -> Tensor:
+        u = (theta - self.center) @ self.matrix.T
+        return torch.minimum(torch.maximum(u, -self.bounds), self.bounds)
 
 
 _START = {

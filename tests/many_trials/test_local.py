@@ -16,6 +16,7 @@ from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.kernels.evaluator import CompiledEvaluator
 from pymc_nre.kernels.export import export
 from pymc_nre.likelihood.model_parameters import trials_of
+from pymc_nre.many_trials import local
 from pymc_nre.many_trials.local import _Posterior
 from pymc_nre.networks import RatioNetwork
 from pymc_nre.networks.correction import QuadraticCorrection
@@ -291,18 +292,102 @@ def test_a_planted_bias_is_found_and_taken_off(biased, data):
 
 def test_a_second_centering_begins_anew(biased, data):
     exact = TASK.posterior(data)
-    idata = draws(*moments(biased, data, exact), exact)
-    once = nre.center(
-        biased, around=idata, model=model_of(biased, data), random_seed=1, progressbar=False
-    )
-    again = draws(*moments(once, data, exact), exact)
+    network = QuadraticCorrection(biased.network, 2)
+    tilt = np.zeros(2), np.eye(2), np.full(2, np.inf), np.array([0.1, -0.1]), np.zeros((2, 2))
+    network.set_parts(*tilt)
+    once = biased.replace(network=network)
+    center, spread = moments(once, data, exact)
+    assert np.abs(center).max() > 1
+    idata = draws(center, spread, exact)
     twice = nre.center(
-        once, around=again, model=model_of(once, data), random_seed=2, progressbar=False
+        once, around=idata, model=model_of(once, data), random_seed=2, progressbar=False
     )
     assert isinstance(twice.network, QuadraticCorrection)
     assert not isinstance(twice.network.inner, QuadraticCorrection)
     after, _ = moments(twice, data, exact)
     assert np.abs(after).max() < 4 * 0.1
+
+
+# What it refuses, and where it ends.
+
+
+def test_what_would_not_be_better_is_refused(data):
+    exact = TASK.estimator()
+    ratio = exact.replace(simulator=nre.Simulator(TASK.simulator, batched=True))
+    idata = draws(np.zeros(2), np.ones(2), TASK.posterior(data))
+    with pytest.warns(nre.TrainingWarning, match=r"as it was.*neither bias nor width.*small"):
+        same = nre.center(
+            ratio, around=idata, model=model_of(ratio, data), n=20_000, random_seed=3,
+            progressbar=False,
+        )  # fmt: skip
+    assert same is ratio
+
+
+def planted(monkeypatch, change):
+    """Let the fit be wrong: its parts, changed."""
+    fit = local._fit
+
+    def wrong(ratio, where, simulations, sure=0.0):
+        network = fit(ratio, where, simulations, sure)
+        center, matrix, bounds, linear, quadratic, edge = map(torch.clone, network.parts())
+        trials = where.trials.sum()
+        if sure:
+            linear, quadratic = change(linear, quadratic, trials)
+        network.set_parts(center, matrix, bounds, linear, quadratic, edge)
+        return network
+
+    monkeypatch.setattr(local, "_fit", wrong)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda c, B, n: (-c, B), "the bias of (mu|log_sigma) gets larger"),
+        (lambda c, B, n: (c + torch.tensor([6.0, 0.0]) / n, B), "the bias of mu gets larger"),
+        (lambda c, B, n: (0 * c, B - 2 * torch.eye(2) / n), "no maximum there|width of mu gets"),
+        (lambda c, B, n: (0 * c, B + torch.eye(2) / n), "width of (mu|log_sigma)|neither"),
+    ],
+    ids=["other way", "too far", "no maximum", "too narrow"],
+)
+def test_a_bad_fit_is_refused(biased, data, monkeypatch, change, reason):
+    planted(monkeypatch, change)
+    exact = TASK.posterior(data)
+    idata = draws(*moments(biased, data, exact), exact)
+    given = {"model": model_of(biased, data), "around": idata, "n": 20_000, "random_seed": 1}
+    with pytest.warns(nre.TrainingWarning, match=f"as it was, not centered: .*({reason})"):
+        assert nre.center(biased, **given, progressbar=False) is biased
+
+
+def test_twin_the_fit_itself_is_not_refused(biased, data, monkeypatch):
+    planted(monkeypatch, lambda c, B, n: (c, B))
+    exact = TASK.posterior(data)
+    idata = draws(*moments(biased, data, exact), exact)
+    given = {"model": model_of(biased, data), "around": idata, "n": 20_000, "random_seed": 1}
+    assert nre.center(biased, **given, progressbar=False).is_locally_centered
+
+
+def heights_beyond(edge, size=3):
+    """What a steep correction takes off at points from twice its edge on, and its scale."""
+    center, turn, bounds, linear, quadratic, _ = random_tilt(size)
+    network = QuadraticCorrection(tilted_estimator()[0].network, size, edge=edge)
+    parts = center, turn, np.full(size, np.inf if edge else 1.5), linear, quadratic
+    network.set_parts(*parts, *([np.array([4.0, 1e-3])] if edge else []))
+    rng = np.random.default_rng(5)
+    u = rng.normal(size=(2_000, size))
+    u *= (rng.uniform(8**0.5, 30, 2_000) / np.linalg.norm(u, axis=1))[:, None]
+    theta = center + np.linalg.solve(turn, u.T).T
+    return network.double().height(torch.tensor(theta)).numpy()
+
+
+def test_beyond_its_edge_no_log_ratio_is_raised():
+    heights = heights_beyond(edge=True)
+    assert heights.min() >= 0
+    # Nothing that the quadratic would have lowered comes back.
+    assert (heights > 1).mean() > 0.2
+
+
+def test_twin_bounds_alone_raise_log_ratios():
+    assert heights_beyond(edge=False).min() < -1
 
 
 def test_remarks_tell_what_it_takes_and_what_it_gave(biased, data, capsys):
@@ -311,10 +396,8 @@ def test_remarks_tell_what_it_takes_and_what_it_gave(biased, data, capsys):
     nre.center(biased, around=idata, model=model_of(biased, data), n=20_000, random_seed=1)
     told = " ".join(capsys.readouterr().out.split())
     assert "20,000 simulations, which with 500 trials leaves an error of about 0.16" in told
-    before, after = re.findall(
-        r"mu ([\d.]+) ± [\d.]+, log_sigma [\d.]+ ± [\d.]+ (?:before|after)", told
-    )
-    assert float(before) > 4 * float(after)
+    before, after = re.findall(r"mu (-?[\d.]+) ± [\d.]+ \(width [\d.]+ ± [\d.]+\)", told)
+    assert float(before) > 4 * abs(float(after))
 
 
 def test_groups_of_a_hierarchical_model():
