@@ -42,9 +42,9 @@ def evaluate(theta, correction, slopes):
     for i in range(rows):
         _coordinates(theta, i, correction, u, inside)
         forms, changes = _forms(correction, u, still, bent, still)
-        values[i], (by_l, by_b, by_p), _ = _faded(forms, changes, correction)
+        values[i], (by_c, by_b, by_p), _ = _faded(forms, changes, correction)
         for d in range(size):
-            slope = by_l * linear[d] + by_b * bent[d] + 2 * by_p * u[d]
+            slope = by_c * linear[d] + by_b * bent[d] + 2 * by_p * u[d]
             for e in range(size):
                 slopes[i, e] += inside[d] * slope * correction[size * (d + 1) + e]
     return values
@@ -69,9 +69,9 @@ def subtract_curvature(theta, correction, v, products, there):
             for e in range(size):
                 along[d] += inside[d] * correction[size * (d + 1) + e] * v[i, e]
         forms, changes = _forms(correction, u, along, bent, turned)
-        _, (_, by_b, by_p), (l_moves, b_moves, p_moves) = _faded(forms, changes, correction)
+        _, (_, by_b, by_p), (c_moves, b_moves, p_moves) = _faded(forms, changes, correction)
         for d in range(size):
-            change = l_moves * linear[d] + b_moves * bent[d] + by_b * turned[d]
+            change = c_moves * linear[d] + b_moves * bent[d] + by_b * turned[d]
             change += 2 * (p_moves * u[d] + by_p * along[d])
             for e in range(size):
                 products[i, e] -= inside[d] * change * correction[size * (d + 1) + e]
@@ -98,27 +98,27 @@ def _forms(correction, u, along, bent, turned):
     """
     size = len(u)
     linear, quadratic = correction[size * (size + 2) :], correction[size * (size + 3) :]
-    l, b, p, l_moves, b_moves, p_moves = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    c, b, p, c_moves, b_moves, p_moves = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for d in range(size):
         of_u, of_direction = 0.0, 0.0
         for e in range(size):
             of_u += quadratic[d * size + e] * u[e]
             of_direction += quadratic[d * size + e] * along[e]
-        l += linear[d] * u[d]
+        c += linear[d] * u[d]
         b += u[d] * of_u / 2
         p += u[d] * u[d]
-        l_moves += linear[d] * along[d]
+        c_moves += linear[d] * along[d]
         b_moves += along[d] * of_u
         p_moves += 2 * u[d] * along[d]
         turned[d] = of_direction
         bent[d] = of_u
-    return (l, b, p), (l_moves, b_moves, p_moves)
+    return (c, b, p), (c_moves, b_moves, p_moves)
 
 
 @jit_inline
 def _faded(forms, changes, correction):
     """psi, its derivatives by the three forms, and how these change along the direction."""
-    (l, b, p), (l_moves, b_moves, p_moves) = forms, changes
+    (c, b, p), (c_moves, b_moves, p_moves) = forms, changes
     edge, tau = correction[-2], correction[-1]
     # q and k are functions of p: each with its first and its second derivative.
     e = max(p / edge - 1, 0.0)
@@ -131,8 +131,8 @@ def _faded(forms, changes, correction):
     k_pp = 60 * t * (1 - t) * (1 - 2 * t) / (edge * edge)
     q_p, q_pp = q_e / edge, q_ee / (edge * edge)
     # What raises a log ratio, and its derivatives by y.
-    y = q * l + q * q * b
-    y_p = q_p * l + 2 * q * q_p * b
+    y = q * c + q * q * b
+    y_p = q_p * c + 2 * q * q_p * b
     decay = math.exp(-abs(y) / tau)
     raised = max(-y, 0.0) + tau * math.log1p(decay)
     raised_y = -(decay if y > 0 else 1.0) / (1 + decay)
@@ -141,8 +141,8 @@ def _faded(forms, changes, correction):
     slopes = kept * q, kept * q * q, kept * y_p + raised * k_p
     # The same along the direction.
     q_moves, k_moves = q_p * p_moves, k_p * p_moves
-    y_moves = q * l_moves + q * q * b_moves + y_p * p_moves
-    y_p_moves = q_pp * p_moves * l + q_p * l_moves + 2 * q * q_p * b_moves
+    y_moves = q * c_moves + q * q * b_moves + y_p * p_moves
+    y_p_moves = q_pp * p_moves * c + q_p * c_moves + 2 * q * q_p * b_moves
     y_p_moves += 2 * (q_p * q_p + q * q_pp) * p_moves * b
     kept_moves = k_moves * raised_y + k * raised_yy * y_moves
     bends = (

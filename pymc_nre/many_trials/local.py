@@ -8,10 +8,10 @@ is nearly linear in the parameters. So it is fitted by the gradient of a quadrat
 
 on simulations at parameters around the posterior, which then moves: by less than a posterior
 standard deviation, or the fit is repeated where it went. With M simulations and N trials what
-is left is about :math:`\sqrt{N / M}` posterior standard deviations. What is less than that noise is
-not taken off. Beyond the simulations nothing is known: there the quadratic raises no log ratio
-(see `pymc_nre.kernels.correction`). What comes back was found to be better on simulations of its own
-(see `pymc_nre.many_trials.local_gain`), or it is the ratio as it was.
+is left is about :math:`\sqrt{N / M}` posterior standard deviations. What is less than that noise
+is not taken off. Beyond the simulations nothing is known: there the quadratic raises no log ratio
+(see `pymc_nre.kernels.correction`). What comes back was found to be better on simulations of its
+own (see `pymc_nre.many_trials.local_gain`), or it is the ratio as it was.
 """
 
 from __future__ import annotations
@@ -154,6 +154,9 @@ def center_locally(
         return ratio
     network = _fit(ratio, where, simulations(where, n), sure=_SEEN)
     there = given.without(_heights(network, given) - _heights(ratio.network, given))
+    if there.distance(where) > 2 * _SETTLED:
+        _refuse("the posterior does not stay where it was fitted", _EVERYWHERE)
+        return ratio
     held_out = simulations(there, n, _NEAR)
     return _better(ratio, network, there, held_out, progressbar)
 

@@ -2,9 +2,9 @@ r"""Did centering around a posterior help? Means and widths before and after, by
 
 Near a posterior the mean score of a trial is :math:`b_0 + B u` in units of it, u. Right would
 be zero. So a posterior whose covariance is C is off by :math:`N C b_0`, to first order, and its
-precision is too small by N B: both are read off simulations that the fit has not seen, at parameters
-where the centered posterior is, and no wider than it is, nearly. What is taken off is known, so
-before and after have the same noise.
+precision is too small by N B: both are read off simulations that the fit has not seen, at
+parameters where the centered posterior is. What is taken off is known, so before and after have
+the same noise.
 """
 
 from __future__ import annotations

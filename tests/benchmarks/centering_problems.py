@@ -1,4 +1,4 @@
-"""Does `center(around=)` ever make a posterior worse? ``python tests/benchmarks/centering_problems.py``.
+"""Does `center(around=)` make posteriors worse? ``python tests/benchmarks/centering_problems.py``.
 
 Takes half an hour on one core and resumes. Ten problems whose likelihood is known, some of them
 skewed, some with two modes, from 100 to 10,000 trials. A ratio of two layers of 64 is trained for
@@ -24,7 +24,7 @@ import torch
 import xarray as xr
 from many_trials import parser_of
 from results import Results
-from scipy.special import gammaln, log_ndtr, logsumexp, ndtr
+from scipy.special import gammaln, logsumexp, ndtr
 from scipy.stats import norm
 from tables import Table
 

@@ -267,11 +267,16 @@ def draws(center, spread, exact, n=400):
     return {"posterior": xr.Dataset(found)}
 
 
-def test_a_planted_bias_is_found_and_taken_off(biased, data):
+@pytest.fixture(scope="module")
+def idata(biased, data):
     exact = TASK.posterior(data)
     center, spread = moments(biased, data, exact)
     assert np.abs(center).max() > 2  # posterior standard deviations
-    idata = draws(center, spread, exact)
+    return draws(center, spread, exact)
+
+
+def test_a_planted_bias_is_found_and_taken_off(biased, data, idata):
+    exact = TASK.posterior(data)
     given = {"model": model_of(biased, data), "around": idata, "random_seed": 1}
     measured = biased.replace(budget=nre.trial_budget(biased, TASK.simulate(2_000, random_seed=1)))
     centered = nre.center(measured, **given, progressbar=False)
@@ -339,60 +344,64 @@ def planted(monkeypatch, change):
     monkeypatch.setattr(local, "_fit", wrong)
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda c, B, n: (-c, B), "the bias of (mu|log_sigma) gets larger"),
-        (lambda c, B, n: (c + torch.tensor([6.0, 0.0]) / n, B), "the bias of mu gets larger"),
-        (lambda c, B, n: (0 * c, B - 2 * torch.eye(2) / n), "no maximum there|width of mu gets"),
-        (lambda c, B, n: (0 * c, B + torch.eye(2) / n), "width of (mu|log_sigma)|neither"),
-    ],
-    ids=["other way", "too far", "no maximum", "too narrow"],
-)
-def test_a_bad_fit_is_refused(biased, data, monkeypatch, change, reason):
-    planted(monkeypatch, change)
-    exact = TASK.posterior(data)
-    idata = draws(*moments(biased, data, exact), exact)
+WRONG = {
+    "the bias of (mu|log_sigma) gets larger": lambda c, bend, n: (-c, bend),
+    "the bias of mu gets larger": lambda c, bend, n: (c + torch.tensor([6.0, 0.0]) / n, bend),
+    "does not stay where it was fitted": lambda c, bend, n: (c, bend - 2 * torch.eye(2) / n),
+}
+
+
+@pytest.mark.parametrize("reason", WRONG)
+def test_a_bad_fit_is_refused(biased, data, idata, monkeypatch, reason):
+    planted(monkeypatch, WRONG[reason])
     given = {"model": model_of(biased, data), "around": idata, "n": 20_000, "random_seed": 1}
     with pytest.warns(nre.TrainingWarning, match=f"as it was, not centered: .*({reason})"):
         assert nre.center(biased, **given, progressbar=False) is biased
 
 
-def test_twin_the_fit_itself_is_not_refused(biased, data, monkeypatch):
-    planted(monkeypatch, lambda c, B, n: (c, B))
-    exact = TASK.posterior(data)
-    idata = draws(*moments(biased, data, exact), exact)
+def test_twin_the_fit_itself_is_not_refused(biased, data, idata, monkeypatch):
+    planted(monkeypatch, lambda c, bend, n: (c, bend))
     given = {"model": model_of(biased, data), "around": idata, "n": 20_000, "random_seed": 1}
     assert nre.center(biased, **given, progressbar=False).is_locally_centered
 
 
+def test_a_posterior_that_settles_nowhere_is_refused(biased, data, idata, monkeypatch):
+    monkeypatch.setattr(local, "_SETTLED", 0.0)
+    monkeypatch.setattr(local, "_ROUNDS", 2)
+    given = {"model": model_of(biased, data), "around": idata, "n": 20_000, "random_seed": 1}
+    with pytest.warns(nre.TrainingWarning, match="moves by .* after 2 rounds.*fine-tune"):
+        assert nre.center(biased, **given, progressbar=False) is biased
+
+
 def heights_beyond(edge, size=3):
-    """What a steep correction takes off at points from twice its edge on, and its scale."""
-    center, turn, bounds, linear, quadratic, _ = random_tilt(size)
+    """What a steep correction takes off at points from twice its edge on."""
+    center, turn, bounds, linear, quadratic = random_tilt(size, edge=False)
     network = QuadraticCorrection(tilted_estimator()[0].network, size, edge=edge)
-    parts = center, turn, np.full(size, np.inf if edge else 1.5), linear, quadratic
-    network.set_parts(*parts, *([np.array([4.0, 1e-3])] if edge else []))
+    if edge:
+        network.set_parts(
+            center, turn, np.inf * bounds, linear, quadratic, np.array([4.0, 1e-3])
+        )  # fmt: skip
+    else:
+        network.set_parts(center, turn, bounds, linear, quadratic)
     rng = np.random.default_rng(5)
     u = rng.normal(size=(2_000, size))
     u *= (rng.uniform(8**0.5, 30, 2_000) / np.linalg.norm(u, axis=1))[:, None]
     theta = center + np.linalg.solve(turn, u.T).T
-    return network.double().height(torch.tensor(theta)).numpy()
+    return network.height(torch.tensor(theta)).numpy()
 
 
 def test_beyond_its_edge_no_log_ratio_is_raised():
     heights = heights_beyond(edge=True)
-    assert heights.min() >= 0
+    assert heights.min() > -1e-12
     # Nothing that the quadratic would have lowered comes back.
     assert (heights > 1).mean() > 0.2
 
 
 def test_twin_bounds_alone_raise_log_ratios():
-    assert heights_beyond(edge=False).min() < -1
+    assert heights_beyond(edge=False).min() < -0.5
 
 
-def test_remarks_tell_what_it_takes_and_what_it_gave(biased, data, capsys):
-    exact = TASK.posterior(data)
-    idata = draws(*moments(biased, data, exact), exact)
+def test_remarks_tell_what_it_takes_and_what_it_gave(biased, data, idata, capsys):
     nre.center(biased, around=idata, model=model_of(biased, data), n=20_000, random_seed=1)
     told = " ".join(capsys.readouterr().out.split())
     assert "20,000 simulations, which with 500 trials leaves an error of about 0.16" in told
@@ -421,9 +430,8 @@ def test_groups_of_a_hierarchical_model():
     np.testing.assert_array_equal(trials, [6, 4])
 
 
-def test_a_parameter_that_the_model_holds_fixed(biased, data):
+def test_a_parameter_that_the_model_holds_fixed(biased, data, idata):
     exact = TASK.posterior(data)
-    idata = draws(*moments(biased, data, exact), exact)
     with pm.Model() as model:
         mu = pm.Uniform("mu", -5, 5)
         with warnings.catch_warnings():
