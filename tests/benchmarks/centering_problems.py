@@ -187,8 +187,8 @@ PROBLEMS = (
         500,
         {"A": (0, 10), "B": (0, 5), "g": (0, 5), "k": (0, 1)},
         (3.0, 1.0, 2.0, 0.5),
-        lambda rng, *parameters: _g_and_k(rng.normal(size=len(parameters[0])), *parameters),
-        _log_g_and_k,
+        lambda rng, *p: np.arcsinh(_g_and_k(rng.normal(size=len(p[0])), *p)),
+        lambda x, *p: _log_g_and_k(np.sinh(x), *p),
     ),
     Problem(
         "ballistic accumulator",
