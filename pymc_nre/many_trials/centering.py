@@ -101,8 +101,8 @@ def center(
         is right for this posterior only, and raises no log ratio outside of the region where it
         was fitted; it is not normalized and has no budget. It is ``ratio`` itself where that
         would not be better: on simulations that the fit has not seen, no parameter's bias may get
-        larger by .1 posterior standard deviations, no width worse by 5 %, and one of them must get
-        better by more than the noise.
+        larger by .1 posterior standard deviations, no width worse by 5 %, little of either may be
+        left, and one of them must get better by more than the noise.
 
     Raises
     ------

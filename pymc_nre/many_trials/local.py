@@ -190,8 +190,9 @@ def _better(
     taken without its bend, which leaves the width alone.
     """
     trials = f"{where.trials.sum():,.0f} trials"
-    for candidate in (network, _unbent(network)):
-        gain = _measured(ratio, candidate, where, held_out)
+    candidates = network, _unbent(network)
+    gains = [_measured(ratio, candidate, where, held_out) for candidate in candidates]
+    for candidate, gain in zip(candidates, gains, strict=True):
         if gain.refusal is None:
             if progressbar:
                 say(
@@ -200,6 +201,7 @@ def _better(
                 )
             # It is not normalized, and what was measured everywhere no longer holds.
             return ratio.replace(network=candidate, normalized=False, budget=None)
+    gain, _ = gains
     found = (
         f"Bias with {trials}, in posterior standard deviations, and width, over what it should be, "
         f"on simulations of their own: {gain.in_words()}. "

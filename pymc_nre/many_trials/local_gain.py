@@ -18,6 +18,8 @@ __all__ = ["LocalGain", "slopes_of"]
 
 _SURE = 2.0  # standard errors
 _MEAN, _WIDTH = 0.1, 0.05  # what no parameter may get worse by: standard deviations, a share
+# What may be left: twice that, and a part of what it was. More is left where no quadratic fits.
+_TWICE, _PART = 2.0, 0.25
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,19 @@ class LocalGain:
             return f"the bias of {self.parameters[worse.argmax()]} gets larger"
         if wider.max() > _WIDTH:
             return f"the width of {self.parameters[wider.argmax()]} gets worse"
+        if self._is_left(*np.abs(self.errors), _MEAN, self.errors_error):
+            return "much of the bias is left"
+        if self._is_left(*off, _WIDTH, self.widths_error):
+            return "much of what is wrong with the widths is left"
         # The squares differ by moved (2 |before| - moved), of which only |before| is noisy.
         better = np.abs(self.errors[0]) - moved / 2 > self.errors_error
         if (better & (worse < 0)).any() or (-wider > _SURE * self.widths_error).any():
             return None
         return "neither bias nor width gets better by more than the noise"
+
+    @staticmethod
+    def _is_left(before: np.ndarray, after: np.ndarray, limit: float, noise: np.ndarray) -> bool:
+        return bool((after > np.maximum(_TWICE * limit, _PART * before) + noise).any())
 
     @property
     def is_small(self) -> bool:

@@ -273,7 +273,7 @@ def posterior(log_p, ends, seed):
     return _on_grid(log_p, ends) if ends.shape[1] < 3 else _tempered(log_p, ends, seed)
 
 
-def _on_grid(log_p, ends, cells=60, rounds=8):
+def _on_grid(log_p, ends, cells=24, rounds=12):
     """Grids ever closer around all that has any mass; the last is fine."""
     low, high = ends
     cells = cells if len(low) > 1 else 600
