@@ -324,7 +324,7 @@ def right():
 def test_what_would_not_be_better_is_refused(right, data):
     ratio = right
     idata = draws(np.zeros(2), np.ones(2), TASK.posterior(data))
-    with pytest.warns(nre.TrainingWarning, match=r"as it was.*neither bias nor width.*small"):
+    with pytest.warns(nre.TrainingWarning, match=r"as it was, not centered.*small already"):
         same = nre.center(
             ratio, around=idata, model=model_of(ratio, data), n=20_000, random_seed=3,
             progressbar=False,
