@@ -18,7 +18,7 @@ __all__ = ["LocalGain", "slopes_of"]
 
 _SURE = 2.0  # standard errors
 _MEAN, _WIDTH = 0.1, 0.05  # what no parameter may get worse by: standard deviations, a share
-# What may be left: twice that, and a part of what it was. More is left where no quadratic fits.
+# What may be left: twice that, or a part of the largest. More is left where no quadratic fits.
 _TWICE, _PART = 2.0, 0.25
 
 
@@ -105,7 +105,7 @@ class LocalGain:
 
     @staticmethod
     def _is_left(before: np.ndarray, after: np.ndarray, limit: float, noise: np.ndarray) -> bool:
-        return bool((after > np.maximum(_TWICE * limit, _PART * before) + noise).any())
+        return bool((after > np.maximum(_TWICE * limit, _PART * before.max()) + noise).any())
 
     @property
     def is_small(self) -> bool:
