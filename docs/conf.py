@@ -27,6 +27,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_title = f"pymc_nre {version}"
 
 SHAPE = re.compile(r"(?<=shape )\([^)]*\)")

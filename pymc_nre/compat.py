@@ -33,9 +33,28 @@ class OpOfBothMajors:
 
 
 def posterior_of(idata: Any) -> xr.Dataset:
-    """The posterior draws of an InferenceData or DataTree."""
-    group = idata["posterior"]
-    return group.to_dataset() if isinstance(group, xr.DataTree) else group
+    """The posterior draws of an InferenceData or DataTree, with chains and draws.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    try:
+        group = idata["posterior"]
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(
+            f"Expected an InferenceData or DataTree with a group called posterior, got "
+            f"{type(idata).__name__} without. Pass what pm.sample returned."
+        ) from error
+    group = group.to_dataset() if isinstance(group, xr.DataTree) else group
+    missing = [axis for axis in ("chain", "draw") if axis not in group.dims]
+    if missing:
+        raise ValueError(
+            f"Expected a posterior with the dimensions chain and draw, got {tuple(group.dims)}. "
+            f"Add what is missing: posterior.expand_dims({missing[0]}=[0])."
+        )
+    return group
 
 
 def for_arviz(posterior: xr.Dataset) -> Any:

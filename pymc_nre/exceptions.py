@@ -43,7 +43,7 @@ class TrialsWarning(UserWarning):
 
 
 class TrainingWarning(UserWarning):
-    """Training ended otherwise than planned."""
+    """Training ended otherwise than planned, or a checkpoint cannot be written."""
 
 
 class PosteriorWarning(UserWarning):

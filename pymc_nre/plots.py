@@ -7,6 +7,7 @@ the distribution functions of `sbc` as a whole.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ _Z = 2.576  # 99 % of a normal distribution
 _KOLMOGOROV = 1.628  # and of the largest distance of distribution functions, times root n
 _BINS = 40
 _POINTS = 2_000  # of a scatter
+_NAMED = 10  # parameters: more make a legend that is larger than the curves
 
 
 def loss(ratio: Any, ax: Any = None) -> Any:
@@ -73,9 +75,8 @@ def loss(ratio: Any, ax: Any = None) -> Any:
         lines = ax.plot(epochs, values.T, color=color, lw=1)
         lines[0].set_label(label)
     ax.axhline(history.attrs["chance"], color="0.5", ls=":", label="chance")
-    ax.margins(y=0.1)
     ax.set(xlabel="epoch", ylabel="loss", title="training")
-    ax.legend(frameon=False)
+    _legend(ax)
     return ax
 
 
@@ -103,14 +104,17 @@ def log_ratios(ranks: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.log_ratios(ranks).get_xlabel()
     'log ratio'
     """
+    _check_holds(ranks, "log_ratios", "posterior_ranks", "log_ratio", "log_ratio_marginal")
     ax = _axes(ax)
-    joint, marginal = ranks["log_ratio"].to_numpy(), ranks["log_ratio_marginal"].to_numpy()
+    joint, marginal = (
+        _finite(ranks, "log_ratios", name) for name in ("log_ratio", "log_ratio_marginal")
+    )
     low = max(marginal.min(), joint.min() - 2 * np.ptp(joint))  # far tails say nothing
     bins = np.linspace(low, max(joint.max(), marginal.max()), _BINS)
     for values, label in ((joint, "matching"), (marginal.clip(low), "not matching")):
         ax.hist(values, bins, density=True, alpha=0.6, label=label)
     ax.set(xlabel="log ratio", ylabel="density", title="matching and other pairs")
-    ax.legend(frameon=False)
+    _legend(ax)
     return ax
 
 
@@ -138,6 +142,7 @@ def coverage(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.coverage(nre.diagnostics.coverage(ranks)).get_title()
     'coverage: right'
     """
+    _check_holds(result, "coverage", "coverage, tarp or coverage_at", "level", "coverage", "error")
     ax = _axes(ax)
     level = result["level"].to_numpy()
     if "point" in result.sizes:
@@ -146,7 +151,7 @@ def coverage(result: xr.Dataset, ax: Any = None) -> Any:
             ax.errorbar(
                 level, one["coverage"], _Z * one["error"], fmt="o-", ms=3, label=f"point {k}"
             )
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc="lower right")
     else:
         ax.fill_between(
             level, *_band(level, _Z * result["error"].to_numpy()), color="C0", alpha=0.2
@@ -182,6 +187,7 @@ def tarp(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.tarp(nre.diagnostics.tarp(ranks)).get_title()
     'TARP: right'
     """
+    _check_holds(result, "tarp", "tarp", "level", "coverage", "error")
     ax = coverage(result, ax)
     ax.set_title(_titled("TARP", result))
     return ax
@@ -214,18 +220,20 @@ def sbc(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.sbc(nre.diagnostics.sbc(ranks)).get_xlabel()
     'rank'
     """
+    _check_holds(result, "sbc", "sbc", "pit", "parameter")
     ax = _axes(ax)
     pit = result["pit"].transpose("parameter", "pair")
-    pairs, n = pit.sizes["pair"], result.attrs["effective_pairs"]
+    pairs = pit.sizes["pair"]
+    n = result.attrs.get("effective_pairs", pairs)
     grid = np.linspace(0, 1, 201)
     ax.fill_between(grid, *_band(0 * grid, _KOLMOGOROV / n**0.5), color="0.5", alpha=0.2)
     for label, column in zip(pit["parameter"].to_numpy(), pit.to_numpy(), strict=True):
         shares = np.searchsorted(np.sort(column), grid, side="right") / pairs
         ax.plot(grid, shares - grid, lw=1, label=label)
-    ax.set(xlabel="rank", ylabel="share of ranks below, less rank")
+    ax.set(xlabel="rank", ylabel="ranks below, less rank")
     ax.set_title(_titled("SBC", result))
-    if pit.sizes["parameter"] <= 10:
-        ax.legend(frameon=False)
+    if pit.sizes["parameter"] <= _NAMED:
+        _legend(ax)
     return ax
 
 
@@ -253,6 +261,7 @@ def reliability(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.reliability(nre.diagnostics.reliability(ranks)).get_title()
     'reliability: right'
     """
+    _check_holds(result, "reliability", "reliability", "predicted", "observed", "error")
     ax = _axes(ax)
     ax.errorbar(result["predicted"], result["observed"], _Z * result["error"], fmt="o-", ms=3)
     ax.plot([0, 1], [0, 1], color="0.5", ls=":")
@@ -285,8 +294,9 @@ def evidence(ranks: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.evidence(ranks).get_title()
     'evidence'
     """
+    _check_holds(ranks, "evidence", "posterior_ranks", "log_evidence")
     ax = _axes(ax)
-    ax.hist(ranks["log_evidence"].to_numpy(), _BINS, density=True)
+    ax.hist(_finite(ranks, "evidence", "log_evidence"), _BINS, density=True)
     ax.axvline(0, color="0.5", ls=":")
     ax.set(xlabel="log of the ratio's mean over the prior", ylabel="density", title="evidence")
     return ax
@@ -315,14 +325,16 @@ def roc(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.roc(found).get_title()
     'ROC: right'
     """
+    _check_holds(result, "roc", "auc", "auc", "ess", "false_positive", "true_positive")
     ax = _axes(ax)
     areas, ess = result["auc"].to_numpy(), result["ess"].to_numpy()
     for k in range(result.sizes["point"]):
         label = f"AUC {areas[k]:.3f}" if np.isfinite(areas[k]) else f"not known (ESS {ess[k]:.0f})"
-        ax.plot(result["false_positive"][k], result["true_positive"][k], lw=1, label=label)
+        one = result.isel(point=k)
+        ax.plot(one["false_positive"], one["true_positive"], lw=1, label=label)
     ax.plot([0, 1], [0, 1], color="0.5", ls=":")
     ax.set(xlabel="false positives", ylabel="true positives", title=_titled("ROC", result))
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="lower right", fontsize="small")
     return ax
 
 
@@ -357,18 +369,23 @@ def convergence(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.convergence(found).get_xlabel()
     'trials'
     """
+    _check_holds(result, "convergence", "convergence", "true", "error", "spread", "n", "parameter")
     ax = _axes(ax)
     scale = result["true"].std("truth")
+    named = result.sizes["parameter"] <= _NAMED
     for k, label in enumerate(result["parameter"].to_numpy()):
-        for name, style, what in (("error", "o-", "error"), ("spread", "--", "posterior sd")):
+        for name, style in (("error", "o-"), ("spread", "--")):
             values = (result[name] / scale).isel(parameter=k)
             root = np.sqrt((values**2).mean("truth"))
-            ax.plot(result["n"], root, style, color=f"C{k}", ms=4, label=f"{label}: {what}")
-    ax.set(
-        xscale="log", yscale="log", xlabel="trials", ylabel="in standard deviations of the truths"
-    )
+            (line,) = ax.plot(result["n"], root, style, color=f"C{k}", ms=4)
+            if named and name == "error":
+                line.set_label(label)
+    for style, what in (("o-", "error"), ("--", "posterior sd")):
+        ax.plot([], [], style, color="0.5", ms=4, label=what)
+    ax.set(xscale="log", yscale="log", xlabel="trials", ylabel="in sd of the truths")
     ax.set_title(_titled("convergence", result))
-    ax.legend(frameon=False)
+    _legend(ax)
+    _few_ticks(ax.xaxis, ax.yaxis)
     return ax
 
 
@@ -400,16 +417,17 @@ def lc2st(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.lc2st(found).get_xlabel()
     'observation'
     """
+    _check_holds(result, "lc2st", "lc2st", "observation", "statistic", "by_chance")
     ax = _axes(ax)
     where = np.arange(result.sizes["observation"])
     middle, low, high = result["by_chance"].quantile([0.5, 0.005, 0.995], "shuffle").to_numpy()
     bar = {"fmt": "none", "color": "0.5", "lw": 4, "alpha": 0.5, "label": "by chance"}
     ax.errorbar(where, middle, [middle - low, high - middle], **bar)
     ax.plot(where, result["statistic"], "C0o", label="this ratio")
-    ax.set_xticks(where)
-    ax.set(xlabel="observation", ylabel="distance of the classifier from 1/2")
+    ax.locator_params(axis="x", integer=True, nbins=min(len(where), 8))
+    ax.set(xlabel="observation", ylabel="classifier, from 1/2")
     ax.set_title(_titled("L-C2ST", result))
-    ax.legend(frameon=False)
+    _legend(ax)
     return ax
 
 
@@ -436,8 +454,9 @@ def observation_check(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.observation_check(found).get_title()
     'observed data: foreign'
     """
+    _check_holds(result, "observation_check", "observation_check", "usual", "distance")
     ax = _axes(ax)
-    usual, observed = (result[name].to_numpy() for name in ("usual", "distance"))
+    usual, observed = (_finite(result, "observation_check", name) for name in ("usual", "distance"))
     both = np.concatenate([usual, observed])
     positive = both[both > 0]
     bins, scale = np.linspace(-0.5, 0.5, 3), "linear"  # numbers with few values are all at zero
@@ -448,7 +467,8 @@ def observation_check(result: xr.Dataset, ax: Any = None) -> Any:
             transform=ax.get_xaxis_transform())  # fmt: skip
     ax.set(xscale=scale, xlabel="distance from the nearest simulations", ylabel="density")
     ax.set_title(_titled("observed data", result))
-    ax.legend(frameon=False)
+    _legend(ax)
+    _few_ticks(ax.xaxis)
     return ax
 
 
@@ -476,11 +496,13 @@ def domain(result: xr.Dataset, ax: Any = None) -> Any:
     >>> nre.plots.domain(check).get_title()
     'domain: 25.0% of draws outside'
     """
+    _check_holds(result, "domain", "domain_check", "beyond", "parameter")
     ax = _axes(ax)
     labels = [str(label) for label in result["parameter"].to_numpy()]
     ax.barh(labels, 100 * result["beyond"].to_numpy())
     ax.set(xlabel="% of values beyond the training range", xlim=(0, 100))
-    ax.set_title(f"domain: {result.attrs['share']:.1%} of draws outside")
+    share = result.attrs.get("share", math.nan)
+    ax.set_title(f"domain: {share:.1%} of draws outside")
     return ax
 
 
@@ -542,16 +564,54 @@ def pair(idata: Any, ratio: Any, axes: Any = None) -> Any:
 
 def _posterior(idata: Any, ratio: Any) -> np.ndarray:
     """Draws ``(n, D)`` of variables with the names of the parameters."""
-    posterior = idata["posterior"]
+    try:
+        posterior = idata["posterior"]
+        sizes = posterior.sizes
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            "plots.pair: idata: expected an InferenceData or DataTree with a group posterior, got "
+            f"{type(idata).__name__}. Pass what pm.sample returns."
+        ) from error
+    if "chain" not in sizes or "draw" not in sizes:
+        raise ValueError(
+            "plots.pair: idata: expected a posterior with the dimensions chain and draw, got "
+            f"{', '.join(map(str, sizes)) or 'none'}. Pass what pm.sample returns."
+        )
     columns = []
     for name, shape in ratio.parameters.items():
-        if name not in posterior or posterior[name].shape[2:] != shape:
+        if name in posterior:
+            values = posterior[name].transpose("chain", "draw", ..., missing_dims="ignore")
+        if name not in posterior or values.shape[2:] != shape or values.dims[:1] != ("chain",):
             raise ValueError(
                 f"The posterior has no variable {name!r} of shape {shape}, as the ratio's "
                 "parameters are. Rename: {'posterior': xr.Dataset({'mu': ...})}."
             )
-        columns.append(posterior[name].to_numpy().reshape(-1, int(np.prod(shape))))
+        columns.append(values.to_numpy().reshape(-1, int(np.prod(shape))))
     return np.concatenate(columns, axis=1)
+
+
+def _check_holds(result: Any, who: str, source: str, *names: str) -> None:
+    """Raise TypeError unless a result has these variables."""
+    lacks = [name for name in names if not isinstance(result, xr.Dataset) or name not in result]
+    if lacks:
+        raise TypeError(
+            f"plots.{who}: expected what diagnostics.{source} returns, got "
+            f"{type(result).__name__} without {', '.join(lacks)}."
+        )
+    empty = [name for name in names if not result[name].size]
+    if empty:
+        raise ValueError(f"plots.{who}: {', '.join(empty)} holds no numbers: nothing to draw.")
+
+
+def _finite(result: xr.Dataset, who: str, name: str) -> np.ndarray:
+    """Values that have a place on an axis; an impossible pair has a log ratio that has none."""
+    values = result[name].to_numpy()
+    values = values[np.isfinite(values)]
+    if not values.size:
+        raise ValueError(
+            f"plots.{who}: {name} holds no finite numbers, so there is nothing to draw."
+        )
+    return values
 
 
 def _axes(ax: Any) -> Any:
@@ -560,6 +620,34 @@ def _axes(ax: Any) -> Any:
 
         ax = plt.subplots(layout="constrained")[1]
     return ax
+
+
+def _legend(ax: Any) -> None:
+    """A legend in a room of its own, above all that is drawn."""
+    rows = math.ceil(len(ax.get_legend_handles_labels()[1]) / 2)
+    share = 0.06 + 0.09 * rows  # of the height: a line is 0.09 of the panels of a report
+    scale = ax.yaxis.get_transform()
+    low, high = scale.transform(np.array(ax.get_ylim()))
+    ax.set_ylim(*scale.inverted().transform(np.array([low, low + (high - low) / (1 - share)])))
+    ax.legend(frameon=False, loc="upper center", ncols=2, fontsize="small")
+
+
+def _few_ticks(*axes: Any) -> None:
+    """Labels that do not overlap on a logarithmic axis, however few or many decades it spans."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    for axis in axes:
+        if axis.get_scale() != "log":
+            continue
+        low, high = axis.get_view_interval()
+        decades = math.log10(high / low)
+        steps = (1, 2, 5) if decades < 1.5 else (1,)
+        axis.set_major_locator(
+            MaxNLocator(4) if decades < 0.7 else LogLocator(subs=steps, numticks=6)
+        )
+        axis.set_minor_formatter(NullFormatter())
+        if decades < 3:
+            axis.set_major_formatter(FuncFormatter("{:g}".format))
 
 
 def _band(middle: Any, half: Any) -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """Figures of what the diagnostics find."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
@@ -44,7 +45,7 @@ def test_titles_name_the_verdict_and_whose_it_is():
     )  # fmt: skip
     ax = nre.plots.convergence(result)
     assert ax.get_title() == "convergence: mu too low"
-    error, spread = (line.get_ydata() for line in ax.lines)
+    error, spread = (line.get_ydata() for line in ax.lines[:2])
     scale = result["true"].std().item()
     assert error[1] * scale == pytest.approx(1, rel=0.2)  # beside the truth by as much
     assert spread * scale == pytest.approx([1, 0.1**0.5], rel=0.2)
@@ -102,6 +103,136 @@ def test_pairs_of_parameters():
         nre.plots.pair({"posterior": xr.Dataset({"other": draws["mu"]})}, ratio)
 
 
+def test_dimensions_of_a_posterior_go_by_name():
+    ratio, rng = nre.tasks.LinearGaussian().estimator(), np.random.default_rng(6)
+    theta = xr.DataArray(rng.normal(size=(2, 50, 3)), dims=("chain", "draw", "number"))
+    axes, turned = (
+        nre.plots.pair({"posterior": xr.Dataset({"theta": one})}, ratio)
+        for one in (theta, theta.transpose("number", "draw", "chain"))
+    )
+    for ax, other in zip(axes[1:, 0], turned[1:, 0], strict=True):
+        np.testing.assert_array_equal(
+            np.sort(ax.lines[1].get_xydata(), axis=0), np.sort(other.lines[1].get_xydata(), axis=0)
+        )
+
+
+def test_a_posterior_is_one_and_has_chains():
+    ratio, mu = TASK.estimator(), xr.DataArray(np.zeros(5), dims="draw")
+    for idata in (None, {}, {"prior": xr.Dataset()}, np.zeros(3), xr.DataTree()):
+        with pytest.raises(ValueError, match="expected an InferenceData or DataTree with a group"):
+            nre.plots.pair(idata, ratio)
+    with pytest.raises(ValueError, match="with the dimensions chain and draw, got draw"):
+        nre.plots.pair({"posterior": xr.Dataset({"mu": mu})}, ratio)
+    partly = xr.Dataset({"mu": mu, "other": mu.expand_dims(chain=2)})
+    with pytest.raises(ValueError, match="no variable 'mu'"):
+        nre.plots.pair({"posterior": partly}, ratio)
+
+
+@pytest.mark.parametrize("name", sorted(set(nre.plots.__all__) - {"loss", "pair"}))
+@pytest.mark.parametrize("given", [None, np.zeros(3), xr.Dataset({"other": 1.0})])
+def test_other_results_are_refused(name, given):
+    with pytest.raises(TypeError, match=r"^plots\.\w+: expected what diagnostics\..* returns, got"):
+        getattr(nre.plots, name)(given)
+
+
 def test_a_ratio_without_history_has_no_loss():
     with pytest.raises(ValueError, match="no history"):
         nre.plots.loss(TASK.estimator())
+
+
+def crowded(ax):
+    """What of a drawn panel hides something else: its legend, or neighboring tick labels."""
+    renderer = ax.figure.canvas.get_renderer()
+    hidden = []
+    if legend := ax.get_legend():
+        box = legend.get_window_extent(renderer)
+        for line in ax.lines:
+            points = line.get_transform().transform(line.get_xydata())
+            hidden += [f"{line.get_label()} below the legend"] * bool(box.count_contains(points))
+        bars = [bar.get_window_extent(renderer) for bar in ax.patches]
+        hidden += ["bars below the legend"] * bool(
+            box.count_overlaps([b for b in bars if b.height])
+        )
+    for axis in (ax.xaxis, ax.yaxis):
+        ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+        seen = [t.label1 for t in ticks if t.label1.get_text() and _within(axis, t.get_loc())]
+        boxes = [label.get_window_extent(renderer) for label in seen]
+        pairs = sum(box.count_overlaps(boxes) - 1 for box in boxes)
+        hidden += [f"{axis.axis_name} labels overlap"] * bool(pairs)
+    return hidden
+
+
+def _within(axis, place):
+    low, high = sorted(axis.get_view_interval())
+    return low <= place <= high
+
+
+def panel():
+    """As small as those of a report."""
+    return plt.subplots(figsize=(3.6, 2.9), layout="constrained")[1]
+
+
+def many_observations(rng):
+    by_chance = (("observation", "shuffle"), rng.uniform(0, 0.01, (40, 20)))
+    attrs = {"verdict": "right"}
+    found = {"statistic": ("observation", rng.uniform(0, 0.01, 40)), "by_chance": by_chance}
+    found["observation"] = np.arange(40)
+    return xr.Dataset(found, attrs=attrs)
+
+
+def few_decades(rng, low=0.2, high=0.9):
+    attrs = {"verdict": "right"}
+    found = {"usual": rng.uniform(low, high, 500), "distance": rng.uniform(low, high, 3)}
+    return xr.Dataset({k: (k[0], v) for k, v in found.items()}, attrs=attrs)
+
+
+def errors_of(parameters, rng, spread=0.5):
+    shape = (("n", "truth", "parameter"), spread * rng.uniform(0.5, 1.0, (4, 10, parameters)))
+    found = {
+        "error": shape,
+        "spread": shape,
+        "true": (shape[0][1:], rng.normal(size=(10, parameters))),
+    }
+    labels = [f"group_mean[{k}]" for k in range(parameters)]
+    return xr.Dataset(found, {"n": [1, 10, 100, 1000], "parameter": labels}, {"verdict": "right"})
+
+
+def ranks_of(parameters, rng):
+    labels = [f"group_mean[{k}]" for k in range(parameters)]
+    pit = xr.DataArray(rng.uniform(size=(parameters, 60)) ** 3, dims=("parameter", "pair"))
+    return xr.Dataset(
+        {"pit": pit}, {"parameter": labels}, {"effective_pairs": 60, "verdict": "low"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("draw", "made"),
+    [
+        (nre.plots.lc2st, many_observations),
+        (nre.plots.observation_check, few_decades),
+        (nre.plots.observation_check, lambda rng: few_decades(rng, 0.311, 0.389)),
+        (nre.plots.observation_check, lambda rng: few_decades(rng, 1e-9, 1e6)),
+        (nre.plots.convergence, lambda rng: errors_of(2, rng)),
+        (nre.plots.convergence, lambda rng: errors_of(8, rng)),
+        (nre.plots.sbc, lambda rng: ranks_of(2, rng)),
+        (nre.plots.sbc, lambda rng: ranks_of(8, rng)),
+    ],
+)
+def test_nothing_hides_anything(draw, made):
+    ax = panel()
+    draw(made(np.random.default_rng(1)), ax)
+    ax.figure.canvas.draw()
+    assert crowded(ax) == []
+    assert sum(bool(label.get_text()) for label in ax.get_xticklabels()) > 1
+
+
+def test_twin_what_is_crowded_is_seen():
+    ax = panel()
+    ax.plot([0, 1], [1, 1], label="covered")
+    ax.set_xticks(np.arange(0, 1, 0.02))
+    ax.legend(loc="upper center")
+    ax.set_ylim(0, 1.1)
+    ax.figure.canvas.draw()
+    assert crowded(ax) == ["x labels overlap"]  # the ends of the line are beside the legend
+    ax.plot(np.linspace(0, 1), np.ones(50), label="covered")
+    assert "covered below the legend" in crowded(ax)

@@ -16,6 +16,7 @@ import xarray as xr
 
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
+from ..runtime.arrays import finite_array
 from ..simulation.parameters import check_event_shape
 from ..simulation.prior import Prior
 
@@ -43,14 +44,11 @@ class DataSets:
 
     @classmethod
     def of(cls, ratio: RatioEstimator, x: Any, trials: bool, caller: str) -> DataSets:
-        """What a user means by observations ``(*batch, *event)``."""
-        if np.ma.getmaskarray(x).any():
-            raise ValueError(
-                f"{caller}: x has {np.ma.getmaskarray(x).sum():,} masked values. A ratio is not a "
-                "density in x and cannot impute them. Leave out incomplete observations."
-            )
-        data = np.asarray(x, dtype=float)
-        check_event_shape(ratio.event_shape, data.shape, caller)
+        """What a user means by observations ``(*batch, *event)``; axes go by their place."""
+        if not isinstance(trials, bool | np.bool_):
+            raise TypeError(f"{caller}: trials: expected True or False, got {trials!r}.")
+        data = finite_array(x, f"{caller}: x")
+        check_event_shape(ratio.event_shape, data.shape, f"{caller}: x")
         batch = data.shape[: data.ndim - len(ratio.event_shape)]
         if trials and not batch:
             raise ValueError(
@@ -59,11 +57,6 @@ class DataSets:
             )
         if not data.size:
             raise ValueError(f"{caller}: x must hold at least one observation, got {data.shape}.")
-        if not np.isfinite(data).all():
-            raise ValueError(
-                f"{caller}: x has {(~np.isfinite(data)).sum():,} NaN or infinite values. A ratio "
-                "is not a density in x and cannot impute them. Leave out incomplete observations."
-            )
         shape = batch[:-1] if trials else batch
         rows = data.reshape(math.prod(shape), batch[-1] if trials else 1, *ratio.event_shape)
         if not isinstance(x, xr.DataArray):

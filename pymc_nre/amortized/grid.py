@@ -20,7 +20,8 @@ import xarray as xr
 
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import PosteriorWarning, warn
-from ..ops.guards import warn_if_prior_leaves
+from ..ops.prior_check import warn_if_prior_leaves
+from ..runtime.arrays import real_array, shares, whole_number
 from ..simulation.prior import Prior
 from .adaptive_grid import Axis, boxes, cells, edges_with_mass, product, summarize, within
 from .data_sets import DataSets, Target, prior_of_parameters
@@ -63,7 +64,7 @@ def posterior_grid(
         A fixed range for each parameter; scalars, or arrays of its own shape. By default
         the range is searched for each data set, within the training domain and the prior.
     quantiles : sequence of float
-        Which to compute.
+        Which to compute, from 0 to 1.
 
     Returns
     -------
@@ -78,7 +79,7 @@ def posterior_grid(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the ratio has more than two numbers, if shapes or names do not fit, or if prior
         and training domain do not overlap.
 
@@ -108,6 +109,7 @@ def posterior_grid(
     _check_density(ratio, prior, caller)
     axes = _axes(target, bounds, caller)
     points = _checked_points(points, len(axes))
+    probabilities = shares(quantiles, f"{caller}: quantiles", ends=True)
     draws = target.draw(_PRIOR_DRAWS, random_seed=0)
     warn_if_prior_leaves(caller, ratio, target.prior.variables, "reject")
     if bounds is None:
@@ -115,10 +117,11 @@ def posterior_grid(
     parts = []
     for start in range(0, len(data.rows), _per_chunk(points, axes)):
         rows = data.rows[start : start + _per_chunk(points, axes)]
-        parts.append(_tabulate(target, rows, axes, draws, points, bounds, np.asarray(quantiles)))
+        parts.append(_tabulate(target, rows, axes, draws, points, bounds, probabilities))
     columns, summaries = zip(*parts, strict=True)
     beyond = edges_with_mass(target.log_prior, axes, draws)
-    result = _grid_dataset(data, axes, columns, summaries, beyond, quantiles, bounds is not None)
+    fixed = bounds is not None
+    result = _grid_dataset(data, axes, columns, summaries, beyond, probabilities, fixed)
     _warn_of_grids(result, summaries, axes, bounds)
     return result
 
@@ -155,12 +158,10 @@ def _packed_bounds(
     ratio: RatioEstimator, bounds: Mapping[str, Any], caller: str
 ) -> tuple[np.ndarray, np.ndarray]:
     ratio.layout.check_names(bounds, f"{caller}, bounds")
-    pairs = {name: [np.asarray(end, dtype=float) for end in pair] for name, pair in bounds.items()}
+    pairs = [_pair(bounds[name], own, name, caller) for name, own in ratio.parameters.items()]
     lower, upper = (
-        ratio.layout.pack(
-            {name: np.broadcast_to(pairs[name][k], own) for name, own in ratio.parameters.items()}
-        )
-        for k in (0, 1)
+        ratio.layout.pack(dict(zip(ratio.parameters, ends, strict=True)))
+        for ends in zip(*pairs, strict=True)
     )
     if not (np.isfinite(lower) & np.isfinite(upper) & (lower < upper)).all():
         raise ValueError(
@@ -168,6 +169,19 @@ def _packed_bounds(
             f"{dict(bounds)}."
         )
     return lower, upper
+
+
+def _pair(pair: Any, own: tuple[int, ...], name: str, caller: str) -> list[np.ndarray]:
+    """Both ends, of the parameter's own shape; infinite ones are refused together with others."""
+    try:
+        ends = [real_array(end, f"{caller}: bounds: {name}") for end in pair]
+        lower, upper = (np.broadcast_to(end, own) for end in ends)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{caller}: bounds: {name}: expected a pair (lower, upper), scalars or arrays of shape "
+            f"{own}, got {pair!r}."
+        ) from error
+    return [lower, upper]
 
 
 def _integer_numbers(target: Target, caller: str) -> list[bool]:
@@ -185,10 +199,9 @@ def _integer_numbers(target: Target, caller: str) -> list[bool]:
 
 
 def _checked_points(points: int | None, axes: int) -> int:
-    points = _POINTS[axes] if points is None else points
-    if points < 2:
-        raise ValueError(f"posterior_grid: points must be at least 2, got {points}.")
-    return points
+    if points is None:
+        return _POINTS[axes]
+    return whole_number(points, "posterior_grid: points", least=2)
 
 
 def _sizes(points: int, axes: Sequence[Axis]) -> list[int]:
@@ -231,7 +244,7 @@ def _grid_dataset(
     columns: Sequence[Sequence[np.ndarray]],
     summaries: Sequence[Any],
     beyond: np.ndarray,
-    quantiles: Sequence[float],
+    probabilities: np.ndarray,
     fixed: bool,
 ) -> xr.Dataset:
     def joined(name: str) -> np.ndarray:
@@ -254,7 +267,7 @@ def _grid_dataset(
         coords=coords
         | {
             "parameter": [axis.label for axis in axes],
-            "probability": list(quantiles),
+            "probability": probabilities,
             "side": ["lower", "upper"],
         },
     )

@@ -17,7 +17,8 @@ from scipy.special import logsumexp
 from ..compat import for_arviz
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import PosteriorWarning, warn
-from ..ops.guards import warn_if_prior_leaves
+from ..ops.prior_check import warn_if_prior_leaves
+from ..runtime.arrays import finite_array, whole_number
 from .data_sets import (
     DataSets,
     Target,
@@ -97,8 +98,7 @@ def weighted_draws(
     caller = "weighted_draws"
     data = DataSets.of(ratio, x, trials, caller)
     _check_free(ratio, caller)
-    if draws < 1:
-        raise ValueError(f"{caller}: draws must be at least 1, got {draws}.")
+    draws = whole_number(draws, f"{caller}: draws")
     if prior is None:
         theta = ratio.domain.draws[:draws]
     else:
@@ -180,8 +180,8 @@ def resample(
 
     Raises
     ------
-    ValueError
-        If it is asked for fewer than one draw or chain.
+    TypeError, ValueError
+        If it is asked for fewer than one draw or chain, or ``weighted`` is something else.
 
     Examples
     --------
@@ -193,12 +193,10 @@ def resample(
     >>> idata["posterior"]["mu"].dims
     ('chain', 'draw', 'x_dim_0')
     """
-    if draws < 1 or chains < 1:
-        raise ValueError(
-            f"resample: draws and chains must be at least 1, got draws={draws}, chains={chains}."
-        )
+    draws = whole_number(draws, "resample: draws")
+    chains = whole_number(chains, "resample: chains")
     rng = np.random.default_rng(random_seed)
-    weight = weighted["weight"].transpose(..., "draw")
+    weight = _weight(weighted)
     batch = weight.dims[:-1]
     index = np.stack(
         [
@@ -209,10 +207,33 @@ def resample(
     index = index.T.reshape(chains, draws, *weight.shape[:-1])
     picked = xr.DataArray(index, dims=("chain", "sample", *batch))
     named = [n for n, v in weighted.items() if "draw" in v.dims and n != "weight"]
-    posterior = weighted[named].isel(draw=picked).drop_vars("draw").rename(sample="draw")
+    posterior = (
+        weighted[named].isel(draw=picked).drop_vars("draw", errors="ignore").rename(sample="draw")
+    )
     coords = {dim: weighted.coords[dim] for dim in batch if dim in weighted.coords}
     coords |= {"chain": np.arange(chains), "draw": np.arange(draws)}
     return for_arviz(posterior.assign_coords(coords).drop_vars("parameter", errors="ignore"))
+
+
+def _weight(weighted: Any) -> xr.DataArray:
+    """The weights ``(*batch, draw)`` of what `weighted_draws` gave."""
+    if not isinstance(weighted, xr.Dataset) or "draw" not in getattr(
+        weighted.get("weight"), "dims", ()
+    ):
+        raise TypeError(
+            "resample: weighted: expected the dataset that weighted_draws returns, with a variable "
+            f"weight (..., draw), got {type(weighted).__name__}."
+        )
+    weight = weighted["weight"].transpose(..., "draw")
+    values = finite_array(weight, "resample: weighted")
+    if not values.size:
+        raise ValueError(f"resample: weighted: expected draws of data sets, got {values.shape}.")
+    if (values < 0).any() or not (values.sum(-1) > 0).all():
+        raise ValueError(
+            "resample: weighted: expected weights of which none is negative and some are positive, "
+            "for each data set. Take them as weighted_draws returns them."
+        )
+    return weight
 
 
 def _systematic(weight: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

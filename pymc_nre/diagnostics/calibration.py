@@ -12,11 +12,13 @@ from 1/12, tells the direction,
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from scipy.special import expit, kolmogorov, ndtr
 
+from ..runtime.arrays import real_array, shares, whole_number
 from .verdicts import Judgment, Verdict, told, worst
 
 __all__ = [
@@ -64,9 +66,8 @@ def coverage(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     >>> nre.diagnostics.coverage(ranks).attrs["verdict"]
     'right'
     """
-    levels = checked_levels(levels)
-    u = ranks["density"].to_numpy()
-    n = ranks.attrs["effective_pairs"]
+    levels = checked_levels(levels, "coverage")
+    u, n = _uniform(ranks, "density", "coverage"), _number_of(ranks)
     p_value = judge(u, n).p_value
     # The direction is that of the usual level where most is amiss for its standard error: tails
     # may be too thin where the middle is too wide.
@@ -75,9 +76,9 @@ def coverage(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     most = np.abs(amiss).argmax()
     deviation = Verdict.TOO_NARROW if amiss[most] < 0 else Verdict.TOO_WIDE
     verdict = Judgment(p_value, deviation).verdict
-    level, share = (float(usual[name][most]) for name in ("level", "coverage"))
+    level, covered = (float(usual[name][most]) for name in ("level", "coverage"))
     summary = (
-        f"{level:.0%} regions hold {share:.1%} of the true parameters: posteriors are {verdict} "
+        f"{level:.0%} regions hold {covered:.1%} of the true parameters: posteriors are {verdict} "
         f"(p = {p_value:.2g}, {len(u):,} pairs)."
     )
     return _by_level(u, n, levels).assign_attrs(told(p_value, verdict, summary))
@@ -113,10 +114,9 @@ def sbc(ranks: xr.Dataset) -> xr.Dataset:
     >>> nre.diagnostics.sbc(ranks)["verdict"].item()
     'right'
     """
-    pit = ranks["pit"]
+    columns, n = _uniform(ranks, "pit", "sbc", "parameter").T, _number_of(ranks)
+    pit = ranks["pit"].transpose("pair", "parameter")
     labels = list(pit["parameter"].to_numpy())
-    n = ranks.attrs["effective_pairs"]
-    columns = pit.transpose("parameter", "pair").to_numpy()
     found = [judge(column, n).among(len(labels)) for column in columns]
     verdicts = [one.verdict.value for one in found]
     each = "; ".join(f"{label} {v}" for label, v in zip(labels, verdicts, strict=True))
@@ -164,9 +164,8 @@ def tarp(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     >>> nre.diagnostics.tarp(ranks).attrs["verdict"]
     'right'
     """
-    levels = checked_levels(levels)
-    u = ranks["distance"].to_numpy()
-    n = ranks.attrs["effective_pairs"]
+    levels = checked_levels(levels, "tarp")
+    u, n = _uniform(ranks, "distance", "tarp"), _number_of(ranks)
     found = judge(u, n)
     summary = (
         f"By distance from random points posteriors are {found.verdict} "
@@ -186,12 +185,50 @@ def _by_level(u: np.ndarray, n: float, levels: np.ndarray) -> xr.Dataset:
     )
 
 
-def checked_levels(levels: np.ndarray | None) -> np.ndarray:
+def checked_levels(levels: Any, who: str) -> np.ndarray:
     """Credible levels, by default the usual ones."""
-    levels = _LEVELS if levels is None else np.asarray(levels, dtype=float)
-    if levels.ndim != 1 or not len(levels) or np.any((levels <= 0) | (levels >= 1)):
-        raise ValueError(f"levels must be numbers between 0 and 1, got {levels}.")
-    return levels
+    return _LEVELS if levels is None else shares(levels, f"{who}: levels")
+
+
+def _column(ranks: Any, name: str, who: str, *more: str) -> np.ndarray:
+    """A variable ``(pair, *more)`` of what `posterior_ranks` returns."""
+    dims = ("pair", *more)
+    known = isinstance(ranks, xr.Dataset) and name in ranks and set(ranks[name].dims) == set(dims)
+    if not known or not ranks.sizes["pair"]:
+        raise TypeError(
+            f"{who}: ranks: expected the dataset that posterior_ranks returns, with {name} "
+            f"({', '.join(dims)}), got {type(ranks).__name__}"
+            + (f" with {', '.join(map(str, ranks))}." if isinstance(ranks, xr.Dataset) else ".")
+        )
+    values = real_array(ranks[name].transpose(*dims), f"{who}: ranks: {name}")
+    if np.isnan(values).any():
+        raise ValueError(f"{who}: ranks: {name} holds NaN. Leave out pairs without a posterior.")
+    return values
+
+
+def _uniform(ranks: Any, name: str, who: str, *more: str) -> np.ndarray:
+    """The same, of numbers between 0 and 1."""
+    values = _column(ranks, name, who, *more)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(
+            f"{who}: ranks: {name} must be ranks in [0, 1], got values in [{values.min():.4g}, "
+            f"{values.max():.4g}]. Divide ranks that count draws by the number of draws."
+        )
+    return values
+
+
+def _number_of(ranks: xr.Dataset) -> float:
+    """As how many independent pairs these count; all of them, if nothing else is said."""
+    return ranks.attrs.get("effective_pairs", ranks.sizes["pair"])
+
+
+def _is_normalized(ranks: xr.Dataset, who: str) -> bool:
+    if "normalized" not in ranks.attrs:
+        raise ValueError(
+            f"{who}: ranks: expected the dataset that posterior_ranks returns, with the attribute "
+            "normalized, which this one lacks. Other ranks do for coverage, sbc and tarp."
+        )
+    return bool(ranks.attrs["normalized"])
 
 
 def _shape(u: np.ndarray, n: float) -> float:
@@ -258,14 +295,17 @@ def normalization(ranks: xr.Dataset) -> xr.Dataset:
     >>> nre.diagnostics.normalization(ranks).attrs["verdict"]
     'right'
     """
-    log_evidence, log_ratio = (ranks[n].to_numpy() for n in ("log_evidence", "log_ratio"))
+    log_evidence, log_ratio, ess = (
+        _column(ranks, name, "normalization") for name in ("log_evidence", "log_ratio", "ess")
+    )
+    is_normalized = _is_normalized(ranks, "normalization")
     evidence = np.exp(log_evidence)
-    error = evidence.std(ddof=1) / math.sqrt(ranks.attrs["effective_pairs"])
+    error = evidence.std(ddof=1) / math.sqrt(_number_of(ranks))
     found = Judgment(math.nan, Verdict.NOT_NORMALIZED)
-    if ranks.attrs["normalized"]:
-        found = _judge_evidence(evidence.mean(), error, float(ranks["ess"].median()))
+    if is_normalized:
+        found = _judge_evidence(evidence.mean(), error, float(np.median(ess)))
     bounds = [(log_ratio - log_evidence).mean(), log_ratio.mean() - evidence.mean() + 1]
-    nats = bounds[1] if ranks.attrs["normalized"] else bounds[0]
+    nats = bounds[1] if is_normalized else bounds[0]
     summary = (
         f"The ratio's mean over the prior is {evidence.mean():.3g} ± {error:.2g}, and should be "
         f"one: {found.verdict}. Observations tell {nats:.3g} nats."
@@ -315,8 +355,8 @@ def reliability(ranks: xr.Dataset, bins: int = 10) -> xr.Dataset:
 
     Raises
     ------
-    ValueError
-        If there are fewer pairs than bins.
+    TypeError, ValueError
+        If ``bins`` is no number of bins, or there are fewer pairs.
 
     References
     ----------
@@ -334,17 +374,18 @@ def reliability(ranks: xr.Dataset, bins: int = 10) -> xr.Dataset:
     >>> nre.diagnostics.reliability(ranks).attrs["verdict"]
     'right'
     """
-    joint, marginal = (expit(ranks[n].to_numpy()) for n in ("log_ratio", "log_ratio_marginal"))
-    n = ranks.attrs["effective_pairs"]
-    if not 1 <= bins <= len(joint):
-        raise ValueError(f"bins must be between 1 and {len(joint)} (the pairs), got {bins}.")
+    who, names = "reliability", ("log_ratio", "log_ratio_marginal")
+    joint, marginal = (expit(_column(ranks, name, who)) for name in names)
+    n, bins = _number_of(ranks), whole_number(bins, f"{who}: bins")
+    if bins > len(joint):
+        raise ValueError(f"{who}: bins: expected at most {len(joint)} (the pairs), got {bins}.")
     curve = _by_predicted(np.concatenate([joint, marginal]), len(joint), bins)
     scale = math.sqrt(len(joint) / n)  # pairs that share draws count as fewer
     unbalance, error, z_balance = _mean_and_z(1 - joint - marginal, n)
     surplus = (joint - 0.5) * (1 - joint) - (marginal - 0.5) * marginal
     z_sure = _mean_and_z(surplus, n)[2]
     found = Judgment(math.nan, Verdict.NOT_NORMALIZED)
-    if ranks.attrs["normalized"]:
+    if _is_normalized(ranks, who):
         found = _judge_balance(z_balance, z_sure)
     distance = float(np.abs(curve["observed"] - curve["predicted"]).mean())
     chance = float(scale * (curve["error"] * math.sqrt(2 / math.pi)).mean())

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..amortized.data_sets import summed_log_ratio
 from ..amortized.weights import normalized
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
@@ -29,12 +28,13 @@ from ..simulation.prior import Prior
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
 from .calibration import judge
-from .points import needed_simulator, trials_at
-from .prior_draws import check_pairs, checked, single_precision
+from .points import Trials, needed_simulator
+from .prior_draws import check_pairs, refuse_holes, single_precision, with_holes
 from .verdicts import Judgment, Verdict, told, worst
 
 __all__ = ["convergence"]
 
+_PAIRS = 2**18  # log ratios of single trials at once
 _FROM_PRIOR = 10_000  # draws for the first posterior
 _FEWEST = 50  # effective draws of a posterior that is used
 _ENOUGH = 0.4  # share of draws that count, with which a fit is good
@@ -93,7 +93,12 @@ def convergence(
     ------
     ValueError
         If the simulations do not fit or do not know their prior, a parameter is an integer, the
-        numbers of trials do not grow, there is no simulator, or simulations fail.
+        numbers of trials do not grow, there is no simulator, or hardly any simulation succeeds.
+
+    Warns
+    -----
+    SimulationWarning
+        If simulations failed.
 
     References
     ----------
@@ -126,13 +131,14 @@ def convergence(
         found = density(ratio.layout.unpack(points))
         return np.where(np.isnan(found), -np.inf, found)  # no value far outside of the support
 
-    parts = []
+    parts, trials = [], Trials("convergence", simulator, ratio, rng)
     with progress(enabled=progressbar) as display:
         bar = display.add_task("adding trials", total=len(theta), status="")
         for truth in theta:
-            x = trials_at(simulator, ratio.layout, truth, n[-1], rng)
+            x = trials.at(truth, n[-1])
             parts.append(_follow(evaluator, log_prior, truth, x, n, start, draws, rng))
             display.advance(bar)
+    trials.tell()
     return _result(ratio, np.array(parts), theta, n)
 
 
@@ -189,8 +195,16 @@ def _follow(
 
 
 def _sum(evaluator: TorchEvaluator, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Log ratios of all trials together, ``(m,)``."""
-    return checked(summed_log_ratio(evaluator, theta[None], x[None]))[0]
+    """Log ratios of all trials together, ``(m,)``; each is looked at before it enters the sum."""
+    total, holes = np.zeros(len(theta)), 0
+    at_once = max(1, _PAIRS // len(theta))
+    for start in range(0, len(x), at_once):
+        found = evaluator.table(theta[None], x[start : start + at_once])
+        holes += with_holes(found)
+        if not holes:  # else there is no sum
+            total += found.sum(0)
+    refuse_holes(holes, len(x))
+    return total
 
 
 def _proposal(theta: np.ndarray, weights: np.ndarray) -> Any:

@@ -10,7 +10,8 @@ import xarray as xr
 
 from ..compat import posterior_of
 from ..estimators.estimator import RatioEstimator
-from ..likelihood.model_parameters import model_in_use, parameters_of_draws
+from ..likelihood.model_parameters import model_in_use, rows_of_draws
+from ..ops.prior_check import Reach
 
 __all__ = ["domain_check"]
 
@@ -54,20 +55,17 @@ def domain_check(idata: Any, ratio: RatioEstimator, *, model: pm.Model | None = 
     0.25
     """
     posterior = posterior_of(idata)
-    theta = parameters_of_draws(posterior, ratio, model_in_use(model))
-    shape = (posterior.sizes["chain"], posterior.sizes["draw"])
-    outside = ~ratio.domain.inside(theta)
-    by_draw = outside.reshape(*shape, -1).mean(-1)
-    beyond = ratio.domain.beyond(theta).reshape(-1, theta.shape[-1]).mean(0)
+    reach = Reach(ratio.domain, rows_of_draws(posterior, ratio, model_in_use(model)))
+    by_draw = reach.outside.reshape(posterior.sizes["chain"], posterior.sizes["draw"])
     share = float((by_draw > 0).mean())
     return xr.Dataset(
-        {"outside": (("chain", "draw"), by_draw), "beyond": ("parameter", beyond)},
+        {"outside": (("chain", "draw"), by_draw), "beyond": ("parameter", reach.beyond)},
         coords={
             "chain": posterior["chain"],
             "draw": posterior["draw"],
             "parameter": ratio.layout.labels,
         },
-        attrs={"share": share, "summary": _summary(share, beyond, ratio)},
+        attrs={"share": share, "summary": _summary(share, reach.beyond, ratio)},
     )
 
 

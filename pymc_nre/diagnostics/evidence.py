@@ -21,8 +21,9 @@ import numpy as np
 import pymc as pm
 import xarray as xr
 
-from ..compat import has_log_likelihood
+from ..compat import for_arviz, has_log_likelihood, posterior_of
 from ..likelihood.model_parameters import ratios_of
+from ..runtime.arrays import whole_number
 
 __all__ = ["compare", "log_marginal_ratio"]
 
@@ -86,8 +87,9 @@ def log_marginal_ratio(
     >>> float(found["log_ratio"]) > 0
     True
     """
-    if chains < 2:
-        raise ValueError(f"chains must be at least 2, for the error comes of them; got {chains}.")
+    draws = whole_number(draws, "log_marginal_ratio: draws")
+    # at least two, for the error comes of them
+    chains = whole_number(chains, "log_marginal_ratio: chains", least=2)
     _check({"the first": model, "the second": other})
     seeds = np.random.SeedSequence(random_seed).generate_state(2).tolist()
     settings = {"draws": draws, "chains": chains, "progressbar": progressbar, **options}
@@ -153,19 +155,49 @@ def compare(models: Mapping[str, tuple[pm.Model, Any]], **options: Any) -> Any:
     """
     import arviz as az
 
+    _check_pairs(models)
     _check({name: model for name, (model, _) in models.items()})
     found = {}
     for name, (model, idata) in models.items():
-        if not has_log_likelihood(idata):
-            idata = pm.compute_log_likelihood(idata, model=model, progressbar=False)
+        posterior = _posterior(name, model, idata)
+        if not hasattr(idata, "groups") or not has_log_likelihood(idata):
+            own = for_arviz(posterior)  # what was given stays as it is
+            idata = pm.compute_log_likelihood(own, model=model, progressbar=False)
         found[name] = idata
     return az.compare(found, **options)
+
+
+def _check_pairs(models: Any) -> None:
+    """Raise TypeError unless it is a mapping to pairs."""
+    pairs = list(models.values()) if isinstance(models, Mapping) else []
+    if not pairs or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+        raise TypeError(
+            "compare: models: expected a dict such as {'one': (model, idata), 'two': (other, "
+            f"its_idata)}}, got {models!r}."
+        )
+
+
+def _posterior(name: str, model: pm.Model, idata: Any) -> xr.Dataset:
+    """The draws of that model, by chain; ValueError if they are none."""
+    try:
+        posterior = posterior_of(idata)
+    except ValueError as error:
+        raise ValueError(f"compare: {name}: {error}") from error
+    absent = [free.name for free in model.free_RVs if free.name not in posterior]
+    if absent:
+        raise ValueError(
+            f"compare: {name}: the posterior lacks {', '.join(absent)}, free variables of the "
+            "model. Pass the model that was sampled."
+        )
+    return posterior.transpose("chain", "draw", ...)
 
 
 def _check(models: Mapping[str, pm.Model]) -> None:
     """Refuse models whose marginal likelihoods have not the same unknown factor."""
     used = {}
     for name, model in models.items():
+        if not isinstance(model, pm.Model):
+            raise TypeError(f"{name} model: expected a pymc.Model, got {type(model).__name__}.")
         if model.potentials:
             raise ValueError(
                 f"{name} model has potentials ({', '.join(v.name for v in model.potentials)}): "

@@ -15,11 +15,12 @@ import xarray as xr
 
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import PosteriorWarning, warn
+from ..runtime.arrays import whole_number
 from ..runtime.devices import resolve_device
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
 from .calibration import FEW, checked_levels
-from .points import needed_simulator, points_of, trials_at
+from .points import Trials, needed_simulator, points_of
 from .prior_draws import PriorDraws, check_pairs, single_precision
 from .ranks import ranks_of
 
@@ -68,10 +69,12 @@ def coverage_at(
     Raises
     ------
     ValueError
-        If something does not fit, there is no simulator, or simulations fail.
+        If something does not fit, there is no simulator, or hardly any simulation succeeds.
 
     Warns
     -----
+    SimulationWarning
+        If simulations failed.
     PosteriorWarning
         If half of the posteriors at a point rest on fewer than 10 effective draws.
 
@@ -94,17 +97,20 @@ def coverage_at(
     >>> found["coverage"].sizes["point"]
     2
     """
+    n = whole_number(n, "coverage_at: n")
+    draws = whole_number(draws, "coverage_at: draws", least=FEW)
+    levels = checked_levels(levels, "coverage_at")
+    points = points_of(ratio, at, "coverage_at")
     check_pairs(ratio, simulations, draws)
     simulator = needed_simulator("coverage_at", simulator, ratio, simulations)
-    levels = checked_levels(levels)
     rng = np.random.default_rng(random_seed)
     prior = PriorDraws(ratio, simulations, draws, rng)
     evaluator = single_precision(ratio, resolve_device(device))
-    points = points_of(ratio, at)
-    found = []
+    found, trials = [], Trials("coverage_at", simulator, ratio, rng)
     for point in points:
-        x = trials_at(simulator, ratio.layout, point, n, rng)
+        x = trials.at(point, n)
         found.append(ranks_of(evaluator, prior.at(point, n), x, rng, truth_weighs=False))
+    trials.tell()
     fewest = min(np.median(one["ess"]) for one in found)
     if fewest < FEW:
         warn(

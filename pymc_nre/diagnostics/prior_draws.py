@@ -12,7 +12,16 @@ from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..simulation.simulations import Simulations
 
-__all__ = ["PriorDraws", "check_pairs", "checked", "log_ratios", "rows_at_once", "single_precision"]
+__all__ = [
+    "PriorDraws",
+    "check_pairs",
+    "checked",
+    "log_ratios",
+    "refuse_holes",
+    "rows_at_once",
+    "single_precision",
+    "with_holes",
+]
 
 _NUMBERS = 2**24  # at once, of draws around pairs ...
 _WIDTH = 64  # ... each of which counts as a layer, or as its features
@@ -123,10 +132,19 @@ def log_ratios(evaluator: TorchEvaluator, theta: np.ndarray, x: np.ndarray) -> n
 
 def checked(found: np.ndarray) -> np.ndarray:
     """Log ratios ``(b, m)``; ValueError if one is NaN or infinite."""
-    wrong = (np.isnan(found) | np.isposinf(found)).any(1).sum()
+    refuse_holes(with_holes(found), len(found))
+    return found
+
+
+def with_holes(found: np.ndarray) -> int:
+    """Of how many observations a log ratio, ``(b, m)``, is NaN or infinite."""
+    return int((np.isnan(found) | np.isposinf(found)).any(1).sum())
+
+
+def refuse_holes(wrong: int, n: int) -> None:
+    """Raise ValueError if any of n observations has one."""
     if wrong:
         raise ValueError(
-            f"The ratio is NaN or infinite for {wrong:,} of {len(found):,} observations at draws "
+            f"The ratio is NaN or infinite for {wrong:,} of {n:,} observations at draws "
             "of the prior, so there is nothing to check. Look at its network and at these data."
         )
-    return found

@@ -26,6 +26,7 @@ from ..amortized.weights import effective_number
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..exceptions import PosteriorWarning, warn
+from ..runtime.arrays import whole_number
 from ..runtime.devices import resolve_device
 from ..runtime.progress import progress
 from ..simulation.simulations import Simulations
@@ -101,6 +102,7 @@ def posterior_ranks(
     >>> dict(ranks["pit"].sizes)
     {'pair': 500, 'parameter': 1}
     """
+    draws = whole_number(draws, "posterior_ranks: draws", least=FEW)
     check_pairs(ratio, simulations, draws)
     device = resolve_device(device)
     rng = np.random.default_rng(random_seed)

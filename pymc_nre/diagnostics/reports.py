@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,9 @@ from .. import plots
 from ..estimators.checks import finite_observations
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import CheckNotApplicable, SimulationError
+from ..runtime.arrays import whole_number
 from ..simulation.simulations import Simulations
-from .calibration import coverage, normalization, reliability, sbc, tarp
+from .calibration import FEW, coverage, normalization, reliability, sbc, tarp
 from .classifier_tests.roc import auc
 from .classifier_tests.two_sample import lc2st
 from .concentration import convergence
@@ -140,14 +142,14 @@ class Report:
         drawn += [(plots.log_ratios, self.ranks), (plots.evidence, self.ranks)]
         if self.ratio.history.sizes.get("epoch"):
             drawn.insert(0, (plots.loss, self.ratio))
-        columns = 3
-        shape = math.ceil(len(drawn) / columns), columns
-        figure, axes = plt.subplots(*shape, figsize=(13, 3.6 * shape[0]), layout="constrained")
+        shape = math.ceil(len(drawn) / 2), 2  # narrow: to be read on a phone as well
+        figure, axes = plt.subplots(*shape, figsize=(7.2, 2.9 * shape[0]), layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.1)
         for ax, (draw, result) in zip(axes.flat, drawn, strict=False):
             draw(result, ax)
         for ax in axes.flat[len(drawn) :]:
             ax.axis("off")
-        figure.suptitle(self.headline)
+        figure.suptitle(textwrap.fill(self.headline, 70))
         return figure
 
 
@@ -215,6 +217,7 @@ def report(
     >>> found.passed
     True
     """
+    draws = whole_number(draws, "report: draws", least=FEW)
     if observed is not None:
         observed = finite_observations(ratio, observed, "report")
     seeds = iter(np.random.SeedSequence(random_seed).generate_state(_SEEDS).tolist())

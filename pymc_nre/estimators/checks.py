@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.arrays import finite_array
 from ..simulation.parameters import check_event_shape
 from ..simulation.simulator import Simulator, as_simulator
 from .estimator import RatioEstimator
@@ -16,13 +17,10 @@ __all__ = ["check_observations", "check_parameters", "finite_observations", "sim
 
 def finite_observations(ratio: RatioEstimator, observed: Any, who: str) -> np.ndarray:
     """Observations ``(n, *event)``, of which there is at least one, and none has holes."""
-    observed = np.asarray(observed, dtype=float)
-    check_event_shape(ratio.event_shape, observed.shape, who)
-    if not observed.size or not np.isfinite(observed).all():
-        raise ValueError(
-            f"{who} needs finite observations, got {'none' if not observed.size else 'NaN or inf'}."
-            " Leave out what is missing."
-        )
+    observed = finite_array(observed, f"{who}: observed")
+    check_event_shape(ratio.event_shape, observed.shape, f"{who}: observed")
+    if not observed.size:
+        raise ValueError(f"{who}: observed holds no observation, got shape {observed.shape}.")
     return observed.reshape(-1, *ratio.event_shape)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ __all__ = ["Domain"]
 OUTSIDE_SHARE = 1e-4  # the share of the training prior that counts as its edge
 _SCORES = np.linspace(-4.0, 4.0, 33)  # P(|z| > 4) = 6e-5 < OUTSIDE_SHARE
 _STORED_DRAWS = 10_000  # 1e-4 of them is one draw; 8 bytes each
+_BLOCK = 2**20  # numbers at once
+# Ratios are trained in single precision, and .1 as a float32 is above .1: rounding is not outside.
+ROUNDING = float(np.finfo(np.float32).eps)
 _SMALLEST_EIGENVALUE = 1e-6  # parameters tied together exactly are not divided by zero
 
 
@@ -65,15 +68,25 @@ class Domain:
     draws: np.ndarray
     log_prior: np.ndarray
 
+    def __post_init__(self) -> None:
+        # What is told of a domain is computed once, so its arrays are not written into.
+        for name in _AXES:
+            array = getattr(self, name)
+            if isinstance(array, np.ndarray):  # graphs have domains of symbols
+                object.__setattr__(self, name, array.view())
+                getattr(self, name).setflags(write=False)
+
     @classmethod
     def from_draws(cls, theta: np.ndarray, log_prior: np.ndarray | None = None) -> Domain:
         """The domain of training draws ``(n, D)`` with log densities ``(n,)``."""
         theta = np.asarray(theta, dtype=float)
         maps = [_score_map(column) for column in theta.T]
         knots, widths, steps, start = (np.stack(part) for part in zip(*maps, strict=True))
-        scores = _scores(theta, knots, widths, steps, start)
+        scores = _scores_in_blocks(theta, knots, widths, steps, start)
         whiten = _whitening(scores)
-        rarity = ((scores @ whiten) ** 2).sum(-1)
+        white = scores @ whiten
+        del scores
+        rarity = np.square(white, out=white).sum(-1)
         if log_prior is None:
             log_prior = np.full(len(theta), np.nan)
         return cls(
@@ -97,20 +110,34 @@ class Domain:
         Like `inside` it uses arithmetic and methods only, so that it takes NumPy arrays and
         symbolic tensors alike.
         """
-        scores = _scores(theta, self.knots, self.widths, self.steps, self.start)
+        scores = self._scores(theta)
         return ((scores @ self.whiten) ** 2).sum(-1)
 
     def inside(self, theta: Any) -> Any:
         """Whether parameters ``(*, D)`` are inside; booleans ``(*,)``. NaN is outside."""
-        within = ((theta >= self.lower) & (theta <= self.upper)).all(-1)
+        slack = ROUNDING * (abs(self.lower) + abs(self.upper))
+        within = ((theta >= self.lower - slack) & (theta <= self.upper + slack)).all(-1)
         return within & (self.rarity(theta) <= self.largest_rarity)
 
     def beyond(self, theta: np.ndarray) -> np.ndarray:
         """Whether each parameter, taken alone, left its training range; ``(*, D)``."""
-        scores = _scores(theta, self.knots, self.widths, self.steps, self.start)
+        scores = self._scores(theta)
         edge = -ndtri(OUTSIDE_SHARE / 2)
-        range_left = (theta < self.lower) | (theta > self.upper) | np.isnan(theta)
+        slack = ROUNDING * (abs(self.lower) + abs(self.upper))
+        range_left = (theta < self.lower - slack) | (theta > self.upper + slack) | np.isnan(theta)
         return range_left | (np.abs(scores) > edge)
+
+    def _scores(self, theta: Any) -> Any:
+        """Normal scores ``(*, D)``; of arrays by interpolation, which needs no ramps in memory."""
+        if not isinstance(theta, np.ndarray):
+            return _scores(theta, self.knots, self.widths, self.steps, self.start)
+        scores = np.empty(theta.shape)
+        ends = self.knots[:, -1:] + self.widths[:, -1:]
+        places = np.concatenate([self.knots, ends], axis=1)
+        heights = self.start[:, None] + np.cumsum(np.pad(self.steps, ((0, 0), (1, 0))), axis=1)
+        for d, (x, y) in enumerate(zip(places, heights, strict=True)):
+            scores[..., d] = np.interp(theta[..., d], x, y)
+        return scores
 
     def to_vector(self) -> np.ndarray:
         """What `inside` needs, end to end in the order of the fields, for compiled code."""
@@ -119,27 +146,46 @@ class Domain:
     @classmethod
     def from_vector(cls, vector: Any, size: int) -> Domain:
         """The inverse of `to_vector` for ``size`` parameters; it knows no draws."""
-        pieces = (len(vector) - size * (size + 3) - 1) // (3 * size)
-        by_piece = (size, pieces)
-        shapes = [(size,)] * 2 + [by_piece] * 3 + [(size,), (size, size), ()]
+        shapes = cls.shapes(size, pieces=(len(vector) - size * (size + 3) - 1) // (3 * size))
         parts, start = {}, 0
-        for name, shape in zip(_OF_INSIDE, shapes, strict=True):
-            stop = start + math.prod(shape)
-            parts[name] = vector[start:stop].reshape(shape)
+        for name in _OF_INSIDE:
+            stop = start + math.prod(shapes[name])
+            parts[name] = vector[start:stop].reshape(shapes[name])
             start = stop
         return cls(**parts, draws=np.empty((0, size)), log_prior=np.empty(0))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All of it, for a file."""
-        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        return {name: np.asarray(getattr(self, name)) for name in _AXES}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Domain:
-        """The inverse of `to_arrays`."""
-        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+        """The inverse of `to_arrays`, for arrays of its `shapes`.
+
+        Raises
+        ------
+        ValueError
+            If no draws have such a domain.
+        """
+        finite = all(np.isfinite(arrays[name]).all() for name in _AXES if name != "log_prior")
+        rises = (arrays["lower"] <= arrays["upper"]).all() and (arrays["widths"] > 0).all()
+        if not (finite and rises):
+            raise ValueError("the domain is not finite, or ends before it begins")
+        return cls(**{name: arrays[name] for name in _AXES})
+
+    @staticmethod
+    def shapes(size: int, pieces: int, draws: int = 0) -> dict[str, tuple[int, ...]]:
+        """Shapes of its arrays, by name, for ``size`` parameters."""
+        lengths = {"D": size, "K": pieces, "S": draws}
+        return {name: tuple(lengths[axis] for axis in axes) for name, axes in _AXES.items()}
 
 
-_OF_INSIDE = [f.name for f in fields(Domain) if f.name not in ("draws", "log_prior")]
+_AXES = {  # as in the comments beside the fields
+    **dict.fromkeys(("lower", "upper"), "D"),
+    **dict.fromkeys(("knots", "widths", "steps"), "DK"),
+    **{"start": "D", "whiten": "DD", "largest_rarity": "", "draws": "SD", "log_prior": "S"},
+}
+_OF_INSIDE = [name for name, axes in _AXES.items() if "S" not in axes]
 
 
 def _score_map(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -161,6 +207,15 @@ def _scores(theta: Any, knots: Any, widths: Any, steps: Any, start: Any) -> Any:
     """Normal scores ``(*, D)``: a sum of ramps, one for each piece."""
     ramps = ((theta[..., None] - knots) / widths).clip(0.0, 1.0)
     return start + (ramps * steps).sum(-1)
+
+
+def _scores_in_blocks(theta: np.ndarray, *parts: np.ndarray) -> np.ndarray:
+    """The same of many draws ``(n, D)``: their ramps take 32 times as much memory as they do."""
+    scores = np.empty_like(theta)
+    rows = max(1, _BLOCK // (theta.shape[1] * len(_SCORES)))
+    for begin in range(0, len(theta), rows):
+        scores[begin : begin + rows] = _scores(theta[begin : begin + rows], *parts)
+    return scores
 
 
 def _whitening(scores: np.ndarray) -> np.ndarray:

@@ -23,12 +23,15 @@ from ..networks.base import RatioNetwork
 from ..networks.correction import QuadraticCorrection
 from ..networks.specifications import specification_to_dict
 from ..runtime.archive import write_archive
+from ..runtime.arrays import real_array
 from ..runtime.devices import resolve_device
-from ..simulation.parameters import Layout, check_event_shape
-from ..simulation.simulator import Simulator, as_simulator
+from ..simulation.parameters import Layout, broadcast_batches, check_dims, check_event_shape
+from ..simulation.simulator import Simulator
+from .contents import problems, section
 from .description import in_words
 from .domain import Domain
 from .evaluator import TorchEvaluator
+from .parts import checked_network, described, frozen, own_probes, taken
 from .trial_budget import TrialBudget
 
 __all__ = ["RatioEstimator"]
@@ -59,7 +62,7 @@ class RatioEstimator:
     loss : str
         What it was trained with, for people.
     specification : MLP, ResidualMLP or None
-        How to build the network again; None for a user's own.
+        How to build the network again; None for a user's own, and for one that it does not build.
     integer : collection of str
         Names of the parameters that are integers.
     history : xarray.Dataset, optional
@@ -93,20 +96,18 @@ class RatioEstimator:
         simulator: Simulator | Callable[..., Any] | None = None,
         budget: TrialBudget | None = None,
     ) -> None:
-        shapes = {name: tuple(shape) for name, shape in parameters.items()}
+        shapes = {name: tuple(map(int, shape)) for name, shape in parameters.items()}
+        layout = Layout(shapes, frozenset(integer))
+        given = {"normalized": normalized, "loss": loss, "history": history}
         vars(self).update(
-            network=_frozen(network),
-            layout=Layout(shapes, frozenset(integer)),
+            network=frozen(network),
+            layout=layout,
             domain=domain,
-            probe_x=np.asarray(probe_x, dtype=float)[:_PROBES],
+            probe_x=own_probes(probe_x, _PROBES),
             event_shape=tuple(network.event_shape),
             reference=reference,
-            normalized=normalized,
-            loss=loss,
-            specification=specification,
-            history=xr.Dataset() if history is None else history,
-            simulator=as_simulator(simulator),
-            budget=budget,
+            specification=described(specification, network, layout.size),
+            **taken(given | {"simulator": simulator, "budget": budget}, layout),
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -115,6 +116,9 @@ class RatioEstimator:
             f"ratio.replace({name}=...)."
         )
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"An estimator is a value and does not change: it keeps its {name}.")
+
     def replace(self, **changes: Any) -> RatioEstimator:
         """Another estimator, the same but for what is given.
 
@@ -122,7 +126,8 @@ class RatioEstimator:
         ----------
         **changes
             ``simulator``, ``budget``, ``history``, ``loss``, ``normalized`` or ``network``, of
-            which a copy is frozen and converted to float64.
+            which a copy is frozen and converted to float64; it has a specification only if that
+            builds such a network.
 
         Returns
         -------
@@ -131,7 +136,9 @@ class RatioEstimator:
         Raises
         ------
         TypeError
-            If anything else is given.
+            If anything else is given, or something of another type.
+        ValueError
+            If a network or a budget is one of other parameters or observations.
 
         Examples
         --------
@@ -146,16 +153,21 @@ class RatioEstimator:
                 f"replace: expected {', '.join(_REPLACEABLE)}, got {', '.join(unknown)}. What "
                 "else an estimator is made of belongs to its training: train another."
             )
-        if "simulator" in changes:
-            changes["simulator"] = as_simulator(changes["simulator"])
         other = object.__new__(type(self))
-        kept = dict(vars(self))
+        kept, changes = dict(vars(self)), taken(changes, self.layout)
         if "network" in changes:
-            changes["network"] = _frozen(changes["network"])
+            network = checked_network(changes["network"], self.domain.draws, self.probe_x)
+            changes["network"] = network
+            changes["specification"] = described(self.specification, network, self.layout.size)
             for of_the_network in ("evaluator", "digest"):
                 kept.pop(of_the_network, None)
         vars(other).update(kept | changes)
         return other
+
+    @property
+    def history(self) -> xr.Dataset:
+        """Losses by epoch, and facts of the training in ``attrs``; a copy."""
+        return vars(self)["history"].copy(deep=True)
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -204,15 +216,20 @@ class RatioEstimator:
         Raises
         ------
         TypeError
-            If a parameter is missing or unknown.
+            If a parameter is missing or unknown, or something holds no real numbers.
         ValueError
-            If a shape does not fit.
+            If a shape does not fit, values are masked, or xarray's dimensions stand at other
+            places: batches broadcast by place, not by name.
         """
-        x = np.asarray(x, dtype=float)
-        check_event_shape(self.event_shape, x.shape, "log_ratio")
         theta = self.layout.pack(parameters)
+        own = {"x": (x, len(self.event_shape))}
+        own |= {name: (parameters[name], len(shape)) for name, shape in self.parameters.items()}
+        check_dims(own, "log_ratio")
+        x = real_array(x, "log_ratio: x")
+        check_event_shape(self.event_shape, x.shape, "log_ratio: x")
         batch_of_x = x.shape[: x.ndim - len(self.event_shape)]
-        batch = np.broadcast_shapes(batch_of_x, theta.shape[:-1])
+        batches = {"x": batch_of_x, ", ".join(self.parameters): theta.shape[:-1]}
+        batch = broadcast_batches(batches, "log_ratio")
         rows_x = np.broadcast_to(x, (*batch, *self.event_shape)).reshape(-1, *self.event_shape)
         if theta[..., 0].size == 1:
             rows_theta = theta.reshape(1, -1)
@@ -269,10 +286,10 @@ class RatioEstimator:
         kind = self.specification or type(getattr(one, "module", one)).__name__
         return f"{self.members} x {kind}" if self.members > 1 else f"{kind}"
 
-    def describe_domain(self) -> str:
+    def describe_domain(self, digits: int = 3) -> str:
         """The training range of each parameter, in words."""
         ends = zip(self.layout.labels, self.domain.lower, self.domain.upper, strict=True)
-        shown = [f"{label} in [{low:.3g}, {high:.3g}]" for label, low, high in ends]
+        shown = [f"{label} in [{low:.{digits}g}, {high:.{digits}g}]" for label, low, high in ends]
         return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -284,8 +301,22 @@ class RatioEstimator:
         Parameters
         ----------
         path : str or path-like
+
+        Raises
+        ------
+        ValueError
+            If what was saved could not be loaded, as where weights are NaN.
+        OSError
+            If the file cannot be written; an old one is left as it was.
         """
-        write_archive(path, self._metadata(), self._to_arrays())
+        arrays = self._to_arrays()
+        if np.isnan(arrays["probe/log_ratio"]).any():
+            raise ValueError(
+                f"{path} is not written: the network gives NaN at points it was trained on. Look "
+                "for NaN among its weights, and train again."
+            )
+        Domain.from_arrays(section(arrays, "domain/"))
+        write_archive(path, self._metadata(), arrays, problems=problems)
 
     def _to_arrays(self) -> dict[str, np.ndarray]:
         state = self.network.state_dict()
@@ -305,15 +336,11 @@ class RatioEstimator:
             "members": self.members,
             "mean_of": getattr(self.uncorrected, "mean_of", None),
             "tilted": self.is_locally_centered,
+            "edge": self.is_locally_centered and self.network.has_edge,
             "reference": self.reference,
             "normalized": self.normalized,
             "loss": self.loss,
-            "history": self.history.attrs,
+            "history": dict(self.history.attrs),
             "budget": None if self.budget is None else self.budget.to_dict(),
             "libraries": {name: version(name) for name in ("pymc_nre", "torch", "numpy")},
         }
-
-
-def _frozen(network: RatioNetwork) -> RatioNetwork:
-    """A copy in double precision, for evaluation only."""
-    return copy.deepcopy(network).double().eval().requires_grad_(False)

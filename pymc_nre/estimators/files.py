@@ -12,13 +12,11 @@ import xarray as xr
 
 from ..exceptions import EstimatorFileError
 from ..networks.base import Factory, RatioNetwork
-from ..networks.correction import QuadraticCorrection
-from ..networks.ensemble import Ensemble
-from ..networks.specifications import build, specification_from_dict
+from ..networks.specifications import build, specification_from_dict, without_weights
 from ..runtime.archive import read_archive
 from ..runtime.devices import resolve_device
-from ..simulation.parameters import Layout
 from ..simulation.simulator import Simulator
+from .contents import layout_of, network_of, problems, section
 from .domain import Domain
 from .estimator import RatioEstimator
 from .trial_budget import TrialBudget
@@ -40,9 +38,9 @@ def load(
     Parameters
     ----------
     path : str or path-like
-    network : callable, optional
+    network : callable or specification, optional
         The factory ``(theta_size, event_shape) -> nn.Module`` of a user's own network; its
-        weights come from the file.
+        weights come from the file. Others are described in the file.
     simulator : Simulator or callable, optional
         Attached to the estimator, for predictive sampling.
     device : {"cpu", "cuda", "auto"}
@@ -57,9 +55,12 @@ def load(
     FileNotFoundError
         If there is no such file.
     EstimatorFileError
-        If it is not an estimator, is damaged, or is of a newer format.
+        If it is not an estimator, is damaged, was changed, or is of a newer format, or if the
+        network that was given does not fit it.
     TypeError
         If it holds a user's own network and none was given.
+    ValueError
+        If a network was given that is not the one that the file describes.
 
     Examples
     --------
@@ -72,27 +73,20 @@ def load(
     >>> nre.load(path) == ratio
     True
     """
-    metadata, arrays = read_archive(path)
-    layout = Layout({name: tuple(shape) for name, shape in metadata["parameters"].items()})
-    event_shape = tuple(metadata["event_shape"])
-    edge = "weights/edge" in arrays
-    specification, module = _rebuild(metadata, layout.size, event_shape, network, edge)
-    _set_weights(module, _section(arrays, "weights/"), path)
-    axes = ("member", "epoch")
-    history = {
-        name: (axes[-array.ndim :], array) for name, array in _section(arrays, "history/").items()
-    }
+    metadata, arrays = read_archive(path, problems=problems)
+    specification, module = _rebuilt(metadata, section(arrays, "weights/"), network, path)
+    layout = layout_of(metadata)
     ratio = RatioEstimator(
         module,
         layout.shapes,
-        domain=Domain.from_arrays(_section(arrays, "domain/")),
+        domain=_domain(section(arrays, "domain/"), path),
         probe_x=arrays["probe/x"],
         reference=metadata["reference"],
         normalized=metadata["normalized"],
         loss=metadata["loss"],
         specification=specification,
-        integer=metadata.get("integer", ()),
-        history=xr.Dataset(history, attrs=metadata["history"]),
+        integer=layout.integer,
+        history=_history(metadata["history"], section(arrays, "history/")),
         simulator=simulator,
         budget=TrialBudget.from_dict(metadata["budget"]) if metadata.get("budget") else None,
     )
@@ -102,54 +96,74 @@ def load(
     return ratio
 
 
-def _rebuild(
-    metadata: dict[str, Any],
-    theta_size: int,
-    event_shape: tuple[int, ...],
-    factory: Factory | None,
-    edge: bool,
+def _domain(arrays: dict[str, np.ndarray], path: Any) -> Domain:
+    try:
+        return Domain.from_arrays(arrays)
+    except ValueError as error:
+        raise EstimatorFileError(f"{path} cannot be used: {error}.") from error
+
+
+def _history(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> xr.Dataset:
+    axes = ("member", "epoch")
+    return xr.Dataset({n: (axes[-array.ndim :], array) for n, array in arrays.items()}, attrs=facts)
+
+
+def _rebuilt(
+    metadata: dict[str, Any], weights: dict[str, np.ndarray], network: Any, path: Any
 ) -> tuple[Any, RatioNetwork]:
-    """The specification and a network of its shape; a correction has an edge, or bounds alone."""
-    specification = None
-    if metadata["network"]["type"] != "custom":
-        specification = factory = specification_from_dict(metadata["network"])
-    if factory is None:
-        raise TypeError(
-            "This estimator holds a network of your own, of which only the weights are saved. Pass "
-            "the function (theta_size, event_shape) -> nn.Module that built it: load(path, "
-            "network=function)."
-        )
-    members = [build(factory, theta_size, event_shape) for _ in range(metadata.get("members", 1))]
-    net = members[0] if len(members) == 1 else Ensemble(members, metadata["mean_of"])
-    if metadata.get("tilted"):
-        net = QuadraticCorrection(net, theta_size, edge=edge)
-    return specification, net
-
-
-def _set_weights(module: Any, weights: dict[str, np.ndarray], path: Any) -> None:
+    """The specification, if there is one, and the network with its weights."""
     state = {name: torch.from_numpy(array) for name, array in weights.items()}
-    module.double()
+    if metadata["network"]["type"] == "custom":
+        if network is None:
+            raise TypeError(
+                "This estimator holds a network of your own, of which only the weights are saved. "
+                "Pass the function (theta_size, event_shape) -> nn.Module that built it: "
+                "load(path, network=function)."
+            )
+        specification = network if hasattr(network, "build") else None
+        return specification, _filled(_own(metadata, network, path), state, path)
+    specification = specification_from_dict(metadata["network"])
+    if network not in (None, specification):
+        raise ValueError(
+            f"{path} describes its network, {specification}, and load was given another, "
+            f"network={network!r}. Leave it out; it is for networks of your own."
+        )
+    module = network_of(metadata, without_weights(specification))
+    module.load_state_dict(state, assign=True)
+    return specification, module
+
+
+def _own(metadata: dict[str, Any], network: Factory, path: Any) -> RatioNetwork:
+    """A network of the user's own, by code that was made for parameters and data it now meets."""
+    try:
+        return network_of(metadata, lambda *sizes: build(network, *sizes)).double()
+    except Exception as error:
+        raise EstimatorFileError(
+            f"The network given to load cannot be built for {path}: {error}"
+        ) from error
+
+
+def _filled(module: RatioNetwork, state: dict[str, torch.Tensor], path: Any) -> RatioNetwork:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise EstimatorFileError(
             f"The network given to load does not fit the weights of {path}: {error}"
         ) from error
+    return module
 
 
 def _check_parity(ratio: RatioEstimator, expected: np.ndarray, path: Any) -> None:
-    got = ratio._probe()
+    try:
+        got = ratio._probe()
+    except Exception as error:  # whatever a network raises on what it cannot have seen
+        raise EstimatorFileError(
+            f"The network loaded from {path} does not take the observations that are stored with "
+            f"it: {error}"
+        ) from error
     if not np.allclose(got, expected, rtol=_PARITY, atol=_PARITY):
         raise EstimatorFileError(
             f"The network loaded from {path} gives other log ratios than the one that was saved "
             f"(largest difference {np.abs(got - expected).max():.3g}). If the network is your own, "
             "pass the factory that built it, unchanged."
         )
-
-
-def _section(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {
-        name.removeprefix(prefix): array
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -123,13 +123,15 @@ class TrialBudget:
         >>> ratio.budget.simulations
         20000
         """
-        labels = tuple(ratio.layout.labels)
-        if labels != self.parameters:
+        return ratio.replace(budget=self)
+
+    def check_parameters(self, labels: Sequence[str]) -> None:
+        """Raise ValueError unless these are the parameters that it was measured for."""
+        if tuple(labels) != tuple(self.parameters):
             raise ValueError(
                 f"attach: this budget is that of the parameters {', '.join(self.parameters)}, and "
                 f"the ratio has {', '.join(labels)}. Attach it to the ratio it was measured on."
             )
-        return ratio.replace(budget=self)
 
     def in_short(self) -> str:
         """How many trials, in words."""
@@ -145,11 +147,39 @@ class TrialBudget:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrialBudget:
-        """The inverse of `to_dict`."""
-        parameters = tuple(values["parameters"])
-        rest = {name: value for name, value in values.items() if name != "parameters"}
-        arrays = {k: np.array(v, float) if isinstance(v, list) else v for k, v in rest.items()}
-        return cls(parameters, **arrays)
+        """The inverse of `to_dict`.
+
+        Raises
+        ------
+        ValueError
+            If these are not the values of a budget.
+        """
+        names = [field.name for field in fields(cls)]
+        if sorted(values) != sorted(names):
+            raise ValueError(f"expected the fields {', '.join(names)}")
+        parameters, simulations, share = (values[name] for name in names[:3])
+        labels = parameters if isinstance(parameters, list | tuple) else ()
+        if not labels or not all(isinstance(label, str) for label in labels):
+            raise ValueError("parameters must be labels")
+        if type(simulations) is not int or type(share) not in (int, float):
+            raise ValueError("simulations and share must be numbers")
+        arrays = {name: _numbers(name, values[name]) for name in names[3:]}
+        budget = cls(tuple(labels), simulations, share, **arrays)
+        budget._check()
+        return budget
+
+    def _check(self) -> None:
+        """Raise ValueError unless all arrays are of the same parameters, and trials can be told."""
+        count, points = len(self.parameters), self.positions.shape[-1:]
+        for name, shape in ((field.name, (count,)) for field in fields(self)[3:]):
+            along = name in ("positions", "curves", "curve_errors")
+            if getattr(self, name).shape != (shape + points if along else shape):
+                raise ValueError(f"{name} must be of {count} parameters")
+        # Far beyond what is measured, and their quotient is a number: `trials` divides them.
+        if not 1e-50 < self.share < 1e50:
+            raise ValueError("share must be positive and finite")
+        if not 1e-100 < self.bias_squared_limit.max() < 1e100:
+            raise ValueError("bias_squared_limit must be positive and finite")
 
     def __repr__(self) -> str:
         lines = [
@@ -199,6 +229,16 @@ def gain(before: TrialBudget, after: TrialBudget, trials: float) -> str:
         f"bias with {trials:,.0f} trials, in posterior standard deviations: {told[0]} before, "
         f"{told[1]} after"
     )
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.array(value)
+    except ValueError:
+        array = np.array(None)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"{name} must be numbers")
+    return array.astype(float)
 
 
 def _rounded(number: float) -> str:

@@ -12,6 +12,7 @@ same, but its code holds that of other files too. So here it is good for one sta
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from numba.extending import intrinsic
 
 __all__ = ["call_by_name", "digest_of", "jit_entry", "jit_inline", "sources"]
 
+_log = logging.getLogger("pymc_nre")
 _OPTIONS = {
     "nogil": True,
     "error_model": "numpy",
@@ -40,8 +42,22 @@ jit_inline = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=Tr
 def jit_entry(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, and keep its code on disk."""
     compiled = numba.njit(**_OPTIONS)(function)
-    compiled._cache = _Cache(function)  # what `cache=True` does, with another stamp
+    try:
+        compiled._cache = _Cache(function)  # what `cache=True` does, with another stamp
+    except RuntimeError:  # numba's, if neither the package nor the home can be written
+        _tell_that_nothing_is_kept("neither the package nor the home can be written")
     return compiled
+
+
+@cache
+def _tell_that_nothing_is_kept(reason: str) -> None:
+    """Once for each reason."""
+    _log.warning(
+        "Compiled code cannot be kept on disk (%s), so each process compiles for itself, which "
+        "takes seconds. Let the environment variable NUMBA_CACHE_DIR name a folder that can be "
+        "written.",
+        reason,
+    )
 
 
 class _CacheFiles(CompileResultCacheImpl):
@@ -54,7 +70,21 @@ class _CacheFiles(CompileResultCacheImpl):
 
 
 class _Cache(FunctionCache):
+    """What cannot be read is compiled, and what cannot be written is compiled again next time."""
+
     _impl_class = _CacheFiles
+
+    def load_overload(self, *signature: Any) -> Any:
+        try:
+            return super().load_overload(*signature)
+        except OSError:
+            return None
+
+    def save_overload(self, *compiled: Any) -> None:
+        try:
+            super().save_overload(*compiled)
+        except OSError as error:
+            _tell_that_nothing_is_kept(error.strerror or "an error of the disk")
 
 
 def digest_of(*folders: Path) -> str:

@@ -8,6 +8,7 @@ from .compilation import jit_inline
 
 __all__ = ["MISSING_DATA", "checked"]
 
+_ROUNDING = float(np.finfo(np.float32).eps)  # as in `Domain.inside`
 MISSING_DATA = (
     "observed data of a RatioLikelihood must have no NaN or infinite values: a ratio is not a "
     "density in x and cannot impute them. Leave out incomplete observations."
@@ -49,7 +50,9 @@ def _is_inside(theta, i, domain, scores):
     within = True
     for d in range(size):
         t = theta[i, d]
-        within &= domain[d] <= t and t <= domain[size + d]
+        low, high = domain[d], domain[size + d]
+        slack = _ROUNDING * (abs(low) + abs(high))
+        within &= low - slack <= t and t <= high + slack
         scores[d] = domain[start + d]
         for k in range(d * pieces, (d + 1) * pieces):
             ramp = min(max((t - domain[knots + k]) / domain[widths + k], 0.0), 1.0)

@@ -7,6 +7,7 @@ them, such as the mean of a group at each of its observations. They are evaluate
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ import pymc as pm
 import pytensor
 import xarray as xr
 from pymc.variational.minibatch_rv import MinibatchRandomVariable, get_scaling
+from pytensor.graph.replace import clone_replace
 
 from ..estimators.estimator import RatioEstimator
-from ..ops.guards import packed_rows
-from .ratio_likelihood import RatioLikelihoodRV
+from ..ops.prior_check import packed_rows
+from .random_variable import RatioLikelihoodRV
 
-__all__ = ["likelihoods_of", "model_in_use", "parameters_of_draws", "ratios_of", "trials_of"]
+__all__ = ["likelihoods_of", "model_in_use", "ratios_of", "rows_of_draws", "trials_of"]
 
 
 def model_in_use(model: pm.Model | None) -> pm.Model | None:
@@ -48,10 +50,10 @@ def _own(variable: Any) -> Any:
     return node.inputs[0].owner if isinstance(node.op, MinibatchRandomVariable) else node
 
 
-def parameters_of_draws(
+def rows_of_draws(
     posterior: xr.Dataset, ratio: RatioEstimator, model: pm.Model | None
-) -> np.ndarray:
-    """Packed parameters ``(chains * draws, rows, D)``; a row for each that the model gives.
+) -> Iterator[np.ndarray]:
+    """Packed parameters ``(rows, D)`` of one draw after another; a row for each the model gives.
 
     Raises
     ------
@@ -60,39 +62,50 @@ def parameters_of_draws(
     """
     found = [] if model is None else likelihoods_of(model, ratio)
     if found:
-        parts = [_evaluate(posterior, model, ratio, variable) for variable in found]
-        return np.concatenate(parts, axis=1)
+        evaluated = zip(*(_evaluated(posterior, model, ratio, each) for each in found), strict=True)
+        return (np.concatenate(parts) for parts in evaluated)
     missing = [name for name in ratio.parameters if name not in posterior]
     if missing:
-        raise ValueError(
-            f"The posterior has no variables called {', '.join(missing)}, and there is no model "
-            "with a RatioLikelihood of this ratio to compute them from. Pass model=model."
+        where = (
+            "no model was given with a RatioLikelihood of this ratio to compute them from. Pass "
+            "model=model"
+            if model is None
+            else "the model that was given has no RatioLikelihood of this ratio to compute them "
+            "from. Pass the model as it was written, before variables were marginalized or "
+            "replaced, and the ratio that it uses"
         )
-    stacked = posterior[list(ratio.parameters)].stack(sample=("chain", "draw"))
-    values = [stacked[name].transpose("sample", ...).to_numpy() for name in ratio.parameters]
-    theta = packed_rows(ratio, values)
-    return theta.reshape(len(theta), -1, theta.shape[-1])
+        raise ValueError(
+            f"The posterior has no variables called {', '.join(missing)}, and {where}."
+        )
+    draws = _draws_of(posterior, ratio.parameters)
+    return (packed_rows(ratio, draw).reshape(-1, ratio.layout.size) for draw in draws)
 
 
-def _evaluate(
+def _evaluated(
     posterior: xr.Dataset, model: pm.Model, ratio: RatioEstimator, variable: Any
-) -> np.ndarray:
-    """The likelihood's own parameter expressions at every draw, ``(draws, rows, D)``."""
+) -> Iterator[np.ndarray]:
+    """The likelihood's own parameter expressions ``(rows, D)`` at one draw after another."""
     expressions = _own(variable).op.dist_params(_own(variable))
-    absent = [free.name for free in model.free_RVs if free.name not in posterior]
+    absent = [rv.name for rv in model.free_RVs if rv.name not in posterior]
     if absent:
         raise ValueError(
             f"The posterior lacks {', '.join(absent)}, free variables of the model. Pass the model "
             "that was sampled."
         )
-    stacked = posterior.stack(sample=("chain", "draw"))
-    draws = [stacked[free.name].transpose("sample", ...).to_numpy() for free in model.free_RVs]
-    function = pytensor.function(
-        model.free_RVs, expressions, on_unused_input="ignore", mode="FAST_COMPILE"
-    )
-    rows = [packed_rows(ratio, function(*values)) for values in zip(*draws, strict=True)]
-    theta = np.stack(rows)
-    return theta.reshape(len(theta), -1, theta.shape[-1])
+    given = {rv: model.rvs_to_values[rv].astype(rv.dtype) for rv in model.observed_RVs}
+    free = [rv.type() for rv in model.free_RVs]
+    replace = given | dict(zip(model.free_RVs, free, strict=True))
+    expressions = clone_replace(expressions, replace=replace, rebuild_strict=False)
+    function = pytensor.function(free, expressions, on_unused_input="ignore", mode="FAST_COMPILE")
+    draws = _draws_of(posterior, [rv.name for rv in model.free_RVs])
+    return (packed_rows(ratio, function(*draw)).reshape(-1, ratio.layout.size) for draw in draws)
+
+
+def _draws_of(posterior: xr.Dataset, names: Iterable[str]) -> Iterator[tuple[np.ndarray, ...]]:
+    """The values of these variables at one draw after another, chain by chain."""
+    values = [posterior[name].transpose("chain", "draw", ...).to_numpy() for name in names]
+    for chain, draw in np.ndindex(posterior.sizes["chain"], posterior.sizes["draw"]):
+        yield tuple(value[chain, draw] for value in values)
 
 
 def trials_of(
@@ -116,7 +129,7 @@ def trials_of(
         )
     theta, trials = [], []
     for variable in found:
-        rows = _evaluate(posterior, model, ratio, variable)
+        rows = np.stack(list(_evaluated(posterior, model, ratio, variable)))
         over_draws = rows.swapaxes(0, 1).reshape(rows.shape[1], -1)
         _, first, counts = np.unique(over_draws, axis=0, return_index=True, return_counts=True)
         theta.append(rows[:, first])

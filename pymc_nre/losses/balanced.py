@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ..runtime.arrays import plain_fields
 from .base import Network
-from .contrastive import NREA, NREC, Contrastive, contrastive_logits
+from .contrastive import NREA, NREC, Contrastive, check_number, contrastive_logits
 
 __all__ = ["BNRE", "Balanced"]
 
@@ -62,6 +63,8 @@ class Balanced:
                 "Balanced needs a loss of joint and marginal pairs whose logit is the log ratio "
                 f"itself, NREA() or NREC(), got {self.loss!r}."
             )
+        plain_fields(self)
+        check_number(self.strength, "Balanced: strength")
         if not 0 <= self.strength < math.inf:
             raise ValueError(f"Balanced needs a strength >= 0, got {self.strength}.")
 

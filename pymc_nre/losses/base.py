@@ -20,11 +20,11 @@ states the facts that the rest of the library reads:
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
-__all__ = ["Loss"]
+__all__ = ["Loss", "checked_loss", "is_known_loss"]
 
 
 class Network(Protocol):
@@ -47,3 +47,26 @@ class Loss(Protocol):
 
     def __call__(self, net: Network, theta: Tensor, x: Tensor, *reference_x: Tensor) -> Tensor:
         """Scalar loss of joint pairs, theta ``(n, D)`` and x ``(n, *event)``."""
+
+
+_ASKED = ("reference", "normalized", "chance", "minimum_batch")
+
+
+def checked_loss(loss: Any) -> Any:
+    """The same; TypeError unless it is a loss."""
+    if isinstance(loss, type):
+        kind = loss.__name__
+        raise TypeError(f"loss must be a value, got the class {kind}. Make one: loss={kind}().")
+    missing = [name for name in _ASKED if not hasattr(loss, name)]
+    if missing or not callable(loss):
+        raise TypeError(
+            f"loss must be one of pymc_nre.losses, such as NREC(), or a callable value with "
+            f"{', '.join(_ASKED)}; got {loss!r}, which has no {', '.join(missing) or '__call__'}."
+        )
+    return loss
+
+
+def is_known_loss(loss: Any) -> bool:
+    """Whether it is one of this package; what is a user's own may draw random numbers."""
+    parts = loss, getattr(loss, "loss", loss)
+    return all(type(one).__module__.rpartition(".")[0] == __package__ for one in parts)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from ..runtime.arrays import plain_fields, whole_number
 from .base import Network
 
 __all__ = ["NREA", "NREB", "NREC"]
@@ -51,6 +52,19 @@ def contrastive_logits(net: Network, theta: Tensor, x: Tensor, rolls: int) -> Te
     device = theta.device
     pairs = torch.arange(n, device=device)[:, None] + torch.arange(rolls + 1, device=device)
     return net.head(theta[pairs % n], net.embed(x)[:, None])
+
+
+def check_number(value: Any, name: str) -> None:
+    """Raise TypeError unless it is a plain real number; NaN is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {value!r}.")
+
+
+def _take_candidates(loss: Any) -> None:
+    plain_fields(loss)
+    name = f"{type(loss).__name__}: candidates"
+    candidates = whole_number(loss.candidates, name, least=-math.inf)
+    object.__setattr__(loss, "candidates", candidates)
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,7 @@ class NREB(Contrastive):
     normalized: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        _take_candidates(self)
         if self.candidates < 2:
             raise ValueError(f"NREB needs candidates >= 2, got {self.candidates}.")
 
@@ -167,8 +182,10 @@ class NREC(Contrastive):
     normalized: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        _take_candidates(self)
         if self.candidates < 1:
             raise ValueError(f"NREC needs candidates >= 1, got {self.candidates}.")
+        check_number(self.gamma, "NREC: gamma")
         if not 0 < self.gamma < math.inf:
             raise ValueError(f"NREC needs a positive, finite gamma, got {self.gamma}.")
 

@@ -129,8 +129,8 @@ def _check(ratio: RatioEstimator, simulations: Simulations, share: float) -> Non
             f"trial_budget needs at least 1,000 simulations, got {len(simulations)}; 100,000 are "
             "usual."
         )
-    if not share > 0:
-        raise ValueError(f"share must be positive, got {share}.")
+    if not 0 < share < math.inf:
+        raise ValueError(f"share must be positive and finite, got {share}.")
 
 
 def _mean_squares(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
+import torch
+
 from ..estimators.estimator import RatioEstimator
 from ..losses.base import Loss
 from ..simulation.online import Online
@@ -37,8 +39,8 @@ def center(
     strength: float | None = None,
     steps: int | None = None,
     replicates: int | None = None,
-    device: str | None = None,
-    random_seed: int | None = None,
+    device: str | torch.device | None = None,
+    random_seed: Any = None,
     progressbar: bool = True,
 ) -> RatioEstimator:
     r"""Make posteriors stay right with many trials.
@@ -86,23 +88,24 @@ def center(
         Observations at each of the 64 parameter values of a step, by default 128 and at least 32
         for each number in the parameters; half of them tell how much a trial tells, so fewer
         than 16 for each number are refused.
-    device : {"auto", "cpu", "cuda"}, optional
+    device : {"auto", "cpu", "cuda"} or torch.device, optional
         Where to fine-tune, by default ``"auto"``. The estimator that comes back lives on the CPU.
-    random_seed : int, optional
-        The same seed on the same machine gives the same ratio.
+    random_seed : int, Generator or SeedSequence, optional
+        The same seed on the same machine gives the same ratio. One is drawn from a generator.
     progressbar : bool
         Show how far it is, the bias before and after, and how far posteriors move besides.
 
     Returns
     -------
     RatioEstimator
-        Of the same architecture. Fine-tuned it has a ``budget``, measured on simulations that
-        were not used. Around a posterior it has a quadratic in the parameters taken off, which
-        is right for this posterior only, and raises no log ratio outside of the region where it
-        was fitted; it is not normalized and has no budget. It is ``ratio`` itself where that
-        would not be better: on simulations that the fit has not seen, no parameter's bias may get
-        larger by .1 posterior standard deviations, no width worse by 5 %, little of either may be
-        left, and one of them must get better by more than the noise.
+        Of the same architecture, and after Ctrl-C as good as it got. Fine-tuned it has a
+        ``budget``, measured on simulations that were not used. Around a posterior it has a
+        quadratic in the parameters taken off, which is right for this posterior only, and raises
+        no log ratio outside of the region where it was fitted; it is not normalized and has no
+        budget. It is ``ratio`` itself where that would not be better: on simulations that the fit
+        has not seen, no parameter's bias may get larger by .1 posterior standard deviations, no
+        width worse by 5 %, little of either may be left, and one of them must get better by more
+        than the noise.
 
     Raises
     ------

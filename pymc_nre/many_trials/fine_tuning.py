@@ -14,6 +14,7 @@ What comes back is a network like the one before: no engine needs to know.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,10 +25,13 @@ from torch import Tensor
 from ..estimators.estimator import RatioEstimator
 from ..estimators.trial_budget import gain
 from ..exceptions import SimulationError, TrainingWarning, warn
-from ..losses.base import Loss
+from ..losses.base import Loss, checked_loss, is_known_loss
 from ..losses.contrastive import NREB, NREC
-from ..runtime.devices import resolve_device
+from ..networks.specifications import is_known_network
+from ..runtime.arrays import whole_number
+from ..runtime.devices import differentiable, resolve_device
 from ..runtime.progress import progress, say
+from ..runtime.random_streams import RandomStream, plain_seed
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
 from ..training.settings import Plan
@@ -51,6 +55,7 @@ _TIE = 1.0  # weight of what scores change otherwise, in units of a trial's info
 _RIDGE = 1e-6  # of each parameter's information
 
 
+@differentiable()
 def fine_tune(
     ratio: RatioEstimator,
     simulations: Simulations | Online,
@@ -59,16 +64,18 @@ def fine_tune(
     strength: float = 100.0,
     steps: int = 3_000,
     replicates: int | None = None,
-    device: str = "auto",
-    random_seed: int | None = None,
+    device: str | torch.device = "auto",
+    random_seed: Any = None,
     progressbar: bool = True,
 ) -> RatioEstimator:
     """Train on, everywhere, for all data to come: what `pymc_nre.center` does with simulations."""
     loss = _loss_for(ratio, loss)
+    steps = whole_number(steps, "center: steps")
     if replicates is None:
         replicates = max(_REPLICATES, 2 * _PER_PARAMETER * ratio.layout.size)
-    _check(ratio, simulations, strength, steps, replicates)
-    seeds = np.random.SeedSequence(random_seed).spawn(3)
+    replicates = whole_number(replicates, "center: replicates")
+    _check(ratio, simulations, strength, replicates)
+    seeds = np.random.SeedSequence(plain_seed(random_seed)).spawn(3)
     supply = _Fresh if isinstance(simulations, Online) else _Fixed
     device = resolve_device(device)
     batches = supply(ratio, simulations, replicates, device, seeds[0])
@@ -76,9 +83,9 @@ def fine_tune(
     free = free_directions(ratio.layout.pack(batches.held_out.parameters))
     free = torch.tensor(free, dtype=torch.float32, device=device)
     centering = _Centered(loss, strength, trained, free)
-    run = _descent(ratio, batches, centering, steps, device, seeds[1])
-    with torch.random.fork_rng(devices=[]):
-        _descend(run, progressbar)
+    draws = not (is_known_network(ratio.specification) and is_known_loss(loss))
+    run = _descent(ratio, batches, centering, steps, device, seeds[1], draws)
+    _descend(run, progressbar)
     centered = ratio.replace(
         network=run.averaged.cpu(), normalized=ratio.normalized and loss.normalized
     )
@@ -88,6 +95,7 @@ def fine_tune(
 def _loss_for(ratio: RatioEstimator, loss: Loss | None) -> Loss:
     if loss is None:
         loss = NREC() if ratio.normalized else NREB()
+    checked_loss(loss)
     if ratio.reference != "evidence" or loss.reference != "evidence":
         raise ValueError(
             "center goes on with the training loss, which for a fixed reference (CARL) also needs "
@@ -96,20 +104,17 @@ def _loss_for(ratio: RatioEstimator, loss: Loss | None) -> Loss:
     return loss
 
 
-def _check(
-    ratio: RatioEstimator, simulations: Any, strength: float, steps: int, replicates: int
-) -> None:
+def _check(ratio: RatioEstimator, simulations: Any, strength: float, replicates: int) -> None:
     if not isinstance(simulations, Online | Simulations):
         raise TypeError(
             f"center takes Online or Simulations, got {type(simulations).__name__}. Wrap your "
             "prior and simulator: nre.Online(prior, simulator, batched=True)."
         )
     fewest = _PER_PARAMETER * ratio.layout.size
-    for name, value, least in (("steps", steps, 1), ("replicates", replicates, fewest)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}.")
-    if not strength > 0:
-        raise ValueError(f"strength must be positive, got {strength}.")
+    if replicates < fewest:
+        raise ValueError(f"replicates must be at least {fewest}, got {replicates}.")
+    if not 0 < strength < math.inf:
+        raise ValueError(f"strength must be positive and finite, got {strength}.")
     enough = max(_FEWEST, round(4 * _CELLS * fewest / (1 - _HELD_OUT)))
     if isinstance(simulations, Simulations) and len(simulations) < enough:
         raise ValueError(
@@ -300,12 +305,19 @@ def _tensors(device: str, *arrays: np.ndarray) -> tuple[Tensor, ...]:
 
 
 def _descent(
-    ratio: RatioEstimator, batches: Any, loss: Any, steps: int, device: str, seed: Any
+    ratio: RatioEstimator,
+    batches: Any,
+    loss: Any,
+    steps: int,
+    device: str,
+    seed: Any,
+    draws: bool,
 ) -> Trainer:
     epochs = -(-steps // _STEPS_OF_AN_EPOCH)
     plan = Plan(_PAIRS, epochs, epochs, _LEARNING_RATE, weight_decay=0.0)
     net = copy.deepcopy(ratio.network).float().requires_grad_(True).to(device)
-    return Trainer(net, loss, batches, plan, int(seed.generate_state(1)[0]))
+    order = int(seed.generate_state(1)[0])
+    return Trainer(net, loss, batches, plan, order, RandomStream(order, device), draws)
 
 
 def _descend(run: Trainer, progressbar: bool) -> None:
@@ -326,7 +338,11 @@ def _measured(
     ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations, progressbar: bool
 ) -> RatioEstimator:
     """The new ratio with its budget; tell what was gained, and warn if nothing was."""
-    before, after = trial_budget(ratio, held_out), trial_budget(centered, held_out)
+    try:
+        before, after = trial_budget(ratio, held_out), trial_budget(centered, held_out)
+    except KeyboardInterrupt:
+        warn("Interrupted: the ratio is fine-tuned, but was not measured.", TrainingWarning)
+        return centered.replace(budget=None)
     if progressbar:
         say(f"{gain(before, after, _TOLD)}; {told_of_change(ratio, centered, held_out)}")
     if after.bias_squared.max() > before.bias_squared.max():

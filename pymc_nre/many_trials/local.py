@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -34,7 +35,9 @@ from ..estimators.evaluator import TorchEvaluator
 from ..exceptions import SimulationError, TrainingWarning, warn
 from ..likelihood.model_parameters import model_in_use, trials_of
 from ..networks.correction import QuadraticCorrection
+from ..runtime.arrays import whole_number
 from ..runtime.progress import say
+from ..runtime.random_streams import plain_seed
 from ..simulation.execution import simulate_at
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
@@ -127,11 +130,12 @@ def center_locally(
     n: int | None = None,
     accuracy: float = 0.1,
     executor: Executor | None = None,
-    random_seed: int | None = None,
+    random_seed: Any = None,
     progressbar: bool = True,
 ) -> RatioEstimator:
     """Mend a ratio near one posterior: what `pymc_nre.center` does with ``around=``."""
     simulator = simulator_of(ratio, simulator, "center around a posterior")
+    n = None if n is None else whole_number(n, "center: n")
     _check(ratio, n, accuracy)
     given = _posterior(ratio, around, model)
     trials = given.trials.sum()
@@ -141,40 +145,79 @@ def center_locally(
             f"centering on {n:,} simulations, which with {trials:,.0f} trials leaves an error of "
             f"about {math.sqrt(trials / n):.2g} posterior standard deviations"
         )
-    seeds = iter(np.random.SeedSequence(random_seed).spawn(_ROUNDS + 2))
+    seeds = iter(np.random.SeedSequence(plain_seed(random_seed)).spawn(_ROUNDS + 2))
 
     def simulations(where: _Posterior, n: int, width: float = _WIDTH) -> Simulations:
         draw = partial(where.around, width=width)
         return _simulate(ratio, simulator, draw, n, executor, next(seeds), progressbar)
 
-    scouts = max(round(_SCOUTS * n), _FEWEST)
-    where, reason = _follow(ratio, given, lambda where: simulations(where, scouts))
-    if reason is not None:
-        _refuse(reason, _EVERYWHERE)
+    rounds = _Rounds(ratio, given)
+    with rounds.until_interrupted():
+        rounds.settle(simulations, scouts=max(round(_SCOUTS * n), _FEWEST))
+        rounds.finish(simulations, n)
+    if rounds.reason is not None:
+        _refuse(rounds.reason, _EVERYWHERE)
         return ratio
-    network = _fit(ratio, where, simulations(where, n), sure=_SEEN)
-    there = given.without(_heights(network, given) - _heights(ratio.network, given))
-    if there.distance(where) > 2 * _SETTLED:
-        _refuse("the posterior does not stay where it was fitted", _EVERYWHERE)
-        return ratio
-    held_out = simulations(there, n, _NEAR)
-    return _better(ratio, network, there, held_out, progressbar)
+    if not rounds.interrupted:
+        with rounds.until_interrupted():
+            held_out = simulations(rounds.where, n, _NEAR)
+            return _better(ratio, rounds.network, rounds.where, held_out, progressbar)
+    return _centered(ratio, rounds.network)
 
 
-def _follow(
-    ratio: RatioEstimator, given: _Posterior, simulations: Callable[[_Posterior], Simulations]
-) -> tuple[_Posterior, str | None]:
-    """Where the posterior goes, fit by fit, and a reason if it settles nowhere."""
-    where = given
-    for _ in range(_ROUNDS):
-        network = _fit(ratio, where, simulations(where))
-        there = given.without(_heights(network, given) - _heights(ratio.network, given))
-        moved, where = there.distance(where), there
-        if ratio.domain.inside(where.draws).mean() < 0.5:
-            return where, "the posterior would leave the region where the ratio was trained"
-        if moved < _SETTLED:
-            return where, None
-    return where, f"the posterior moves by {moved:.2g} standard deviations after {_ROUNDS} rounds"
+def _centered(ratio: RatioEstimator, network: QuadraticCorrection) -> RatioEstimator:
+    # It is not normalized, by the quadratic, and what was measured everywhere no longer holds.
+    return ratio.replace(network=network, normalized=False, budget=None)
+
+
+class _Rounds:
+    """Fits around where the posterior is, each better than the last; Ctrl-C ends with the best."""
+
+    def __init__(self, ratio: RatioEstimator, given: _Posterior) -> None:
+        self.ratio, self.given, self.where = ratio, given, given
+        self.before = _heights(ratio.network, given)
+        self.network: QuadraticCorrection | None = None
+        self.reason: str | None = None  # to leave the ratio as it is
+        self.interrupted = False
+
+    @contextmanager
+    def until_interrupted(self) -> Iterator[None]:
+        """Keep what is there on Ctrl-C, if there is anything."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self.network is None:
+                raise
+            self.interrupted = True
+            warn(
+                "Interrupted: the ratio is centered as far as it came, and was not measured.",
+                TrainingWarning,
+            )
+
+    def _fit(self, simulations: Simulations, sure: float) -> float:
+        """Fit; how far it moves the posterior, in standard deviations."""
+        self.network = _fit(self.ratio, self.where, simulations, sure)
+        there = self.given.without(_heights(self.network, self.given) - self.before)
+        moved, self.where = there.distance(self.where), there
+        return moved
+
+    def settle(self, simulations: Callable[..., Simulations], scouts: int) -> None:
+        """Follow the posterior until it hardly moves any more."""
+        for _ in range(_ROUNDS):
+            moved = self._fit(simulations(self.where, scouts), 0.0)
+            if self.ratio.domain.inside(self.where.draws).mean() < 0.5:
+                self.reason = "the posterior would leave the region where the ratio was trained"
+                return
+            if moved < _SETTLED:
+                return
+        self.reason = (
+            f"the posterior moves by {moved:.2g} standard deviations after {_ROUNDS} rounds"
+        )
+
+    def finish(self, simulations: Callable[..., Simulations], n: int) -> None:
+        """Fit on ``n`` simulations, and take off what is surely there."""
+        if self.reason is None and self._fit(simulations(self.where, n), _SEEN) > 2 * _SETTLED:
+            self.reason = "the posterior does not stay where it was fitted"
 
 
 def _better(
@@ -199,8 +242,7 @@ def _better(
                     f"bias with {trials}, in posterior standard deviations, and width, over what "
                     f"it should be: {gain.in_words()}"
                 )
-            # It is not normalized, and what was measured everywhere no longer holds.
-            return ratio.replace(network=candidate, normalized=False, budget=None)
+            return _centered(ratio, candidate)
     gain, _ = gains
     found = (
         f"Bias with {trials}, in posterior standard deviations, and width, over what it should be, "
@@ -222,8 +264,8 @@ def _unbent(network: QuadraticCorrection) -> QuadraticCorrection:
 
 def _check(ratio: RatioEstimator, n: int | None, accuracy: float) -> None:
     check_continuous(ratio)
-    if not accuracy > 0:
-        raise ValueError(f"accuracy must be positive, got {accuracy}.")
+    if not 0 < accuracy < math.inf:
+        raise ValueError(f"accuracy must be positive and finite, got {accuracy}.")
     if n is not None and n < _FEWEST:
         raise ValueError(f"n must be at least {_FEWEST:,}, got {n:,}.")
 
@@ -240,8 +282,15 @@ def _posterior(ratio: RatioEstimator, around: Any, model: Any) -> _Posterior:
     if n < _FEWEST_DRAWS:
         raise ValueError(f"center needs at least {_FEWEST_DRAWS} posterior draws, got {n}.")
     thinned = draws.isel(draw=slice(None, None, max(1, n // _DRAWS)))
-    smallest = _FIXED * ratio.domain.draws.std(0)
-    return _Posterior(*trials_of(thinned, ratio, model), smallest)
+    parameters, trials = trials_of(thinned, ratio, model)
+    holes = ~np.isfinite(parameters).all((1, 2))
+    if holes.any():
+        raise ValueError(
+            f"center: around= gives NaN or infinite parameters of the ratio at {holes.sum():,} of "
+            f"{len(holes):,} draws; expected finite ones. Leave such draws out, and see why the "
+            "sampler came there."
+        )
+    return _Posterior(parameters, trials, _FIXED * ratio.domain.draws.std(0))
 
 
 def _simulate(

@@ -58,6 +58,7 @@ class Convolutional(Specification):
     norm: str | None = None
 
     def __post_init__(self) -> None:
+        self._take("features", "dimensions", "kernel")
         object.__setattr__(
             self, "channels", checked_widths("Convolutional", "channels", self.channels)
         )
@@ -128,6 +129,7 @@ class ResNet(Specification):
     norm: str | None = None
 
     def __post_init__(self) -> None:
+        self._take("depth", "dimensions", "width")
         check_choices(self.activation, self.norm)
         _check_dimensions("ResNet", self.dimensions)
         if self.depth not in _RESNETS or self.width < 1:

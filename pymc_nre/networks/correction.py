@@ -41,10 +41,13 @@ class QuadraticCorrection(RatioNetwork):
         self.event_shape = inner.event_shape
         self.inner = inner
         like = floating(inner)
+        self.has_edge = edge
         for name, start in _START.items():
-            value = start(size).to(dtype=like.dtype, device=like.device)
-            # What is not persistent is in no file and no digest.
-            self.register_buffer(name, value, persistent=edge or name != "edge")
+            # What is not persistent is in no file and no digest, and so has its numbers from here.
+            kept = edge or name != "edge"
+            device = like.device if kept or not like.is_meta else "cpu"
+            value = start(size).to(dtype=like.dtype, device=device)
+            self.register_buffer(name, value, persistent=kept)
 
     def parts(self) -> list[Tensor]:
         """Center, matrix, bounds, linear and quadratic part, edge."""

@@ -20,7 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .layers import Embedding, Specification, Standardize, check_choices, checked_widths, dense
+from .layers import (
+    Embedding,
+    Specification,
+    Standardize,
+    check_choices,
+    check_value,
+    checked_widths,
+    dense,
+)
 
 __all__ = ["DeepSet", "Dense", "build_embedding", "masked_set"]
 
@@ -50,6 +58,7 @@ class Dense(Specification):
     norm: str | None = None
 
     def __post_init__(self) -> None:
+        self._take()
         object.__setattr__(self, "hidden", checked_widths("Dense", "hidden", self.hidden))
         check_choices(self.activation, self.norm)
 
@@ -97,8 +106,11 @@ class DeepSet(Specification):
     norm: str | None = None
 
     def __post_init__(self) -> None:
+        self._take()
         object.__setattr__(self, "hidden", checked_widths("DeepSet", "hidden", self.hidden))
         check_choices(self.activation, self.norm)
+        if not isinstance(self.masked, bool):
+            raise TypeError(f"DeepSet: masked must be True or False, got {self.masked!r}.")
         if self.masked and self.norm == "batch":
             raise ValueError(
                 "DeepSet(masked=True, norm='batch') would average over padding; use norm='layer'."
@@ -145,6 +157,7 @@ def build_embedding(specification: Any, event_shape: tuple[int, ...]) -> Embeddi
     """
     if specification is None:
         return Embedding(Standardize(event_shape), Rows(), math.prod(event_shape))
+    check_value("embedding", specification)
     if hasattr(specification, "embedding"):
         raise TypeError(
             f"{type(specification).__name__} is a network, not an embedding: use Dense(...) for "

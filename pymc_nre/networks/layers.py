@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..runtime.arrays import plain_fields, whole_number
+
 __all__ = [
     "ACTIVATIONS",
     "Embedding",
     "Specification",
     "Standardize",
     "check_choices",
+    "check_value",
     "checked_widths",
     "dense",
     "normalization",
@@ -34,10 +38,25 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = {
 class Specification:
     """Base of the small frozen values that describe networks; shows only what is set."""
 
+    def _take(self, *counts: str) -> None:
+        """Make all fields plain, and those that count whole numbers; they may be too small yet."""
+        plain_fields(self)
+        for name in counts:
+            text = f"{type(self).__name__}: {name}"
+            value = whole_number(getattr(self, name), text, least=-math.inf)
+            object.__setattr__(self, name, value)
+
     def __repr__(self) -> str:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         shown = (f"{name}={value!r}" for name, value in values.items() if value is not None)
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def check_value(name: str, specification: Any) -> None:
+    """Raise TypeError if it is a class of specifications and not one of them."""
+    if isinstance(specification, type) and issubclass(specification, Specification):
+        kind = specification.__name__
+        raise TypeError(f"{name} must be a value, got the class {kind}. Make one: {name}={kind}().")
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -62,7 +81,11 @@ def check_choices(activation: str, norm: str | None) -> None:
 
 def checked_widths(kind: str, name: str, widths: Any) -> tuple[int, ...]:
     """The widths as a tuple; ValueError unless there is one and all are positive."""
-    widths = tuple(widths)
+    if isinstance(widths, str | Mapping) or not isinstance(widths, Iterable):
+        raise TypeError(
+            f"{kind}: {name} must be a width for each layer, such as (64, 64), got {widths!r}."
+        )
+    widths = tuple(whole_number(width, f"{kind}: {name}", least=-math.inf) for width in widths)
     if not widths or min(widths) < 1:
         raise ValueError(f"{kind} needs at least one {name} width >= 1, got {name}={widths}.")
     return widths

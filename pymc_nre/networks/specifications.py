@@ -6,7 +6,7 @@ A user's own network is any callable ``(theta_size, event_shape) -> nn.Module``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,12 +20,21 @@ from .layers import (
     ACTIVATIONS,
     Specification,
     check_choices,
+    check_value,
     checked_widths,
     dense,
     normalization,
 )
 
-__all__ = ["MLP", "ResidualMLP", "build", "specification_from_dict"]
+__all__ = [
+    "MLP",
+    "ResidualMLP",
+    "build",
+    "describes",
+    "is_known_network",
+    "specification_from_dict",
+    "without_weights",
+]
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,6 +69,7 @@ class MLP(Specification):
     embedding: Any = None
 
     def __post_init__(self) -> None:
+        self._take()
         object.__setattr__(self, "hidden", checked_widths("MLP", "hidden", self.hidden))
         check_choices(self.activation, self.norm)
 
@@ -103,6 +113,7 @@ class ResidualMLP(Specification):
     embedding: Any = None
 
     def __post_init__(self) -> None:
+        self._take("width", "blocks")
         if self.width < 1 or self.blocks < 1:
             raise ValueError(
                 "ResidualMLP needs width >= 1 and blocks >= 1, "
@@ -175,6 +186,7 @@ def build(
     ValueError
         If the module's output is not one number for each row.
     """
+    check_value("network", network)
     if isinstance(network, Dense | DeepSet | Convolutional | ResNet):
         raise TypeError(
             f"{type(network).__name__} is an embedding of x, not a network: use "
@@ -216,13 +228,54 @@ def specification_to_dict(specification: Any) -> dict[str, Any]:
     return description
 
 
+def is_known_network(network: Any) -> bool:
+    """Whether all of a network is built here; what is a user's own may draw random numbers."""
+    return specification_to_dict(network)["type"] != "custom"
+
+
 def specification_from_dict(description: Mapping[str, Any]) -> Any:
-    """The specification that `specification_to_dict` described."""
+    """The specification that `specification_to_dict` described.
+
+    Raises
+    ------
+    ValueError
+        If it describes none that this version knows.
+    """
     arguments = dict(description)
-    kind = SPECIFICATIONS[arguments.pop("type")]
+    named = arguments.pop("type", None)
     if arguments.get("embedding") is not None:
+        if not isinstance(arguments["embedding"], Mapping):
+            raise ValueError(f"an embedding is described by fields, not {arguments['embedding']!r}")
         arguments["embedding"] = specification_from_dict(arguments["embedding"])
-    return kind(**arguments)
+    if named not in tuple(SPECIFICATIONS):
+        raise ValueError(f"there is no network or embedding {named!r}")
+    try:
+        return SPECIFICATIONS[named](**arguments)
+    except TypeError as error:
+        raise ValueError(f"there is no such {named}: {error}") from error
+
+
+def describes(specification: Any, network: RatioNetwork, theta_size: int) -> bool:
+    """Whether a specification builds networks as this one, but for their weights.
+
+    One with parts of the user's own is believed.
+    """
+    if specification_to_dict(specification)["type"] == "custom":
+        return True
+    built = without_weights(specification)(theta_size, network.event_shape)
+    of_built, of_network = built.state_dict(), network.state_dict()
+    same = repr(built) == repr(network) and of_built.keys() == of_network.keys()
+    return same and all(of_built[name].shape == of_network[name].shape for name in of_built)
+
+
+def without_weights(specification: Any) -> Callable[[int, tuple[int, ...]], RatioNetwork]:
+    """A builder of networks on a device that keeps no numbers, and draws none."""
+
+    def build_it(theta_size: int, event_shape: tuple[int, ...]) -> RatioNetwork:
+        with torch.device("meta"):
+            return specification.build(theta_size, event_shape)
+
+    return build_it
 
 
 def _check_output(network: _ForeignNetwork, theta_size: int, event_shape: tuple[int, ...]) -> None:

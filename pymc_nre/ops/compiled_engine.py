@@ -38,6 +38,7 @@ class CompiledEngine:
     constants: ClassVar[int] = 3  # moments, weights, domain
     theta_size: ClassVar[None] = None  # a program serves any number of parameters
     x_ndim: ClassVar[None] = None
+    kept: ClassVar[None] = None  # weights are inputs of the graph
 
     def evaluator(self, *constants: np.ndarray) -> CompiledEvaluator:
         """For moments, weights and a domain."""

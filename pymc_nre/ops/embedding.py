@@ -31,6 +31,7 @@ from ..estimators.estimator import RatioEstimator
 from ..kernels.export import export
 from ..kernels.inputs import MISSING_DATA
 from .gradients import not_in_x
+from .held import HeldRatio, keep
 from .wrappers import jax_op, version
 
 __all__ = ["Features"]
@@ -45,26 +46,29 @@ _Callback = ctypes.CFUNCTYPE(
 
 
 class Features(OpOfBothMajors, Op):
-    """Features ``(n, H)`` of observations ``(n, *event)``; no derivatives."""
+    """Features ``(n, H)`` of observations ``(n, *event)``; no derivatives.
 
-    __props__ = ("estimator",)
+    It does not keep its estimator, but its nodes do.
+    """
+
+    __props__ = ("held",)
     view_map: ClassVar[dict[int, list[int]]] = {0: [2]}
 
     def __init__(self, estimator: RatioEstimator) -> None:
-        self.estimator = estimator.for_evaluation()
+        self.held, self.event_shape = HeldRatio(estimator), estimator.event_shape
         self.width = export(estimator.network, features=True).program.columns
 
     def make_node(self, x: Any, known_x: Any, known_features: Any) -> Apply:
         """Inputs in float64: x, and known observations ``(m, *event)`` with features ``(m, H)``."""
         inputs = [pt.as_tensor_variable(value) for value in (x, known_x, known_features)]
         out = pt.TensorType("float64", shape=(inputs[0].type.shape[0], self.width))()
-        return Apply(self, inputs, [out])
+        return keep(Apply(self, inputs, [out]), self.held())
 
     def evaluate(self, x: np.ndarray) -> np.ndarray:
         """Features; ValueError where observations have holes."""
         if not np.isfinite(x).all():
             raise ValueError(MISSING_DATA)
-        return self.estimator.evaluator.features(x)
+        return self.held().evaluator.features(x)
 
     def perform(
         self, node: Apply, inputs: Sequence[np.ndarray], output_storage: list[list[Any]]
@@ -87,12 +91,13 @@ class Features(OpOfBothMajors, Op):
 def _callback(op: Features) -> tuple[str, Any]:
     """The name under which compiled code finds an Op, and what must outlive it.
 
-    Nobody can tell when compiled code is gone, so an Op that was compiled stays for good.
+    Nobody can tell when compiled code is gone, so an Op that was compiled stays for good; its
+    estimator only as long as the code.
     """
 
     def call(x: Any, n: int, features: Any) -> int:
         try:
-            rows = np.ctypeslib.as_array(x, (n, *op.estimator.event_shape))
+            rows = np.ctypeslib.as_array(x, (n, *op.event_shape))
             np.ctypeslib.as_array(features, (n, op.width))[:] = op.evaluate(rows)
         except BaseException:  # none may pass through compiled code, Ctrl-C neither
             _log.exception("The embedding of a ratio failed.")
@@ -100,7 +105,7 @@ def _callback(op: Features) -> tuple[str, Any]:
         return 0
 
     callback = _Callback(call)
-    name = f"pymc_nre_features_{op.estimator.digest}"
+    name = f"pymc_nre_features_{op.held.digest}"
     llvmlite.binding.add_symbol(name, ctypes.cast(callback, ctypes.c_void_p).value)
     return name, callback
 
@@ -122,6 +127,7 @@ def _numba_features(op: Features, node: Apply, **kwargs: Any) -> tuple[Callable[
             raise ValueError("The embedding of a ratio failed on these data; the log tells why.")
         return found
 
+    features.py_func.kept_ratio = op.held()
     return features, f"{name} {width} {version()}"
 
 

@@ -23,7 +23,7 @@ from pytensor.tensor import TensorConstant, TensorVariable
 from ..estimators.estimator import RatioEstimator
 from ..kernels.export import export
 from ..kernels.program import Exported
-from ..runtime.devices import make_torch_survive_forks
+from . import vectorize  # noqa: F401  # registers how graphs with our Ops are vectorized
 from .compiled_engine import CompiledEngine
 from .embedding import Features
 from .guards import check_held, only_finite
@@ -83,12 +83,12 @@ def log_ratios(
     precision: str,
 ) -> TensorVariable:
     """Log ratios ``(n,)`` of theta ``(1 or n, D)`` and observations ``(n, *event)``."""
-    make_torch_survive_forks()  # even where it evaluates nothing: the user's own code may use it
     if engine == "torch" or not _compiles(ratio):
-        by_torch = LogRatioAndGradient(TorchEngine(ratio.for_evaluation()))
+        evaluated = ratio.for_evaluation()  # kept here until there is a node that keeps it
+        by_torch = LogRatioAndGradient(TorchEngine(evaluated))
         # Constants were looked at when the graph was built.
         values = by_torch(theta, x if _is_private(x) else only_finite(x))
-        return pt.switch(ratio.domain.inside(theta), values, -np.inf) if reject else values
+        return pt.switch(_inside(ratio, theta), values, -np.inf) if reject else values
     exported, x = _with_features(ratio, x)
     arrays = {
         "moments": exported.moments,
@@ -97,6 +97,12 @@ def log_ratios(
     }
     constants = [_share(name, array) for name, array in arrays.items()]
     return LogRatioAndGradient(CompiledEngine(exported.program))(theta, x, *constants)
+
+
+def _inside(ratio: RatioEstimator, theta: TensorVariable) -> TensorVariable:
+    """Whether theta is inside its domain: for each row, or at once for all that share it."""
+    inside = ratio.domain.inside(theta)
+    return inside[0] if theta.type.broadcastable[0] else inside
 
 
 def _why_not_compiled(ratio: RatioEstimator) -> str:
@@ -133,7 +139,10 @@ def _with_features(ratio: RatioEstimator, x: TensorVariable) -> tuple[Exported, 
         return direct, x
     features = ratio.evaluator.features(data) if len(data) else np.empty((0, columns))
     known = _share("features", features)
-    return joined, known if private else Features(ratio)(x, _share("x", data), known)
+    if private:
+        return joined, known
+    evaluated = ratio.for_evaluation()
+    return joined, Features(evaluated)(x, _share("x", data), known)
 
 
 def _value_now(x: TensorVariable, event_shape: tuple[int, ...]) -> np.ndarray:

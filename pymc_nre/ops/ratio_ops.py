@@ -35,6 +35,7 @@ from pytensor.tensor.rewriting.basic import register_specialize
 from ..compat import OpOfBothMajors
 from ..estimators.evaluator import Evaluator, check_rows
 from .gradients import Variables, for_theta, not_in_x
+from .held import keep
 from .wrappers import jax_op
 
 __all__ = ["Engine", "HessianProduct", "LogRatio", "LogRatioAndGradient", "RatioOp"]
@@ -50,11 +51,14 @@ class Engine(Protocol):
         part of the engine.
     theta_size, x_ndim : int or None
         What is known of the shapes of theta ``(1 or n, D)`` and of x.
+    kept : RatioEstimator or None
+        What nodes keep alive for it.
     """
 
     constants: ClassVar[int]
     theta_size: int | None
     x_ndim: int | None
+    kept: Any
 
     def evaluator(self, *constants: np.ndarray) -> Evaluator:
         """Evaluates NumPy arrays."""
@@ -92,7 +96,7 @@ class RatioOp(OpOfBothMajors, Op):
             )
         shape = x.type.shape[0], theta.type.shape[1] if size is None else size
         outputs = [pt.TensorType("float64", shape=shape[:ndim])() for ndim in self.ndims]
-        return Apply(self, inputs, outputs)
+        return keep(Apply(self, inputs, outputs), self.engine.kept)
 
     def _check(self, name: str, value: Variable, ndim: int | None) -> None:
         if value.dtype != "float64" or ndim not in (None, value.ndim):
@@ -208,7 +212,12 @@ def become_jax_op(fgraph: Any, node: Apply) -> list[Variable]:
 
     As a rewrite it runs only then, and nobody else needs JAX.
     """
-    return jax_op(node, node.op.for_jax)
+    kept = node.op.engine.kept
+
+    def evaluated(*inputs: Any, kept: Any = kept) -> tuple[Any, ...]:
+        return node.op.for_jax(*inputs)
+
+    return jax_op(node, evaluated)
 
 
 # After all others, and so after `drop_unused_gradient`; PyTensor's own for JAX are at 100.

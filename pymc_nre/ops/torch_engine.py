@@ -15,36 +15,45 @@ from pytensor.link.numba.dispatch.basic import generate_fallback_impl
 
 from ..estimators.estimator import RatioEstimator
 from ..runtime.devices import one_thread_if
+from .held import HeldRatio
 from .jax_callbacks import JaxCallbacks
 from .ratio_ops import RatioOp
 
 __all__ = ["TorchEngine"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class TorchEngine:
-    """Evaluates an estimator; engines of equal estimators are equal."""
+    """Evaluates an estimator; engines of equal estimators are equal.
 
-    estimator: RatioEstimator
+    Parameters
+    ----------
+    estimator : RatioEstimator
+        It is not kept by the engine, but by the nodes of Ops that have the engine.
+    """
+
+    held: HeldRatio
+    theta_size: int  # D, the length of the packed parameter vector
+    x_ndim: int  # axes of observations (n, *event)
     constants: ClassVar[int] = 0
 
-    @property
-    def theta_size(self) -> int:
-        """D, the length of the packed parameter vector."""
-        return self.estimator.layout.size
+    def __init__(self, estimator: RatioEstimator) -> None:
+        object.__setattr__(self, "held", HeldRatio(estimator))
+        object.__setattr__(self, "theta_size", estimator.layout.size)
+        object.__setattr__(self, "x_ndim", 1 + len(estimator.event_shape))
 
     @property
-    def x_ndim(self) -> int:
-        """Axes of observations ``(n, *event)``."""
-        return 1 + len(self.estimator.event_shape)
+    def kept(self) -> RatioEstimator:
+        """What nodes keep."""
+        return self.held()
 
     def evaluator(self) -> _InAnyProcess:
         """The estimator's own, for chains."""
-        return _InAnyProcess(self.estimator)
+        return _InAnyProcess(self.held())
 
     def jax_evaluator(self) -> JaxCallbacks:
         """It calls back."""
-        return JaxCallbacks(self.estimator)
+        return JaxCallbacks(self.held())
 
     def for_numba(self, op: RatioOp, node: Apply, **kwargs: Any) -> tuple[Callable[..., Any], None]:
         """Let Numba call ``op.perform``, where torch is; such a graph is not cached (key None).
@@ -57,7 +66,7 @@ class TorchEngine:
             return generate_fallback_impl(op, node, **kwargs), None
 
     def __str__(self) -> str:
-        return ", ".join(self.estimator.parameters)
+        return ", ".join(self.held().parameters)
 
 
 @dataclass(frozen=True)

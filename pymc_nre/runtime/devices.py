@@ -11,11 +11,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import torch
 
-__all__ = ["make_torch_survive_forks", "one_thread_if", "resolve_device"]
+__all__ = ["differentiable", "one_thread_if", "resolve_device"]
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Let torch take gradients in the block, or the function that is decorated, whoever calls it.
+
+    Callers, and other libraries, turn that off for all that they call.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 @contextmanager
@@ -32,8 +41,9 @@ def one_thread_if(small: bool) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def resolve_device(device: str) -> str:
+def resolve_device(device: str | torch.device) -> str:
     """``"auto"`` is CUDA where there is one; asking for CUDA where there is none is an error."""
+    device = str(device)
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.split(":")[0] not in ("cpu", "cuda"):
@@ -46,12 +56,12 @@ def resolve_device(device: str) -> str:
     return device
 
 
-@cache
-def make_torch_survive_forks() -> None:
-    """Give forked children one torch thread.
+def _one_thread_in_the_child() -> None:
+    """A child that inherits torch's pool of threads waits for ever: none of them exists in it."""
+    torch.set_num_threads(1)
 
-    PyMC forks its chains on Linux. A child that inherits torch's thread pool waits for
-    threads that do not exist in it, for ever.
-    """
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+# At import, since whatever is computed in a forked child would hang: chains that PyMC forks on
+# Linux, trainings and diagnostics in a process pool, the user's own code.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_one_thread_in_the_child)

@@ -3,14 +3,19 @@
 Every draw has its own random stream, spawned from the seed by its index (batched
 simulators: every block of 1,000 draws), so the result depends on the seed alone and not on
 the executor, its number of workers, or how draws are grouped into tasks.
+
+A draw that cannot be simulated is left out and counted, and a block of a batched simulator is
+halved until only such draws are left out. A simulator that returns what is no observation, or
+observations that vary in shape, is refused if the first draws tell; later it has made much that
+is worth keeping, and such draws count among those that failed.
 """
 
 from __future__ import annotations
 
 import time
-import traceback
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,16 +23,21 @@ import cloudpickle
 import numpy as np
 
 from ..exceptions import SimulationError, SimulationWarning, warn
-from ..runtime.executors import InThisThread, Outcome, as_they_end, shares_memory, unpickled
+from ..runtime.executors import (
+    as_they_end,
+    executor_of,
+    shares_memory,
+)
 from ..runtime.progress import progress
+from .calls import FAILURES
+from .drawn import Drawn
 from .parameters import Layout
 from .simulator import Simulator
+from .slices import BLOCK, FIRST, Simulated, simulate_slice
 
-__all__ = ["Job", "observations_of", "repeat_at", "run", "simulate_at"]
+__all__ = ["Job", "observations_of", "repeat_at", "run", "simulate_at", "why_failed"]
 
-BLOCK = 1_000  # draws in one call of a batched simulator; part of the meaning of a seed
 _TASK_SECONDS = 0.25  # aim of a task's length: short for the display, long beside its overhead
-_HOPELESS = 100  # if this many failed and none succeeded, the simulator is broken
 
 
 @dataclass(frozen=True)
@@ -35,14 +45,13 @@ class Job:
     """All that a simulation needs, whole or in slices."""
 
     simulator: Simulator
-    parameters: Mapping[str, np.ndarray]
+    drawn: Drawn
     seed: np.random.SeedSequence
 
     def task(self, start: int, stop: int, pickled: bytes | None) -> tuple[Any, ...]:
-        """Arguments of `_simulate_slice` for draws ``start`` to ``stop``."""
-        part = {name: value[start:stop] for name, value in self.parameters.items()}
+        """Arguments of `simulate_slice` for draws ``start`` to ``stop``."""
         root = (self.seed.entropy, self.seed.spawn_key)
-        return pickled or self.simulator, part, root, start, stop
+        return pickled or self.simulator, self.drawn.rows(start, stop), root, start, stop
 
     def task_length(self, seconds_per_draw: float | None, n: int, start: int) -> int:
         """How many draws make a task, from draw ``start`` on."""
@@ -50,151 +59,111 @@ class Job:
             return min(BLOCK, n - start)
         if seconds_per_draw is None:
             return 1  # find out how long one takes
-        return int(np.clip(_TASK_SECONDS / max(seconds_per_draw, 1e-9), 1, min(5_000, n - start)))
+        most = min(5_000, n - start, max(self.drawn.made - start, 1))  # wait for no other draws
+        return int(np.clip(_TASK_SECONDS / max(seconds_per_draw, 1e-9), 1, most))
 
 
-def run(
-    job: Job, n: int, executor: Executor | None, progressbar: bool, partial: bool
-) -> list[Outcome]:
-    """Outcomes in the order of the draws; on Ctrl-C those before the first gap, if ``partial``."""
-    executor = executor or InThisThread()
-    pickled = None if shares_memory(executor) else cloudpickle.dumps(job.simulator)
-    outcomes: list[Outcome] = []
+class _StoppedError(Exception):
+    """A worker died, a task could not be brought to it, or parameters could not be drawn."""
+
+
+def run(job: Job, executor: Executor | None, progressbar: bool, partial: bool) -> list[Simulated]:
+    """Outcomes in the order of the draws.
+
+    If ``partial``, those before the first gap where it is interrupted or an executor fails.
+    """
+    executor = executor_of(executor)
+    job.drawn.rows(0, 1)  # raises at once what the prior has to say
+    outcomes: list[Simulated] = []
+    seen = _Seen()
     try:
         with progress(enabled=progressbar) as display:
-            bar = display.add_task("simulating", total=n, status="")
+            bar = display.add_task("simulating", total=job.drawn.n, status="")
             started = time.monotonic()
-            done = 0
-            for outcome in _outcomes(job, n, executor, pickled):
+            for outcome in _outcomes(job, executor):
                 outcomes.append(outcome)
-                done += len(outcome)
-                rate = done / max(time.monotonic() - started, 1e-9)
-                display.update(bar, completed=done, status=f"{rate:,.1f}/s")
-                _give_up_if_hopeless(outcomes)
-    except KeyboardInterrupt:
+                seen.enter(outcome)
+                rate = seen.tried / max(time.monotonic() - started, 1e-9)
+                display.update(bar, completed=seen.tried, status=f"{rate:,.1f}/s")
+    except (KeyboardInterrupt, _StoppedError) as error:
         outcomes = _before_first_gap(outcomes)
-        if not (outcomes and partial):
-            raise
-        warn(
-            f"Interrupted: returning the first {outcomes[-1].stop:,} of {n:,} simulations.",
-            SimulationWarning,
-        )
+        _tell_of_the_end(error, outcomes, job.drawn.n, partial)
     return sorted(outcomes, key=lambda outcome: outcome.start)
 
 
-def _outcomes(job: Job, n: int, executor: Executor, pickled: bytes | None) -> Iterator[Outcome]:
+def _outcomes(job: Job, executor: Executor) -> Iterator[Simulated]:
     seconds_per_draw = None
+    pickled = None if shares_memory(executor) else cloudpickle.dumps(job.simulator)
 
     def tasks() -> Iterator[tuple[Any, ...]]:
         start = 0
-        while start < n:
-            stop = start + job.task_length(seconds_per_draw, n, start)
+        while start < job.drawn.n:
+            stop = start + job.task_length(seconds_per_draw, job.drawn.n, start)
             yield job.task(start, stop, pickled)
             start = stop
 
-    for outcome in as_they_end(executor, _simulate_slice, tasks()):
-        seconds_per_draw = outcome.seconds / len(outcome)
-        yield outcome
-
-
-def _simulate_slice(
-    simulator: Simulator | bytes,
-    parameters: Mapping[str, np.ndarray],
-    root: tuple[Any, tuple[int, ...]],
-    start: int,
-    stop: int,
-) -> Outcome:
-    """Simulate draws ``start`` to ``stop``; runs in a worker."""
-    if isinstance(simulator, bytes):
-        simulator = unpickled(simulator)
-    began = time.monotonic()
-    run = _simulate_block if simulator.batched else _simulate_each
-    x, succeeded, error = run(simulator, parameters, root, start, stop)
-    return Outcome(start, stop, x, succeeded, error, time.monotonic() - began)
-
-
-def _generator(root: tuple[Any, tuple[int, ...]], index: int) -> np.random.Generator:
-    """The stream that ``SeedSequence.spawn`` would give its child number ``index``."""
-    entropy, spawn_key = root
-    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(*spawn_key, index)))
-
-
-def _simulate_each(
-    simulator: Simulator, parameters: Mapping[str, np.ndarray], root: Any, start: int, stop: int
-) -> tuple[np.ndarray | None, np.ndarray, str]:
-    x: list[np.ndarray] = []
-    succeeded = np.zeros(stop - start, dtype=bool)
-    error = ""
-    for i in range(stop - start):
-        row = {name: value[i] for name, value in parameters.items()}
-        try:
-            returned = simulator.function(_generator(root, start + i), **row)
-        except Exception:
-            error = error or traceback.format_exc()
-            continue
-        observation = _as_float(returned)
-        if not np.isfinite(observation).all():
-            continue  # whatever its shape: NaN alone may stand for a failure
-        if x and observation.shape != x[0].shape:
-            raise varying_shape(observation.shape, x[0].shape)
-        succeeded[i] = True
-        x.append(observation)
-    return (np.stack(x) if x else None), succeeded, error
-
-
-def _simulate_block(
-    simulator: Simulator, parameters: Mapping[str, np.ndarray], root: Any, start: int, stop: int
-) -> tuple[np.ndarray | None, np.ndarray, str]:
-    rows = stop - start
     try:
-        returned = simulator.function(_generator(root, start // BLOCK), **parameters)
-    except Exception:
-        return None, np.zeros(rows, dtype=bool), traceback.format_exc()
-    x = _as_float(returned)
-    if x.ndim == 0 or len(x) != rows:
-        raise ValueError(
-            f"A batched simulator must return one observation for each of its {rows} draws, shape "
-            f"({rows}, *event), got shape {x.shape}. If it simulates one observation at a time, "
-            "leave out batched=True."
-        )
-    succeeded = np.isfinite(x).reshape(rows, -1).all(-1)
-    return (x[succeeded] if succeeded.any() else None), succeeded, ""
+        for outcome in as_they_end(executor, simulate_slice, tasks()):
+            seconds_per_draw = outcome.seconds / len(outcome)
+            yield outcome
+    except FAILURES as error:  # no simulation's own, which is in its outcome
+        raise _StoppedError(f"{type(error).__name__}: {str(error).rstrip('.')}") from error
 
 
-def _as_float(returned: Any) -> np.ndarray:
-    x = np.asarray(returned)
-    if x.dtype.kind not in "biuf":
-        raise TypeError(
-            f"The simulator must return numbers, got {type(returned).__name__} of dtype {x.dtype}. "
-            "Does it end with a return statement?"
-        )
-    return x.astype(float)
+def _tell_of_the_end(error: BaseException, kept: list[Simulated], n: int, partial: bool) -> None:
+    """Warn of what is returned early, or raise if that is nothing."""
+    how, why, cause = "Interrupted", "", error.__cause__
+    if isinstance(error, _StoppedError):
+        how = f"Stopped by {error}"
+    if isinstance(cause, BrokenExecutor):
+        why = " A simulation that takes all memory or ends its process does so."
+    if kept and partial:
+        returned = f"returning the first {kept[-1].stop:,} of {n:,} simulations."
+        warn(f"{how}: {returned}{why}", SimulationWarning)
+    elif isinstance(cause, BrokenExecutor | CancelledError | SystemExit):
+        made = kept[-1].stop if kept else 0
+        raise SimulationError(f"{how} after {made:,} of {n:,} simulations.{why}") from cause
+    else:
+        raise cause or error
 
 
-def varying_shape(got: tuple[int, ...], before: tuple[int, ...]) -> ValueError:
-    """What to raise when observations differ in shape."""
+class _Seen:
+    """What outcomes have told so far; refuses simulators that are broken."""
+
+    def __init__(self) -> None:
+        self.tried = self.succeeded = 0
+        self._shapes: list[tuple[int, ...]] = []  # of the first draws
+
+    def enter(self, outcome: Simulated) -> None:
+        """Raise if the first draws show that it is no use to go on."""
+        self.tried += len(outcome)
+        self.succeeded += int(outcome.succeeded.sum())
+        if outcome.wrong is not None and outcome.start + outcome.wrong[0] < FIRST:
+            raise outcome.wrong[1]
+        for shape, (rows, _) in (outcome.result or {}).items():
+            if shape not in self._shapes and outcome.start + rows.argmax() < FIRST:
+                self._shapes.append(shape)
+        if len(self._shapes) > 1:
+            raise _varying_shape(self._shapes[1], self._shapes[0])
+        if self.tried >= FIRST and not self.succeeded:
+            raise SimulationError(_all_failed(self.tried, outcome.error))
+
+
+def _varying_shape(got: tuple[int, ...], before: tuple[int, ...]) -> ValueError:
     return ValueError(
         f"The simulator returned an observation of shape {got} after one of shape {before}; all "
         "must have the same shape. Pad them, or return summary statistics."
     )
 
 
-def _give_up_if_hopeless(outcomes: list[Outcome]) -> None:
-    tried = sum(map(len, outcomes))
-    if tried >= _HOPELESS and all(outcome.result is None for outcome in outcomes):
-        raise all_failed(outcomes)
+def _all_failed(tried: int, error: str) -> str:
+    why = f"The first error was:\n\n{error}" if error else "All were NaN or infinite."
+    return f"All of {tried:,} simulations failed. {why}"
 
 
-def all_failed(outcomes: list[Outcome]) -> SimulationError:
-    """What to raise when no simulation succeeded."""
-    errors = [outcome.error for outcome in outcomes if outcome.error]
-    why = f"The first error was:\n\n{errors[0]}" if errors else "All were NaN or infinite."
-    return SimulationError(f"All of {sum(map(len, outcomes)):,} simulations failed. {why}")
-
-
-def _before_first_gap(outcomes: list[Outcome]) -> list[Outcome]:
+def _before_first_gap(outcomes: list[Simulated]) -> list[Simulated]:
     """What ended early may be what is quick to simulate; a prefix of the draws is fair."""
-    prefix: list[Outcome] = []
+    prefix: list[Simulated] = []
     for outcome in sorted(outcomes, key=lambda o: o.start):
         if outcome.start != (prefix[-1].stop if prefix else 0):
             break
@@ -202,15 +171,48 @@ def _before_first_gap(outcomes: list[Outcome]) -> list[Outcome]:
     return prefix
 
 
-def observations_of(outcomes: list[Outcome]) -> tuple[np.ndarray, np.ndarray]:
-    """Which simulations succeeded, and the observations of those that did."""
-    parts = [outcome.result for outcome in outcomes if outcome.result is not None]
-    if not parts:
-        raise all_failed(outcomes)
-    for part in parts:
-        if part.shape[1:] != parts[0].shape[1:]:
-            raise varying_shape(part.shape[1:], parts[0].shape[1:])
-    return np.concatenate([outcome.succeeded for outcome in outcomes]), np.concatenate(parts)
+def observations_of(outcomes: list[Simulated]) -> tuple[np.ndarray, np.ndarray]:
+    """Which simulations succeeded, and the observations of those that did.
+
+    Raises
+    ------
+    SimulationError
+        If none did.
+    """
+    shape = _shape(outcomes)
+    if shape is None:
+        raise SimulationError(_all_failed(sum(map(len, outcomes)), _first_error(outcomes)))
+    of_shape = [(outcome.result or {}).get(shape) for outcome in outcomes]
+    rows = [
+        np.zeros(len(outcome), dtype=bool) if found is None else found[0]
+        for outcome, found in zip(outcomes, of_shape, strict=True)
+    ]
+    return np.concatenate(rows), np.concatenate([found[1] for found in of_shape if found])
+
+
+def why_failed(outcomes: list[Simulated]) -> str:
+    """What is to be said of the first simulation that failed."""
+    error = _first_error(outcomes)
+    if error:
+        return error.strip().splitlines()[-1]
+    others = {shape for outcome in outcomes for shape in outcome.result or {}}
+    others -= {_shape(outcomes)}
+    if others:
+        return f"an observation of shape {others.pop()}, where others have {_shape(outcomes)}"
+    return "NaN or infinite values"
+
+
+def _shape(outcomes: list[Simulated]) -> tuple[int, ...] | None:
+    """That most observations have; None if there is no observation."""
+    votes: Counter[tuple[int, ...]] = Counter()
+    for outcome in outcomes:
+        for shape, (rows, _) in (outcome.result or {}).items():
+            votes[shape] += int(rows.sum())
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def _first_error(outcomes: list[Simulated]) -> str:
+    return next((outcome.error for outcome in outcomes if outcome.error), "")
 
 
 def simulate_at(
@@ -229,7 +231,8 @@ def simulate_at(
         for_nuisance, seed = seed.spawn(2)
         drawn = simulator.nuisance.draw(np.random.default_rng(for_nuisance), parameters, n)
         parameters = {**parameters, **drawn}
-    return observations_of(run(Job(simulator, parameters, seed), n, executor, progressbar, False))
+    job = Job(simulator, Drawn.whole(parameters), seed)
+    return observations_of(run(job, executor, progressbar, False))
 
 
 def repeat_at(

@@ -11,10 +11,12 @@ depends on may be needed as well: drawing a cause given its effect would take a 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .sampler import Sampler
 
 if TYPE_CHECKING:
     from pytensor.tensor import TensorVariable
@@ -40,15 +42,15 @@ class ForwardDraw:
         self._set_up()
 
     def _set_up(self) -> None:
-        self._compiled: tuple[Callable[..., Any], list[Any], list[np.dtype]] | None = None
-        self._lock = threading.Lock()  # a compiled function serves one caller at a time
+        self._sampler: Sampler | None = None
+        self._lock = threading.Lock()  # a sampler serves one thread at a time
 
     def __getstate__(self) -> dict[str, Any]:
         return {"outputs": self.outputs, "given": self.given}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._set_up()  # compiled again where it is used
+        self._set_up()  # made again where it is used
 
     def draw(
         self, rng: np.random.Generator, given: Mapping[str, np.ndarray], n: int
@@ -63,39 +65,27 @@ class ForwardDraw:
         from pymc.pytensorf import reseed_rngs
 
         with self._lock:
-            if self._compiled is None:
-                self._compiled = self._compile()
-            function, rngs, dtypes = self._compiled
-            reseed_rngs(rngs, int(rng.integers(2**63)))
+            self._sampler = self._sampler or self._made()
+            reseed_rngs(self._sampler.streams, int(rng.integers(2**63)))
             columns = [
-                as_dtype(given[name], dtype) for name, dtype in zip(self.given, dtypes, strict=True)
+                as_dtype(given[name], np.dtype(variable.type.dtype))
+                for name, variable in self.given.items()
             ]
-            rows = [function(*(column[i] for column in columns)) for i in range(n)]
-        return {
-            name: np.stack([row[k] for row in rows]) if rows else np.zeros((0,))
-            for k, name in enumerate(self.outputs)
-        }
+            return dict(zip(self.outputs, self._sampler.draw(n, columns), strict=True))
 
     def __call__(self, rng: np.random.Generator, **given: np.ndarray) -> np.ndarray:
         """Draws ``(n, *own)`` of the only output: a batched simulator."""
         [output] = self.draw(rng, given, len(next(iter(given.values())))).values()
         return output
 
-    def _compile(self) -> tuple[Callable[..., Any], list[Any], list[np.dtype]]:
-        from pymc.pytensorf import compile as compile_graph
-        from pymc.pytensorf import find_rng_nodes
+    def _made(self) -> Sampler:
         from pytensor.graph.replace import clone_replace
 
         inputs = {name: variable.type(name) for name, variable in self.given.items()}
         replaced = {variable: inputs[name] for name, variable in self.given.items()}
         drawn = clone_replace(list(self.outputs.values()), replaced)
         self._check_direction(drawn)
-        # PyTensor's Python linker: nothing to compile, and faster for graphs this small.
-        function = compile_graph(
-            list(inputs.values()), drawn, on_unused_input="ignore", mode="FAST_COMPILE"
-        )
-        dtypes = [np.dtype(variable.type.dtype) for variable in inputs.values()]
-        return function, find_rng_nodes(drawn), dtypes
+        return Sampler(drawn, list(inputs.values()))
 
     def _check_direction(self, drawn: list[TensorVariable]) -> None:
         from pytensor.graph.traversal import ancestors
@@ -120,4 +110,4 @@ class ForwardDraw:
 
 def as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Values as a variable of that type takes them; integers that travelled as floats."""
-    return (np.rint(values) if dtype.kind in "iu" else np.asarray(values)).astype(dtype)
+    return (np.rint(values) if dtype.kind in "iu" else np.asarray(values)).astype(dtype, copy=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 
 from ..exceptions import SimulationWarning, warn
-from ..runtime.executors import Outcome
-from .execution import Job, observations_of, run
+from ..runtime.arrays import finite_array, whole_number
+from ..runtime.executors import executor_of
+from .drawn import Drawn
+from .execution import Job, observations_of, run, why_failed
 from .forward import ForwardDraw, as_dtype
 from .parameters import Layout
 from .prior import Prior
 from .simulations import Simulations
 from .simulator import Simulator
+from .slices import Simulated
 
-__all__ = ["JointSimulator", "simulate"]
+__all__ = ["JointSimulator", "seed_sequence", "simulate"]
 
 
 def simulate(
@@ -44,8 +47,9 @@ def simulate(
     simulator : callable or str
         ``simulator(rng, **parameters)`` gives one observation, a number or an array whose
         shape never varies. ``rng`` is a `numpy.random.Generator`, the parameters have their
-        own shapes. A string names a variable of the prior model, observed or free, that is
-        its own simulator: whatever else it depends on is drawn too.
+        own shapes and are the simulator's to change. A string names a variable of the prior
+        model, observed or free, that is its own simulator: whatever else it depends on is drawn
+        too.
     n : int
         Number of simulations.
     parameters : collection of str, optional
@@ -57,7 +61,8 @@ def simulate(
         drawn); for the reference of `pymc_nre.losses.CARL`.
     batched : bool
         If True, the simulator takes up to 1,000 draws at once: every parameter has a leading
-        axis of draws, and so has what it returns.
+        axis of draws, and so has what it returns. A block that raises is halved and tried again,
+        down to the draws that fail.
     executor : concurrent.futures.Executor, optional
         Where the simulator runs: a process or thread pool, or a cluster's executor; by
         default in this thread.
@@ -75,16 +80,20 @@ def simulate(
     ------
     SimulationError
         If no simulation succeeded; it shows the first traceback.
+    TypeError
+        If ``n``, ``executor`` or ``random_seed`` is none, or the simulator returns no numbers for
+        one of the first hundred draws.
     ValueError
-        If the shape of an observation varies, a batched simulator returns the wrong number
-        of observations, the prior has no free variables or reserved names, or names in
-        ``parameters`` or ``at`` do not fit.
+        If the shape of an observation varies within the first hundred draws, a batched simulator
+        returns the wrong number of observations, the prior has no free variables, infinite draws
+        or names that cannot be used, or names in ``parameters`` or ``at`` do not fit.
 
     Warns
     -----
     SimulationWarning
-        If simulations raised or were not finite (they are left out), or on Ctrl-C (what is
-        done is returned).
+        If simulations raised, exited, were not finite, or (after the first hundred) gave something
+        else than an observation like the others: they are left out. On Ctrl-C, or when a worker
+        dies, what is done is returned.
 
     Examples
     --------
@@ -102,8 +111,7 @@ def simulate(
     ... )
     Simulations: 500 pairs, parameters mu (scalar), observation scalar
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}.")
+    n = whole_number(n, "n")
     joint_simulator = JointSimulator.of(prior, simulator, parameters, batched)
     return joint_simulator.run(
         n, at=at, executor=executor, seed=random_seed, progressbar=progressbar
@@ -169,10 +177,11 @@ class JointSimulator:
         partial: bool = True,
     ) -> Simulations:
         """``n`` simulations, or on Ctrl-C those that are done, if ``partial``."""
-        prior_seed, simulator_seed = _seed_sequence(seed).spawn(2)
+        executor = executor_of(executor)
+        prior_seed, simulator_seed = seed_sequence(seed).spawn(2)
         drawn = self._draw(n, np.random.default_rng(prior_seed), at)
         job = Job(self.simulator, drawn, simulator_seed)
-        outcomes = run(job, n, executor, progressbar, partial)
+        outcomes = run(job, executor, progressbar, partial)
         return self._collect(job, outcomes)
 
     def replicate(
@@ -188,14 +197,15 @@ class JointSimulator:
         Nuisance is drawn anew for each observation. Draws of which a simulation fails are left
         out.
         """
-        prior_seed, simulator_seed = _seed_sequence(seed).spawn(2)
+        prior_seed, simulator_seed = seed_sequence(seed).spawn(2)
         rng = np.random.default_rng(prior_seed)
         drawn = self.prior.draw(draws, rng)
         own = {name: drawn[name] for name in self.parameters}
         each = {name: np.repeat(value, replicates, axis=0) for name, value in own.items()}
         n, nuisance = draws * replicates, self.prior.given(self.parameters)
         values = each if nuisance is None else each | nuisance.draw(rng, each, n)
-        outcomes = run(Job(self.simulator, values, simulator_seed), n, executor, False, False)
+        job = Job(self.simulator, Drawn.whole(values), simulator_seed)
+        outcomes = run(job, executor, False, False)
         succeeded, observations = observations_of(outcomes)
         x = np.empty((n, *observations.shape[1:]))
         x[succeeded] = observations
@@ -203,16 +213,19 @@ class JointSimulator:
         kept = {name: value[whole] for name, value in own.items()}
         return kept, x.reshape(draws, replicates, *x.shape[1:])[whole]
 
-    def _draw(
-        self, n: int, rng: np.random.Generator, at: Mapping[str, Any] | None
-    ) -> dict[str, np.ndarray]:
+    def _draw(self, n: int, rng: np.random.Generator, at: Mapping[str, Any] | None) -> Drawn:
         if at is None:
-            return self.prior.draw(n, rng)
+            return Drawn(n, _checked(self.prior.blocks(n, rng)))
         layout = Layout({name: self.prior.shapes[name] for name in self.parameters})
+        if not isinstance(at, Mapping):
+            raise TypeError(
+                f"at must name each parameter, at={{'{self.parameters[0]}': 0.0}}, got an object "
+                f"of type {type(at).__name__}."
+            )
         layout.check_names(at, "at")
         values = {}
         for name, own in layout.shapes.items():
-            value = np.asarray(at[name])
+            value = finite_array(at[name], f"at: {name}")
             if value.shape != own:
                 raise ValueError(
                     f"at: parameter {name!r} has shape {own} in the prior, got {value.shape}."
@@ -224,11 +237,15 @@ class JointSimulator:
             value = cast
             values[name] = np.broadcast_to(value, (n, *own))
         nuisance = self.prior.given(self.parameters)
-        return values if nuisance is None else values | nuisance.draw(rng, values, n)
+        if nuisance is not None:
+            values |= nuisance.draw(rng, values, n)
+        return Drawn.whole(values)
 
-    def _collect(self, job: Job, outcomes: list[Outcome]) -> Simulations:
+    def _collect(self, job: Job, outcomes: list[Simulated]) -> Simulations:
         succeeded, x = observations_of(outcomes)
-        kept = {name: job.parameters[name][: len(succeeded)][succeeded] for name in self.parameters}
+        rows = job.drawn.rows(0, len(succeeded))
+        everything = succeeded.all()  # then no second copy of many
+        kept = {n: rows[n] if everything else rows[n][succeeded] for n in self.parameters}
         simulations = Simulations(
             kept,
             x,
@@ -261,6 +278,11 @@ def _chosen(parameters: Collection[str] | None, prior: Prior) -> tuple[str, ...]
         return tuple(prior.variables)
     if isinstance(parameters, str):
         parameters = [parameters]
+    if not isinstance(parameters, Collection):
+        raise TypeError(
+            f"parameters must be names of variables, such as {list(prior.variables)[:1]}, got an "
+            f"object of type {type(parameters).__name__}."
+        )
     unknown = [name for name in parameters if name not in prior.variables]
     if unknown or not parameters:
         raise ValueError(
@@ -270,23 +292,42 @@ def _chosen(parameters: Collection[str] | None, prior: Prior) -> tuple[str, ...]
     return tuple(name for name in prior.variables if name in parameters)
 
 
-def _seed_sequence(seed: Any) -> np.random.SeedSequence:
+def seed_sequence(seed: Any) -> np.random.SeedSequence:
+    """What a user gives as a seed."""
     if isinstance(seed, np.random.Generator):
         return np.random.SeedSequence(int(seed.integers(2**63)))
     if isinstance(seed, np.random.SeedSequence):
         # A copy: spawning from the user's own would make a second call differ.
         return np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key)
-    return np.random.SeedSequence(seed)
+    try:
+        return np.random.SeedSequence(seed)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "random_seed must be an int that is not negative, a numpy.random.SeedSequence or a "
+            f"numpy.random.Generator, got {seed!r}."
+        ) from error
 
 
-def _warn_failed(n_failed: int, outcomes: list[Outcome]) -> None:
-    tried = sum(map(len, outcomes))
-    errors = [outcome.error for outcome in outcomes if outcome.error]
-    last_line = errors[0].strip().splitlines()[-1] if errors else "NaN or infinite values"
+def _checked(blocks: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    """The same; ValueError if the first draws are not finite, before any is simulated."""
+    for number, block in enumerate(blocks):
+        for name, values in block.items():
+            bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
+            if number == 0 and bad.any():
+                raise ValueError(
+                    f"The prior of {name} is NaN or infinite in {bad.sum():,} of {len(values):,} "
+                    f"draws. Give it a distribution whose draws are finite."
+                )
+        yield block
+
+
+def _warn_failed(n_failed: int, outcomes: list[Simulated]) -> None:
+    tried, first = sum(map(len, outcomes)), why_failed(outcomes)
     warn(
         f"{n_failed:,} of {tried:,} simulations ({n_failed / tried:.1%}) failed and were left out; "
-        f"the first: {last_line}. The ratio will describe observations given that the simulation "
-        "succeeded. If failing depends on the parameters, posteriors lack the factor "
-        "P(success | parameters): mend the simulator, or shrink the prior to where it works.",
+        f"the first: {first.removesuffix('.')}. The ratio will describe observations given that "
+        "the simulation succeeded. If failing depends on the parameters, posteriors lack the "
+        "factor P(success | parameters): mend the simulator, or shrink the prior to where it "
+        "works.",
         SimulationWarning,
     )

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .joint import JointSimulator
+from ..runtime.arrays import whole_number
+from ..runtime.executors import executor_of
+from .joint import JointSimulator, seed_sequence
 from .simulations import Simulations
 
 __all__ = ["Online"]
@@ -29,7 +31,7 @@ class Online:
         sees, so it should be batched.
     per_epoch : int
         Simulations drawn for each epoch, at least 10.
-    random_seed : int, optional
+    random_seed : int, SeedSequence or Generator, optional
         Of the simulations; that of the network is given to `pymc_nre.train`.
 
     Examples
@@ -57,21 +59,22 @@ class Online:
         batched: bool = False,
         executor: Executor | None = None,
         per_epoch: int = 20_000,
-        random_seed: int | None = None,
+        random_seed: Any = None,
     ) -> None:
-        if per_epoch < 10:
-            raise ValueError(f"per_epoch must be at least 10, got {per_epoch}.")
+        executor_of(executor)  # refuses what is none
         self.joint_simulator = JointSimulator.of(prior, simulator, parameters, batched)
         self.executor = executor
-        self.per_epoch = per_epoch
-        self.entropy = np.random.SeedSequence(random_seed).entropy
+        self.per_epoch = whole_number(per_epoch, "per_epoch", least=10)
+        self._root = seed_sequence(random_seed)
 
     def simulations(self, index: int) -> Simulations:
         """Set number ``index``, the same whenever it is asked for."""
         return self.joint_simulator.run(
             self.per_epoch,
             executor=self.executor,
-            seed=np.random.SeedSequence(self.entropy, spawn_key=(index,)),
+            seed=np.random.SeedSequence(
+                self._root.entropy, spawn_key=(*self._root.spawn_key, index)
+            ),
             progressbar=False,
             partial=False,
         )

@@ -7,16 +7,23 @@ that converts between the two.
 
 from __future__ import annotations
 
+import keyword
 import math
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import xarray as xr
+
+from ..runtime.arrays import holds_integers, real_array
 
 __all__ = ["Layout"]
 
+_UNNAMED = re.compile(r"(^|_)dim_\d+$")  # what xarray and ArviZ call a dimension without a name
 # Keywords of RatioLikelihood, of pm.Distribution and of simulators: as parameter names they
 # could not be told apart from these.
 RESERVED = frozenset(
@@ -64,7 +71,12 @@ class Layout:
 
     def check_names(self, given: Mapping[str, Any], caller: str) -> None:
         """Raise TypeError unless ``given`` names every parameter and nothing else."""
-        unknown = sorted(set(given) - set(self.shapes))
+        if not hasattr(given, "keys"):
+            raise TypeError(
+                f"{caller}: expected the parameters by name, a mapping such as "
+                f"{{{next(iter(self.shapes), 'mu')!r}: ...}}, got {type(given).__name__}."
+            )
+        unknown = sorted(map(str, set(given) - set(self.shapes)))
         missing = [name for name in self.shapes if name not in given]
         if unknown or missing:
             problems = [f"unknown {', '.join(unknown)}"] * bool(unknown)
@@ -77,12 +89,15 @@ class Layout:
     def pack(self, parameters: Mapping[str, np.ndarray], caller: str = "log_ratio") -> np.ndarray:
         """Packed ``(*batch, D)`` of named arrays ``(*batch, *own)``, batches broadcast."""
         self.check_names(parameters, caller)
-        arrays = {name: np.asarray(parameters[name], dtype=float) for name in self.shapes}
-        batches = []
+        arrays, batches = {}, {}
         for name, own in self.shapes.items():
-            check_own_shape(name, own, arrays[name].shape, caller)
-            batches.append(arrays[name].shape[: arrays[name].ndim - len(own)])
-        batch = np.broadcast_shapes(*batches)
+            arrays[name] = array = real_array(parameters[name], f"{caller}: {name}")
+            check_own_shape(name, own, array.shape, caller)
+            batches[name] = array.shape[: array.ndim - len(own)]
+        check_dims(
+            {name: (parameters[name], len(own)) for name, own in self.shapes.items()}, caller
+        )
+        batch = broadcast_batches(batches, caller)
         flat = [
             np.broadcast_to(arrays[name], (*batch, *own)).reshape(*batch, math.prod(own))
             for name, own in self.shapes.items()
@@ -132,6 +147,46 @@ def check_event_shape(
         )
 
 
+def broadcast_batches(batches: Mapping[str, tuple[int, ...]], caller: str) -> tuple[int, ...]:
+    """The shape that batches have together; ValueError if they do not broadcast."""
+    try:
+        return np.broadcast_shapes(*batches.values())
+    except ValueError:
+        pass
+    shapes = ", ".join(f"{name} {batch}" for name, batch in batches.items())
+    raise ValueError(
+        f"{caller}: the batches of {', '.join(batches)} must broadcast against each other, got "
+        f"{shapes}. Give them the same length, or an axis of length one where they differ."
+    )
+
+
+def check_dims(given: Mapping[str, tuple[Any, int]], caller: str) -> None:
+    """Raise ValueError if arrays with named dimensions would be paired against their names.
+
+    They broadcast by place, as NumPy does; two names at one place are a mistake.
+
+    Parameters
+    ----------
+    given : mapping of str to tuple
+        Each array, and how many axes at its end are its own; only those of xarray have names.
+    caller : str
+    """
+    seen: dict[int, tuple[str, str]] = {}
+    for name, (value, own) in given.items():
+        dims, shape = (value.dims, value.shape) if isinstance(value, xr.DataArray) else ((), ())
+        batch = list(zip(dims, shape, strict=True))[: len(dims) - own]
+        for place, (dim, length) in enumerate(reversed(batch)):
+            if length == 1 or _UNNAMED.search(str(dim)):
+                continue
+            other, before = seen.setdefault(place, (name, str(dim)))
+            if before != str(dim):
+                raise ValueError(
+                    f"{caller}: arrays broadcast by place, and {name} has the dimension {dim!r} "
+                    f"where {other} has {before!r}. Transpose them, give them axes of length one, "
+                    "or pass their values, .to_numpy()."
+                )
+
+
 def check_reserved(names: Mapping[str, Any]) -> None:
     """Raise ValueError if a parameter's name means something else to RatioLikelihood."""
     clashes = sorted(RESERVED.intersection(names))
@@ -140,17 +195,34 @@ def check_reserved(names: Mapping[str, Any]) -> None:
             f"Parameters cannot be called {', '.join(clashes)}: RatioLikelihood takes keywords of "
             f"that name. Rename them in the prior and in the simulator, e.g. {clashes[0]}_."
         )
-    odd = sorted(name for name in names if not str(name).isidentifier())
+    odd = [name for name in names if not _can_be_keyword(name)]
     if odd:
         raise ValueError(
-            f"Parameter names must be Python identifiers, since they are passed by keyword; got "
-            f"{', '.join(map(repr, odd))}. Rename them in the prior and in the simulator."
+            "Parameter names must be Python identifiers, and none of its keywords, since they are "
+            f"passed by keyword; got {', '.join(map(repr, sorted(odd, key=str)))}. Rename them in "
+            "the prior and in the simulator."
         )
+    for name in names:
+        read_as = unicodedata.normalize("NFKC", name)
+        if read_as != name:
+            raise ValueError(
+                f"Parameter {name!r} ({_code_points(name)}) cannot be passed by keyword, for "
+                f"Python reads it as {read_as!r} ({_code_points(read_as)}). Call it that in the "
+                "prior; in the source of a simulator the two are the same."
+            )
+
+
+def _can_be_keyword(name: Any) -> bool:
+    return isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
+
+
+def _code_points(name: str) -> str:
+    return " ".join(f"U+{ord(letter):04X}" for letter in name)
 
 
 def is_integer(value: Any) -> bool:
     """Whether a parameter counts or indexes."""
-    return np.asarray(value).dtype.kind in "biu"
+    return holds_integers(value)
 
 
 def describe_shape(shape: tuple[int, ...]) -> str:

@@ -7,20 +7,24 @@ see are nuisance: drawn with the others, and marginalized.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .forward import ForwardDraw
+from .drawn import Drawn
+from .forward import ForwardDraw, as_dtype
 from .parameters import check_reserved
+from .sampler import Sampler
 
 if TYPE_CHECKING:
     from pytensor.tensor import TensorVariable
 
 __all__ = ["Prior"]
 
+_DRAWN_AT_ONCE = 10_000  # bounds what an interrupt can lose, and the memory of what is between
+_ROUNDED = 1e-6  # that an integer may be off after it has travelled as a float
 _DENSITY_CHUNK = 20_000  # rows evaluated at once: bounds the memory of intermediate arrays
 
 
@@ -61,29 +65,29 @@ class Prior:
         _check_variables(variables)
         check_reserved(variables)
         try:
-            drawn = pm.draw(list(variables.values()), random_seed=0, mode="FAST_COMPILE")
+            drawn = Sampler(list(variables.values())).draw(1)
         except NotImplementedError as error:  # pm.Flat and its like
             raise ValueError(
                 f"The prior of {', '.join(variables)} cannot be drawn from "
                 f"({str(error).splitlines()[0]}). Give every parameter a proper distribution, such "
                 "as pm.Uniform or pm.Normal."
             ) from error
-        shapes = {name: np.shape(value) for name, value in zip(variables, drawn, strict=True)}
+        shapes = {name: row.shape[1:] for name, row in zip(variables, drawn, strict=True)}
         return cls(variables, shapes)
 
     def draw(self, n: int, random_seed: Any) -> dict[str, np.ndarray]:
         """``n`` joint draws; arrays ``(n, *own)``."""
-        import pymc as pm
+        return Drawn(n, self.blocks(n, random_seed)).rows(0, n)
 
-        # By PyTensor's Python linker: the same draws, without compilation, and 1.5 to 4 times
-        # faster for the small graphs of priors.
-        variables = list(self.variables.values())
-        draws = pm.draw(variables, draws=n, random_seed=random_seed, mode="FAST_COMPILE")
-        # A single draw comes back without the leading axis.
-        return {
-            name: np.reshape(draw, (n, *self.shapes[name]))
-            for name, draw in zip(self.variables, draws, strict=True)
-        }
+    def blocks(self, n: int, random_seed: Any) -> Iterator[dict[str, np.ndarray]]:
+        """The same draws in blocks, with the numbers that `pymc.draw` gives."""
+        from pymc.pytensorf import reseed_rngs
+
+        sampler = Sampler(list(self.variables.values()))
+        reseed_rngs(sampler.streams_as_drawn, _as_pymc_takes(random_seed))
+        for start in range(0, n, _DRAWN_AT_ONCE):
+            drawn = sampler.draw(min(_DRAWN_AT_ONCE, n - start))
+            yield dict(zip(self.variables, drawn, strict=True))
 
     def given(self, names: Collection[str]) -> ForwardDraw | None:
         """Draws of the other variables given those named; None if there are none."""
@@ -105,10 +109,14 @@ class Prior:
 
     @property
     def has_density(self) -> bool:
-        """Whether the joint density needs no integral, over parents without a name."""
+        """Whether PyMC knows the joint density, and it needs no integral over nameless parents."""
         from pymc.pytensorf import rvs_in_graph
 
-        return not rvs_in_graph(list(self._log_densities()[1].values()))
+        try:
+            terms = self._log_densities()[1]
+        except (NotImplementedError, RuntimeError):  # PyMC has none, or cannot derive it
+            return False
+        return not rvs_in_graph(list(terms.values()))
 
     def _log_densities(self) -> tuple[dict[str, Any], dict[Any, Any]]:
         """Symbolic values by name, and a term for each."""
@@ -141,16 +149,26 @@ class Prior:
             density = pytensor.function(list(rows.values()), joint, mode="FAST_COMPILE")
 
         def evaluate(parameters: Mapping[str, np.ndarray]) -> np.ndarray:
-            arrays = [
-                np.asarray(parameters[k]).astype(row.dtype, copy=False) for k, row in rows.items()
-            ]
+            arrays = [as_dtype(parameters[k], np.dtype(row.dtype)) for k, row in rows.items()]
             starts = range(0, len(arrays[0]), _DENSITY_CHUNK)
             chunks = (slice(start, start + _DENSITY_CHUNK) for start in starts)
-            return np.concatenate(
+            found = np.concatenate(
                 [density(*(array[chunk] for array in arrays)) for chunk in chunks]
             )
+            for name, array in zip(rows, arrays, strict=True):
+                if array.dtype.kind in "iu":  # no other value than a whole number is possible
+                    off = np.abs(array - parameters[name]).reshape(len(array), -1) > _ROUNDED
+                    found[off.any(1)] = -np.inf
+            return found
 
         return evaluate
+
+
+def _as_pymc_takes(random_seed: Any) -> Any:
+    """The seed that `pymc.draw` makes of one."""
+    if isinstance(random_seed, np.random.Generator):
+        return int(random_seed.integers(2**30, dtype=np.int64, size=1)[0])
+    return random_seed
 
 
 def _free_variables(model: Any, simulated: str | None) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .calls import observation, observations, own
+
 if TYPE_CHECKING:
     from .forward import ForwardDraw
 
@@ -41,23 +43,27 @@ class Simulator:
     batched: bool = False
     nuisance: ForwardDraw | None = None
 
-    def draw(self, rng: np.random.Generator, parameters: Mapping[str, np.ndarray], n: int) -> Any:
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(
+                "simulator must be a function simulator(rng, **parameters), got "
+                f"{type(self.function).__name__}."
+            )
+
+    def draw(
+        self, rng: np.random.Generator, parameters: Mapping[str, np.ndarray], n: int
+    ) -> np.ndarray:
         """``n`` observations for parameters ``(n, *own)``, from one generator."""
         if self.nuisance is not None:
             parameters = {**parameters, **self.nuisance.draw(rng, parameters, n)}
         if self.batched:
-            return np.asarray(self.function(rng, **parameters))
+            return observations(self.function(rng, **own(parameters)), n)
         rows = ({name: value[i] for name, value in parameters.items()} for i in range(n))
-        return np.stack([np.asarray(self.function(rng, **row)) for row in rows])
+        return np.stack([observation(self.function(rng, **own(row))) for row in rows])
 
 
 def as_simulator(simulator: Simulator | Callable[..., Any] | None) -> Simulator | None:
     """A bare function is a simulator of single observations."""
     if simulator is None or isinstance(simulator, Simulator):
         return simulator
-    if not callable(simulator):
-        raise TypeError(
-            "simulator must be a function simulator(rng, **parameters), got "
-            f"{type(simulator).__name__}."
-        )
     return Simulator(simulator)

@@ -21,7 +21,9 @@ from torch import Tensor
 from ..estimators.domain import Domain
 from ..estimators.estimator import RatioEstimator
 from ..networks.base import RatioNetwork
+from ..runtime.arrays import finite_array, real_array, real_number
 from ..simulation.joint import simulate
+from ..simulation.parameters import broadcast_batches, check_event_shape, check_own_shape
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
 
@@ -91,11 +93,50 @@ class Task:
         """Exact log ratios ``(*batch,)`` of observations ``(*batch, *event)``."""
         return self.estimator().log_ratio(x, **parameters)
 
+    def _number(self, field: str, above: float = -math.inf) -> None:
+        """Make a field a finite number above another; equal tasks then compare as equal."""
+        value = real_number(getattr(self, field), f"{type(self).__name__}: {field}", above=above)
+        object.__setattr__(self, field, value)
+
+    def _observations(self, x: Any, caller: str) -> np.ndarray:
+        """Observations ``(*batch, *event)``; the answer to one with holes is a hole."""
+        x = real_array(x, f"{caller}: x")
+        check_event_shape(self._network().event_shape, x.shape, f"{caller}: x")
+        return x
+
+    def _data(self, x: Any, caller: str) -> np.ndarray:
+        """All observations of one data set ``(n, *event)``, at least one and none with holes."""
+        x = self._observations(finite_array(x, f"{caller}: x"), caller)
+        event_shape = self._network().event_shape
+        if x.ndim != 1 + len(event_shape) or not len(x):
+            shown = ", ".join(map(str, ("n", *event_shape)))
+            raise ValueError(
+                f"{caller}: x: expected one data set, shape ({shown}{',' * (not event_shape)}), "
+                f"got {x.shape}. Give the trials along the first axis."
+            )
+        return x
+
+    def _broadcast(
+        self, x: Any, own: Mapping[str, tuple[int, ...]], **parameters: Any
+    ) -> tuple[np.ndarray, ...]:
+        """Observations and parameters ``(*batch, *own)`` whose batches broadcast."""
+        caller = "log_likelihood"
+        arrays = [self._observations(x, caller)]
+        batches = {"x": arrays[0].shape[: arrays[0].ndim - len(self._network().event_shape)]}
+        for name, value in parameters.items():
+            array = real_array(value, f"{caller}: {name}")
+            check_own_shape(name, own[name], array.shape, caller)
+            batches[name] = array.shape[: array.ndim - len(own[name])]
+            arrays.append(array)
+        broadcast_batches(batches, caller)
+        return tuple(arrays)
+
     def log_evidence(self, x: np.ndarray) -> np.ndarray:
         """Log of p(x) under the training prior, ``(*batch,)`` of ``x`` ``(*batch, *event)``."""
-        network, x = self._network(), np.asarray(x, dtype=float)
+        network, x = self._network(), self._observations(x, "log_evidence")
         batch = x.shape[: x.ndim - len(network.event_shape)]
-        return network.log_evidence(torch.tensor(x).reshape(*batch, -1)).numpy()
+        features = torch.tensor(x).reshape(*batch, math.prod(network.event_shape))
+        return network.log_evidence(features).numpy()
 
 
 # Estimators and tasks are values: one is as good as another. Bounded, since each holds draws.

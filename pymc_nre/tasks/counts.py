@@ -46,6 +46,10 @@ class PoissonRate(Task):
     shape: float = 2.0
     mean: float = 4.0
 
+    def __post_init__(self) -> None:
+        self._number("shape", above=0)
+        self._number("mean", above=0)
+
     def _parameters(self, pm: Any) -> None:
         pm.Gamma("rate", self.shape, self.shape / self.mean)
 
@@ -58,7 +62,7 @@ class PoissonRate(Task):
 
     def log_likelihood(self, x: np.ndarray, rate: np.ndarray) -> np.ndarray:
         """Log probability of each observation, broadcast."""
-        x = np.asarray(x, dtype=float)
+        x, rate = self._broadcast(x, {"rate": ()}, rate=rate)
         return xlogy(x, rate) - rate - gammaln(x + 1)
 
     def maximum_likelihood(self, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -66,10 +70,11 @@ class PoissonRate(Task):
 
         If all are zero it is 0, the end of the support, outside of any training domain.
         """
-        return {"rate": np.mean(x)}
+        return {"rate": np.mean(self._data(x, "maximum_likelihood"))}
 
     def posterior(self, x: np.ndarray) -> Posterior:
         """Under the training prior, given all of ``x`` ``(n,)``: a gamma distribution."""
+        x = self._data(x, "posterior")
         shape, inverse_scale = self.shape + np.sum(x), self.shape / self.mean + len(x)
         return Posterior(
             {"rate": np.asarray(shape / inverse_scale)},

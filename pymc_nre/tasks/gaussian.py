@@ -15,6 +15,7 @@ import torch
 from scipy.special import log_ndtr, logsumexp
 from torch import Tensor
 
+from ..runtime.arrays import whole_number
 from .base import LOG_2PI, ExactNetwork, Posterior, Task, log_mass, span
 
 __all__ = ["GaussianMean", "LinearGaussian", "LocationScale"]
@@ -40,6 +41,9 @@ class GaussianMean(Task):
 
     half_width: float = 10.0
 
+    def __post_init__(self) -> None:
+        self._number("half_width", above=0)
+
     def _parameters(self, pm: Any) -> None:
         pm.Uniform("mu", -self.half_width, self.half_width)
 
@@ -54,22 +58,25 @@ class GaussianMean(Task):
         """Log of p(x) under the training prior; shape of ``x``."""
         w = self.half_width
         # Reflect to the lower tail, where the difference of log cdfs keeps its digits.
-        x = -np.abs(np.asarray(x, dtype=float))
+        x = -np.abs(self._observations(x, "log_evidence"))
         upper, lower = log_ndtr(x + w), log_ndtr(x - w)
         return upper + np.log1p(-np.exp(lower - upper)) - math.log(2 * w)
 
     def log_likelihood(self, x: np.ndarray, mu: np.ndarray) -> np.ndarray:
         """Log density of each observation, broadcast."""
-        return -0.5 * (np.asarray(x) - mu) ** 2 - 0.5 * LOG_2PI
+        x, mu = self._broadcast(x, {"mu": ()}, mu=mu)
+        return -0.5 * (x - mu) ** 2 - 0.5 * LOG_2PI
 
     def maximum_likelihood(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Maximum within the prior's support, given all of ``x`` ``(n,)``."""
-        return {"mu": np.clip(np.mean(x), -self.half_width, self.half_width)}
+        mean = np.mean(self._data(x, "maximum_likelihood"))
+        return {"mu": np.clip(mean, -self.half_width, self.half_width)}
 
     def posterior(self, x: np.ndarray) -> Posterior:
         """Under the training prior, given all of ``x`` ``(n,)``: a truncated normal."""
         from scipy.stats import truncnorm  # imports much, which nobody else needs
 
+        x = self._data(x, "posterior")
         sd, center = len(x) ** -0.5, float(np.mean(x))
         ends = ((end - center) / sd for end in (-self.half_width, self.half_width))
         exact = truncnorm(*ends, loc=center, scale=sd)
@@ -111,6 +118,10 @@ class LocationScale(Task):
     half_width: float = 5.0
     log_range: float = 1.0
 
+    def __post_init__(self) -> None:
+        self._number("half_width", above=0)
+        self._number("log_range", above=0)
+
     def _parameters(self, pm: Any) -> None:
         pm.Uniform("mu", -self.half_width, self.half_width)
         pm.Uniform("log_sigma", -self.log_range, self.log_range)
@@ -126,11 +137,19 @@ class LocationScale(Task):
 
     def log_likelihood(self, x: np.ndarray, mu: np.ndarray, log_sigma: np.ndarray) -> np.ndarray:
         """Log density of each observation, broadcast."""
-        z = (np.asarray(x) - mu) * np.exp(-np.asarray(log_sigma))
+        own = {"mu": (), "log_sigma": ()}
+        x, mu, log_sigma = self._broadcast(x, own, mu=mu, log_sigma=log_sigma)
+        z = (x - mu) * np.exp(-log_sigma)
         return -0.5 * z**2 - log_sigma - 0.5 * LOG_2PI
 
     def maximum_likelihood(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Maximum given all of ``x`` ``(n,)``, for an ``x`` whose maximum is inside the support."""
+        x = self._data(x, "maximum_likelihood")
+        if not np.ptp(x):
+            raise ValueError(
+                "maximum_likelihood: x: expected observations that differ, got "
+                f"{len(x):,} times {x[0]:.4g}: the smaller the scale, the likelier they are."
+            )
         return {"mu": np.mean(x), "log_sigma": np.log(np.std(x))}
 
     def posterior(self, x: np.ndarray, grid: int = 801) -> Posterior:
@@ -138,7 +157,8 @@ class LocationScale(Task):
 
         The grid covers 10 standard deviations around the maximum, cut to the support.
         """
-        n = len(x)
+        x, n = self._data(x, "posterior"), len(x)
+        grid = whole_number(grid, "posterior: grid", least=2)
         widest = max(np.std(x), np.exp(self.log_range) if n < 10 else 0.0)  # few say little
         center = np.clip(np.log(max(np.std(x), 1e-300)), -self.log_range, self.log_range)
         mu = span(np.mean(x), 10 * widest / n**0.5, self.half_width, grid)
@@ -201,6 +221,9 @@ class LinearGaussian(Task):
 
     noise: float = 1.0
 
+    def __post_init__(self) -> None:
+        self._number("noise", above=0)
+
     @property
     def matrix(self) -> np.ndarray:
         """A, ``(4, 3)``."""
@@ -218,15 +241,18 @@ class LinearGaussian(Task):
 
     def log_likelihood(self, x: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """Log density ``(*)`` of observations ``(*, 4)`` at theta ``(*, 3)``, broadcast."""
-        z = (np.asarray(x) - np.asarray(theta) @ self.matrix.T) / self.noise
+        x, theta = self._broadcast(x, {"theta": (3,)}, theta=theta)
+        z = (x - theta @ self.matrix.T) / self.noise
         return -0.5 * np.sum(z**2, -1) - 4 * math.log(self.noise) - 2 * LOG_2PI
 
     def maximum_likelihood(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Maximum given all of ``x`` ``(n, 4)``: least squares."""
-        return {"theta": np.linalg.lstsq(self.matrix, np.mean(x, axis=0), rcond=None)[0]}
+        mean = np.mean(self._data(x, "maximum_likelihood"), axis=0)
+        return {"theta": np.linalg.lstsq(self.matrix, mean, rcond=None)[0]}
 
     def posterior(self, x: np.ndarray) -> Posterior:
         """Under the training prior, given all of ``x`` ``(n, 4)``: conjugate."""
+        x = self._data(x, "posterior")
         precision = np.eye(3) + len(x) * self.matrix.T @ self.matrix / self.noise**2
         covariance = np.linalg.inv(precision)
         mean = covariance @ self.matrix.T @ np.sum(x, axis=0) / self.noise**2

@@ -16,6 +16,7 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor
 
+from ..runtime.arrays import finite_array, whole_number
 from .base import LOG_2PI, ExactNetwork, Posterior, Task, legendre, log_mass
 
 __all__ = ["GaussianMixture", "HierarchicalGaussian"]
@@ -54,6 +55,10 @@ class GaussianMixture(Task):
     half_width: float = 10.0
     narrow: float = 0.1
 
+    def __post_init__(self) -> None:
+        self._number("half_width", above=0)
+        self._number("narrow", above=0)
+
     def _parameters(self, pm: Any) -> None:
         pm.Uniform("theta", -self.half_width, self.half_width, shape=2)
 
@@ -67,7 +72,8 @@ class GaussianMixture(Task):
 
     def log_likelihood(self, x: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """Log density ``(*)`` of observations ``(*, 2)`` at theta ``(*, 2)``, broadcast."""
-        return np.logaddexp(*self._log_components(np.asarray(x) - theta))
+        x, theta = self._broadcast(x, {"theta": (2,)}, theta=theta)
+        return np.logaddexp(*self._log_components(x - theta))
 
     def maximum_likelihood(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Maximum within the box, given all of ``x`` ``(n, 2)``: a numerical optimum.
@@ -75,6 +81,7 @@ class GaussianMixture(Task):
         Starts EM at the center of every cell (see `posterior`) that comes within a factor e of
         the best, so that no mode is overlooked.
         """
+        x = self._data(x, "maximum_likelihood")
         centers, _ = self._cells(x)
         density = self._log_density(x, centers)
         theta = centers[density > density.max() - 1]
@@ -92,6 +99,7 @@ class GaussianMixture(Task):
         cannot matter; what is left is a sum by Gauss and Legendre in each cell. That takes about
         a second for ten observations, longer where the mixture is narrower.
         """
+        x = self._data(x, "posterior")
         centers, half = self._cells(x)
         nodes, weights = legendre(-half, half, _CELL_NODES)
         offsets = np.stack(np.meshgrid(nodes, nodes), -1).reshape(-1, 2)
@@ -130,6 +138,11 @@ class GaussianMixture(Task):
             centers = (centers[:, None] + corners).reshape(-1, 2)
             peak = max(peak, self._log_density(x, centers).max())
             centers = centers[self._log_density(x, centers, half) > peak - _NEGLIGIBLE]
+            if not len(centers):
+                raise ValueError(
+                    "x: observations are so far from the box that no density in it is a number; "
+                    f"expected them near [-{self.half_width:g}, {self.half_width:g}]."
+                )
         return centers, half
 
     def _em_step(self, x: np.ndarray, theta: np.ndarray) -> np.ndarray:
@@ -204,6 +217,17 @@ class HierarchicalGaussian(Task):
     spread: float = 3.0
     log_tau_range: tuple[float, float] = (-1.5, 1.0)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", whole_number(self.size, "HierarchicalGaussian: size"))
+        self._number("spread", above=0)
+        ends = finite_array(self.log_tau_range, "HierarchicalGaussian: log_tau_range")
+        if ends.shape != (2,) or not ends[0] < ends[1]:
+            raise ValueError(
+                "HierarchicalGaussian: log_tau_range: expected a pair (lower, upper) with lower < "
+                f"upper, got {self.log_tau_range}."
+            )
+        object.__setattr__(self, "log_tau_range", tuple(ends.tolist()))
+
     def model(self) -> Any:
         """The same with the latent and one group written out, a `pymc.Model`.
 
@@ -232,8 +256,9 @@ class HierarchicalGaussian(Task):
 
     def log_likelihood(self, x: np.ndarray, m: np.ndarray, log_tau: np.ndarray) -> np.ndarray:
         """Log density ``(*)`` of observations ``(*, k)``, broadcast; without the latent."""
-        x, k = np.asarray(x), self.size
-        mean, inflation = x.mean(-1), 1 + k * np.exp(2 * np.asarray(log_tau))
+        own, k = {"m": (), "log_tau": ()}, self.size
+        x, m, log_tau = self._broadcast(x, own, m=m, log_tau=log_tau)
+        mean, inflation = x.mean(-1), 1 + k * np.exp(2 * log_tau)
         squares = np.sum((x - mean[..., None]) ** 2, -1) + k * (mean - m) ** 2 / inflation
         return -0.5 * (squares + np.log(inflation) + k * LOG_2PI)
 
@@ -243,7 +268,7 @@ class HierarchicalGaussian(Task):
         The groups' means have variance :math:`\tau^2 + 1/k`; where they vary less than the
         range allows, log tau is at its lower end.
         """
-        means = np.mean(x, axis=-1)
+        means = np.mean(self._data(x, "maximum_likelihood"), axis=-1)
         ends = np.exp(2 * np.asarray(self.log_tau_range))
         tau_squared = np.clip(np.var(means) - 1 / self.size, *ends)
         return {"m": np.mean(means), "log_tau": 0.5 * np.log(tau_squared)}
@@ -254,7 +279,8 @@ class HierarchicalGaussian(Task):
         Given tau, m is normal; log tau is integrated over by Gauss and Legendre, with enough
         nodes for thousands of groups.
         """
-        n, means = len(x), np.mean(x, axis=-1)
+        means = np.mean(self._data(x, "posterior"), axis=-1)
+        nodes, n = whole_number(nodes, "posterior: nodes", least=2), len(means)
         log_tau, weights = legendre(*self.log_tau_range, nodes)
         variance = np.exp(2 * log_tau) + 1 / self.size  # of a group's mean, given m
         total = variance + n * self.spread**2  # n times the variance of the mean of means

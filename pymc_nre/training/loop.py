@@ -8,7 +8,6 @@ whole state can go to a checkpoint, from which a killed run resumes bit by bit.
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from dataclasses import asdict, dataclass, field
@@ -23,24 +22,31 @@ from ..estimators.domain import Domain
 from ..estimators.ensemble import ensemble
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import TrainingWarning, warn
-from ..losses.base import Loss
+from ..losses.base import Loss, checked_loss, is_known_loss
 from ..losses.contrastive import NREC
 from ..networks.base import RatioNetwork
-from ..networks.specifications import build
-from ..runtime.checkpoint import Checkpoint, CheckpointWriter, fingerprint
-from ..runtime.devices import one_thread_if, resolve_device
+from ..networks.specifications import build, is_known_network
+from ..runtime.arrays import whole_number
+from ..runtime.checkpoint import Checkpoint, CheckpointWriter
+from ..runtime.devices import differentiable, one_thread_if, resolve_device
 from ..runtime.progress import progress
+from ..runtime.random_streams import RandomStream, plain_seed
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
-from .batches import Batch, Batches, batches_of
-from .settings import Plan, Settings, default_network
+from .batches import Batch, batches_of
+from .identity import Identity
+from .precision import check_range
+from .settings import Settings, default_network
 from .trainer import Trainer, TrainingState, part
+from .trial import check_weights, try_out
+from .work import work_of_a_step
 
 __all__ = ["train"]
 
 _VALIDATION_ROWS = 16_384  # pairs evaluated at once in validation ...
 _VALIDATION_NUMBERS = 2**20  # ... fewer if their observations are large
 _ROUNDED = 1e-5  # single precision rounds by 6e-8: 0.6 % of a spread that is 1e-5 of its numbers
+_SAME = 1e-3  # of a loss in single precision, on another processor
 _ONE_THREAD_WORK = 2e7  # multiplications in a forward pass; two layers of 64 make 7e6
 
 
@@ -56,9 +62,9 @@ def train(
     learning_rate: float | None = None,
     weight_decay: float = 1e-4,
     patience: int | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     checkpoint: str | os.PathLike[str] | None = None,
-    random_seed: int | None = None,
+    random_seed: Any = None,
     progressbar: bool = True,
 ) -> RatioEstimator:
     """Train a neural ratio estimator on simulations.
@@ -97,7 +103,7 @@ def train(
         Stop after that many epochs without a better validation loss; by default a quarter
         of the epochs, at least 10. Fresh simulations cannot be learned by heart, so with them
         training goes on to its end by default.
-    device : {"auto", "cpu", "cuda"}
+    device : {"auto", "cpu", "cuda"} or torch.device
         Where to train. The estimator that comes back lives on the CPU: move it by
         ``ratio.to("cuda")``.
     checkpoint : str or path-like, optional
@@ -106,8 +112,8 @@ def train(
         was written, to the same weights as if it had not been interrupted (on the CPU, with
         the same versions of everything). Other members of an ensemble have files of their own
         beside it, ``<file>.1`` and so on.
-    random_seed : int, optional
-        The same seed on the same machine gives the same weights.
+    random_seed : int, Generator or SeedSequence, optional
+        The same seed on the same machine gives the same weights. One is drawn from a generator.
     progressbar : bool
         Show the losses beside the loss of a network that has learned nothing.
 
@@ -123,14 +129,17 @@ def train(
         If an argument does not fit, there are too few simulations, or the checkpoint belongs
         to another training run.
     RuntimeError
-        If CUDA is asked for where there is none.
+        If CUDA is asked for where there is none, or another run owns the checkpoint.
+    OSError
+        If the checkpoint cannot be written, where that is known before training.
     FloatingPointError
         If the loss diverged before the first epoch ended.
 
     Warns
     -----
     TrainingWarning
-        If training was interrupted, diverged, or ended no better than chance.
+        If training was interrupted, diverged, or ended no better than chance, or if its checkpoint
+        cannot be written any more.
 
     Examples
     --------
@@ -145,20 +154,22 @@ def train(
             f"train takes Simulations, got {type(simulations).__name__}. Wrap arrays: "
             "nre.Simulations({'mu': mu}, x)."
         )
-    if members < 1:
-        raise ValueError(f"members must be at least 1, got {members}.")
-    loss = NREC() if loss is None else loss
+    members = whole_number(members, "train: members")
+    loss = NREC() if loss is None else checked_loss(loss)
     network = default_network(simulations) if network is None else network
     settings = Settings(epochs, batch_size, learning_rate, weight_decay, patience)
-    recipe = _Recipe(loss, network, validation, settings, resolve_device(device))
-    random_seed = Checkpoint(checkpoint).chosen_seed(random_seed)
+    draws = not (is_known_network(network) and is_known_loss(loss))
+    recipe = _Recipe(loss, network, validation, settings, resolve_device(device), draws)
+    random_seed = Checkpoint(checkpoint).chosen_seed(plain_seed(random_seed))
     ratios: list[RatioEstimator] = []
     for k in range(members):
         title = f"training {k + 1}/{members}" if members > 1 else "training"
         its_file = Checkpoint(f"{os.fspath(checkpoint)}.{k}" if checkpoint and k else checkpoint)
         try:
             seed = _seed((random_seed, k)) if k else random_seed
-            ratios.append(_train(simulations, recipe, its_file, seed, title if progressbar else ""))
+            with its_file.held():
+                shown = title if progressbar else ""
+                ratios.append(_train(simulations, recipe, its_file, seed, shown))
         except KeyboardInterrupt:
             if not ratios:
                 raise
@@ -182,6 +193,7 @@ class _Recipe:
     validation: float
     settings: Settings
     device: str
+    draws: bool  # random numbers, after the network was built
     built: list[RatioNetwork] = field(default_factory=list)
 
     def build(self, simulations: Simulations) -> RatioNetwork:
@@ -194,9 +206,11 @@ class _Recipe:
                 "build a new one at each call: network=lambda theta_size, event_shape: Mine(...)."
             )
         self.built.append(net)
+        check_weights(net)
         return net
 
 
+@differentiable()
 def _train(
     simulations: Simulations | Online,
     recipe: _Recipe,
@@ -205,35 +219,39 @@ def _train(
     title: str,
 ) -> RatioEstimator:
     """Train one network; no progress is shown without a title."""
-    loss, device = recipe.loss, recipe.device
+    loss, device, seed = recipe.loss, recipe.device, _seed(random_seed)
     batches = batches_of(simulations, loss, recipe.validation, device, random_seed)
-    _warn_if_rounded(batches.simulations)
+    sample = batches.simulations
+    _warn_if_rounded(sample)
     plan = recipe.settings.plan(batches.size, loss, fresh=isinstance(simulations, Online))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(_seed(random_seed))
-        sample = batches.simulations
+    domain = Domain.from_draws(sample.theta, sample.log_prior)  # first: it may want much memory
+    stream = RandomStream(seed, device)
+    with stream.in_place():
         net = recipe.build(sample)
-        net.float().fit_standardization(*batches.training)
-        run = Trainer(net.to(device), loss, batches, plan, _seed(random_seed))
-        identity = {}
-        if checkpoint.path is not None:
-            identity = _identity(recipe, batches, plan, random_seed)
-        writer = CheckpointWriter(checkpoint, identity, random_seed)
-        with one_thread_if(_work_of_a_step(run) <= _ONE_THREAD_WORK):
-            state = _fit(run, writer, title)
+    net.float().fit_standardization(*batches.training)
+    if not is_known_network(recipe.network):
+        try_out(net, sample.theta, sample.x, differentiate=not sample.layout.integer)
+    identity = Identity()
+    if checkpoint.path is not None:
+        settings = plan, recipe.validation, random_seed
+        identity = Identity.of(recipe.network, net, loss, batches, *settings)
+    writer = CheckpointWriter(checkpoint, identity.fingerprints, random_seed, identity.formerly)
+    run = Trainer(net.to(device), loss, batches, plan, seed, stream, recipe.draws)
+    with one_thread_if(work_of_a_step(run) <= _ONE_THREAD_WORK):
+        state = _fit(run, writer, identity, title)
     _report(state, loss, len(batches.held_out[0]))
-    return _estimator(run, state, recipe.network, writer.seconds)
+    return _estimator(run, state, recipe.network, writer.seconds, domain)
 
 
 def _estimator(
-    run: Trainer, state: TrainingState, specification: Any, seconds: float
+    run: Trainer, state: TrainingState, specification: Any, seconds: float, domain: Domain
 ) -> RatioEstimator:
     simulations, loss = run.batches.simulations, run.loss
     run.net.load_state_dict(state.best_weights)
     return RatioEstimator(
         run.net.cpu(),
         simulations.layout.shapes,
-        domain=Domain.from_draws(simulations.theta, simulations.log_prior),
+        domain=domain,
         probe_x=simulations.x[:100],
         reference=loss.reference,
         normalized=loss.normalized,
@@ -249,28 +267,10 @@ def _seed(random_seed: int | tuple[int, int]) -> int:
     return int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _identity(recipe: _Recipe, batches: Batches, plan: Plan, random_seed: int) -> dict[str, str]:
-    """What must be the same for a run to be resumed."""
-    own = getattr(recipe.network, "__qualname__", None)  # of a factory, in whatever module it is
-    reference = batches.held_out[2:]
-    return {
-        "simulations": fingerprint(
-            batches.simulations.theta, batches.simulations.x, batches.size, *map(_numpy, reference)
-        ),
-        "loss": fingerprint(recipe.loss),
-        "network": fingerprint(own or recipe.network),
-        "settings": fingerprint((plan, recipe.validation)),
-        "random_seed": fingerprint(random_seed),
-    }
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()
-
-
 def _warn_if_rounded(simulations: Simulations) -> None:
     """Training is in single precision, which keeps seven digits of each number."""
     for name, values in (*simulations.parameters.items(), ("x", simulations.x)):
+        check_range(name, values)
         size, spread = np.abs(values).max(0), values.std(0)
         # A spread of 1e-12 is double precision's own rounding of a constant.
         lost = (spread < _ROUNDED * size) & (spread > 1e-12 * size)
@@ -285,33 +285,26 @@ def _warn_if_rounded(simulations: Simulations) -> None:
             )
 
 
-def _work_of_a_step(run: Trainer) -> float:
-    """Multiplications in a forward pass over a batch."""
-    from torch.utils.flop_counter import FlopCounterMode  # brings triton, where there is one
-
-    rows = 2 * run.loss.minimum_batch
-    with torch.no_grad(), one_thread_if(True), FlopCounterMode(display=False) as counted:
-        run.loss(copy.deepcopy(run.net).eval(), *(part[:rows] for part in run.batches.held_out))
-    return counted.get_total_flops() / 2 / rows * run.plan.batch_size
-
-
-def _fit(run: Trainer, writer: CheckpointWriter, title: str) -> TrainingState:
+def _fit(run: Trainer, writer: CheckpointWriter, identity: Identity, title: str) -> TrainingState:
     """Run the epochs; on Ctrl-C or divergence end with what there is."""
-    state = _resumed(run, writer)
+    state = _resumed(run, writer, identity)
     plan, loss = run.plan, run.loss
     try:
         with progress(enabled=bool(title)) as display:
             bar = display.add_task(title, total=plan.epochs, completed=state.epochs, status="")
             while not state.stopped:
                 train_loss = run.epoch(state.epochs)
-                validation_loss = _validate(run.averaged, loss, run.batches.held_out)
+                with run.drawing():
+                    validation_loss = _validate(run.averaged, loss, run.batches.held_out)
                 if not math.isfinite(train_loss + validation_loss):
                     state.stopped = "diverged"
                     break
                 state.record(train_loss, validation_loss, run.learning_rate, run.averaged)
                 state.decide(plan)
                 writer.write(
-                    state.epochs, lambda: _written(run, state, writer), last=bool(state.stopped)
+                    state.epochs,
+                    lambda: _written(run, state, writer, identity),
+                    last=bool(state.stopped),
                 )
                 shown = f"loss {train_loss:.4f}, held-out {validation_loss:.4f}"
                 display.update(bar, advance=1, status=f"{shown} (chance {loss.chance:.4f})")
@@ -327,23 +320,40 @@ def _fit(run: Trainer, writer: CheckpointWriter, title: str) -> TrainingState:
     return state
 
 
-def _resumed(run: Trainer, writer: CheckpointWriter) -> TrainingState:
+def _resumed(run: Trainer, writer: CheckpointWriter, identity: Identity) -> TrainingState:
     """The state in the checkpoint, or a new one."""
     found = writer.resume()
     if found is None:
         return TrainingState()
     facts, tensors = found
-    run.restore(part(tensors, "run/"))
-    return TrainingState(**facts, best_weights=part(tensors, "best/"))
+    given = part(tensors, "given/")
+    writer.checkpoint.refuse_if(identity.differing(given))
+    state = TrainingState()
+    try:
+        state = TrainingState.restored(facts, part(tensors, "best/"), run.net)
+        run.restore(part(tensors, "run/"))
+        # Files of version 0.1 know no more of the network than the name of its factory.
+        again = given or _loses_as_much(run, state.validation_loss[-1])
+    except (RuntimeError, ValueError, LookupError, TypeError):  # weights of other shapes or names
+        again = False
+    writer.checkpoint.refuse_if([] if again else ["network or loss"])
+    return state
 
 
 def _written(
-    run: Trainer, state: TrainingState, writer: CheckpointWriter
+    run: Trainer, state: TrainingState, writer: CheckpointWriter, identity: Identity
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Facts and tensors for the checkpoint."""
     tensors = {f"run/{name}": tensor for name, tensor in run.state().items()}
+    tensors |= {f"given/{name}": tensor for name, tensor in identity.given.items()}
     tensors |= {f"best/{name}": tensor for name, tensor in state.best_weights.items()}
     return state.facts() | {"seconds": writer.seconds}, tensors
+
+
+def _loses_as_much(run: Trainer, validation_loss: float) -> bool:
+    """Whether the averaged network still has this loss."""
+    now = _validate(run.averaged, run.loss, run.batches.held_out)
+    return math.isclose(now, validation_loss, rel_tol=_SAME)
 
 
 @torch.no_grad()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
 
 from ..losses.base import Loss
 from ..networks.specifications import MLP
+from ..runtime.arrays import whole_number
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
 
@@ -56,21 +56,22 @@ class Settings:
         rate = self.learning_rate
         if rate is None:
             rate = getattr(loss, "learning_rate", 1e-2)
-        for name, value in (("epochs", epochs), ("learning_rate", rate)):
-            if not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}.")
+        if not 0 < rate < math.inf:
+            raise ValueError(f"learning_rate must be positive and finite, got {rate}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}.")
+        epochs = whole_number(epochs, "epochs")
         patience = self.patience
         if patience is None:
             patience = epochs if fresh else max(10, epochs // 4)
-        if patience < 1:
-            raise ValueError(f"patience must be at least 1 epoch, got {patience}.")
-        counts = map(operator.index, (batch_size, epochs, patience))  # plain ones can be saved
-        return Plan(*counts, float(rate), float(self.weight_decay))
+        patience = whole_number(patience, "patience")
+        return Plan(batch_size, epochs, patience, float(rate), float(self.weight_decay))
 
     def _batch_size(self, n: int, loss: Loss) -> int:
         batch_size = self.batch_size
         if batch_size is None:
             batch_size = max(min(getattr(loss, "batch_size", 256), n // 8), loss.minimum_batch)
+        batch_size = whole_number(batch_size, "batch_size", least=0)
         if not loss.minimum_batch <= batch_size <= n:
             raise ValueError(
                 f"batch_size must be between {loss.minimum_batch} (what {loss!r} needs) and {n} "

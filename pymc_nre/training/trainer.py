@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..losses.base import Loss
 from ..networks.base import RatioNetwork
+from ..runtime.random_streams import RandomStream
 from .batches import Batches
 from .settings import Plan
 
 __all__ = ["Trainer", "TrainingState", "part"]
 
+_STREAMS = ("torch", "cuda")  # what checkpoints call the states of the stream
 _AVERAGED_SHARE = 0.02  # the weight average forgets over this share of the steps
 _CLIP = 5.0  # gradient norm; the largest on three tasks was 0.95, so it acts on accidents only
 
@@ -36,6 +40,31 @@ class TrainingState:
     best_epoch: int = -1
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     stopped: str = ""
+
+    @classmethod
+    def restored(
+        cls, facts: Mapping[str, Any], best_weights: dict[str, Tensor], net: nn.Module
+    ) -> TrainingState:
+        """The inverse of `facts`.
+
+        Raises
+        ------
+        ValueError
+            If these are not the facts of a training, or the weights not those of the network.
+        """
+        wanted = {name: type(value) for name, value in cls().facts().items()}
+        state = cls(**facts) if facts.keys() == wanted.keys() else cls()
+        lists = [state.train_loss, state.validation_loss, state.learning_rate]
+        kinds = all(isinstance(getattr(state, name), kind) for name, kind in wanted.items())
+        if not kinds or not state.epochs or len({*map(len, lists)}) > 1:
+            raise ValueError("The checkpoint does not hold the losses of a training.")
+        if not all(isinstance(value, float) for values in lists for value in values):
+            raise ValueError("The checkpoint holds losses that are no numbers.")
+        if not 0 <= state.best_epoch < state.epochs:
+            raise ValueError("The checkpoint holds the best of epochs that were not run.")
+        _check_shapes(best_weights, net.state_dict())
+        state.best_weights = best_weights
+        return state
 
     def record(self, train_loss: float, validation_loss: float, rate: float, net: Any) -> None:
         """Add an epoch; keep the weights if it is the best."""
@@ -64,12 +93,35 @@ class TrainingState:
 
 
 class Trainer:
-    """A network on its way: optimizer, schedule, and the running average of its weights."""
+    """A network on its way: optimizer, schedule, and the running average of its weights.
+
+    Parameters
+    ----------
+    net : RatioNetwork
+    loss : Loss
+    batches : Batches
+    plan : Plan
+    seed : int
+        Of the order of the pairs.
+    stream : RandomStream, optional
+        What the network and the loss draw from, if they do; by default another of that seed.
+    draws : bool
+        Whether they may draw. If not, trainings in other threads need not wait.
+    """
 
     def __init__(
-        self, net: RatioNetwork, loss: Loss, batches: Batches, plan: Plan, seed: int
+        self,
+        net: RatioNetwork,
+        loss: Loss,
+        batches: Batches,
+        plan: Plan,
+        seed: int,
+        stream: RandomStream | None = None,
+        draws: bool = True,
     ) -> None:
         self.net, self.loss, self.batches, self.plan = net, loss, batches, plan
+        self.stream = RandomStream(seed) if stream is None else stream
+        self.drawing = self.stream.in_place if draws else nullcontext
         self.steps_per_epoch = batches.size // plan.batch_size
         self.steps = plan.epochs * self.steps_per_epoch
         self.averaged = copy.deepcopy(net)
@@ -102,10 +154,11 @@ class Trainer:
         return torch.stack([self._descend(*batch) for batch in batches]).mean().item()
 
     def _descend(self, *batch: Tensor) -> Tensor:
-        loss = self.loss(self.net, *batch)
-        self.optimizer.param_groups[0]["lr"] = self.learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with self.drawing():
+            loss = self.loss(self.net, *batch)
+            self.optimizer.param_groups[0]["lr"] = self.learning_rate
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # may draw too, where layers are evaluated again
         torch.nn.utils.clip_grad_norm_(self._weights, _CLIP)
         self.optimizer.step()
         self._average()
@@ -126,22 +179,45 @@ class Trainer:
         tensors |= {f"averaged/{name}": value for name, value in self.averaged.state_dict().items()}
         for i, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{i}/{name}": value for name, value in moments.items()}
-        streams = {"order": self.order.get_state(), "torch": torch.get_rng_state()}
+        streams = dict(zip(_STREAMS, self.stream.states, strict=False))
+        streams["order"] = self.order.get_state()
         return tensors | streams | {"step": torch.tensor(self.step)}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of `state`."""
+        """The inverse of `state`.
+
+        Raises
+        ------
+        ValueError, KeyError, RuntimeError, TypeError
+            If these are not the tensors of a trainer of such a network.
+        """
         self.net.load_state_dict(part(tensors, "net/"))
         self.averaged.load_state_dict(part(tensors, "averaged/"))
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in part(tensors, "optimizer/").items():
             i, moment = name.split("/")
             moments.setdefault(int(i), {})[moment] = value
+        for i, its in moments.items():
+            # Nobody else compares them, and the optimizer's compiled code would write beyond.
+            like = self._weights[i]
+            _check_shapes(its, {"step": torch.zeros(()), "exp_avg": like, "exp_avg_sq": like})
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.order.set_state(tensors["order"])
-        torch.set_rng_state(tensors["torch"])
+        found = [tensors[name] for name in _STREAMS if name in tensors]
+        for state in found[:1]:
+            torch.Generator().set_state(state)  # raises, now, if it is none
+        self.stream.states[: len(found)] = found
         self.step = int(tensors["step"])
+
+
+def _check_shapes(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
+    found, wanted = (
+        {name: (tensor.shape, tensor.dtype) for name, tensor in each.items()}
+        for each in (tensors, like)
+    )
+    if found != wanted:
+        raise ValueError("The checkpoint holds tensors of other names, shapes or types.")
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

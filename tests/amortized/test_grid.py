@@ -44,6 +44,7 @@ def in_sds(got, mean, sd):
 def test_grids_are_exact_under_another_prior(trials):
     x = data_sets(7, trials)
     got = posterior_grid(MEAN, x, {"mu": pm.Normal.dist(1, 2)}, trials=True)
+    assert got.sizes["mu_point"] == 200
     assert in_sds(got, *conjugate(x, 1, 2)) < RTOL
     # Twin: the right data under a prior that differs by a tenth
     assert in_sds(got, *conjugate(x, 1.1, 2)) > RTOL
@@ -112,6 +113,7 @@ def test_two_numbers(n):
         assert abs(chosen["sd"] / sd - 1) < 1e-3
     step = [np.diff(got[f"{name}_grid"])[0] for name in ("mu", "log_sigma")]
     assert got["density"].dims == ("mu_point", "log_sigma_point")
+    assert got["density"].shape == (80, 80)
     assert float(got["density"].sum()) * step[0] * step[1] == pytest.approx(1)
 
 
@@ -254,7 +256,7 @@ def test_cells_too_wide_are_told():
             r"has 3: mu, beta\[0\].*weighted_draws",
         ),
         (lambda: posterior_grid(MEAN, 0.0, NORMAL, trials=True), "Leave trials=True out"),
-        (lambda: posterior_grid(MEAN, [np.nan], NORMAL), "x has 1 NaN or infinite"),
+        (lambda: posterior_grid(MEAN, [np.nan], NORMAL), "x: 1 of 1 values are NaN or infinite"),
         (lambda: posterior_grid(MEAN, [], NORMAL), "at least one observation"),
         (lambda: posterior_grid(MEAN, 0.0, {"mu": pm.Normal.dist(shape=3)}), r"has shape \(3,\)"),
         (lambda: posterior_grid(MEAN, 0.0, NORMAL, points=1), "at least 2, got 1"),
@@ -262,12 +264,62 @@ def test_cells_too_wide_are_told():
         (lambda: posterior_grid(integer_ratio(), 0.0, NORMAL), "must be discrete"),
         (lambda: weighted_draws(MEAN, 0.0, NORMAL, draws=0), "at least 1, got 0"),
         (lambda: weighted_draws(make_estimator({"sd": ()}), 0.0), "cannot be called sd"),
-        (lambda: resample(xr.Dataset(), draws=0), "at least 1, got draws=0"),
+        (lambda: resample(xr.Dataset(), draws=0), "resample: draws: expected at least 1, got 0"),
+        (lambda: resample(xr.Dataset(), chains=0), "resample: chains: expected at least 1"),
+        (lambda: resample(weights(np.nan)), "weighted: 1 of 2 values are NaN"),
+        (lambda: resample(weights(-0.5)), "none is negative"),
+        (lambda: resample(weights(1.0).isel(draw=[])), "weighted: expected draws of data sets"),
+        (lambda: posterior_grid(MEAN, 0.0, NORMAL, quantiles=(5, 50, 95)), "quantiles: expected"),
+        (lambda: posterior_grid(MEAN, 0.0, NORMAL, quantiles=[np.nan]), "quantiles: expected"),
+        (
+            lambda: posterior_grid(MEAN, 0.0, NORMAL, bounds={"mu": (1, 2, 3)}),
+            "a pair .*got",
+        ),
+        (
+            lambda: posterior_grid(MEAN, 0.0, NORMAL, bounds={"mu": ([1, 2], 3)}),
+            "a pair .*got",
+        ),
+        (lambda: posterior_grid(MEAN, 0.0, NORMAL, bounds={"mu": (np.nan, 3)}), "finite pairs"),
     ],
 )
 def test_what_cannot_be_done_is_said(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def weights(value):
+    return xr.Dataset({"weight": ("draw", [value, 1.0]), "mu": ("draw", [0.0, 1.0])})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: posterior_grid(MEAN, 0.0, NORMAL, points=10.5), "points: expected a whole number"),
+        (lambda: posterior_grid(MEAN, [0.0], NORMAL, trials=1), "trials: expected True or False"),
+        (lambda: posterior_grid(MEAN, None, NORMAL), "x: expected real numbers, got None"),
+        (lambda: posterior_grid(MEAN, 0.0, NORMAL, quantiles="5"), "quantiles: expected numbers"),
+        (lambda: posterior_grid(MEAN, 0.0, NORMAL, bounds=[("mu", 1)]), "bounds: .*by name"),
+        (lambda: posterior_grid(MEAN, 0.0, NORMAL, bounds={"mu": 1}), "bounds: mu: .* a pair"),
+        (lambda: posterior_grid(MEAN, 0.0, None), "prior must be"),
+        (lambda: weighted_draws(MEAN, np.array([1j]), NORMAL), "weighted_draws: x: .* complex"),
+        (lambda: weighted_draws(MEAN, 0.0, NORMAL, draws=10.5), "draws: expected a whole number"),
+        (lambda: weighted_draws(MEAN, 0.0, NORMAL, draws="10"), "draws: expected a whole number"),
+        (lambda: resample(weights(1.0), draws=2.5), "draws: expected a whole number"),
+        (lambda: resample(weights(1.0), chains=True), "chains: expected a whole number"),
+        (lambda: resample(xr.Dataset()), "weighted: expected the dataset that weighted_draws"),
+        (lambda: resample(np.ones(3)), "weighted: expected the dataset .* got ndarray"),
+    ],
+)
+def test_what_is_of_another_kind_is_said(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_quantiles_and_counts_may_be_of_any_numbers():
+    got = posterior_grid(MEAN, 0.0, NORMAL, points=50.0, quantiles=(0, np.float32(0.5), 1))
+    np.testing.assert_array_equal(got["probability"], [0, 0.5, 1])
+    assert got.sizes["mu_point"] == 50
+    assert resample(weights(1.0), draws=1e1)["posterior"].sizes["draw"] == 10
 
 
 def test_wrong_names_are_said():
@@ -296,7 +348,7 @@ def test_priors_apart_from_the_domain_are_refused():
 
 def test_masked_data_are_refused():
     x = np.ma.array([1.0, 5.0], mask=[False, True])
-    with pytest.raises(ValueError, match="1 masked values"):
+    with pytest.raises(ValueError, match="posterior_grid: x: 1 of 2 values are masked"):
         posterior_grid(MEAN, x, {"mu": pm.Normal.dist(0, 3)})
 
 

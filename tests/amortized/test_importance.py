@@ -5,6 +5,7 @@ import numpy as np
 import pymc as pm
 import pytest
 import xarray as xr
+from controls import Changed
 from many_data_sets import (
     GAUSSIAN,
     MEAN,
@@ -18,6 +19,8 @@ from many_data_sets import (
 
 import pymc_nre as nre
 from pymc_nre import PosteriorWarning, posterior_grid, resample, weighted_draws
+from pymc_nre.amortized.importance import _systematic
+from pymc_nre.estimators.domain import Domain
 
 
 @pytest.mark.parametrize("prior", [None, (1.0, 2.0)])
@@ -96,3 +99,21 @@ def test_dimensions_of_the_result_are_its_own():
     x = xr.DataArray(np.zeros((2, 3)), dims=("chain", "draw"))
     with pytest.raises(ValueError, match=r"dimensions draw of its own.*rename"):
         weighted_draws(MEAN, x, random_seed=1)
+
+
+def test_large_numbers_keep_their_spread():
+    # Squares of 1e8 leave a variance of 1 nothing: 16 digits are gone.
+    far = 1e8
+    domain = Domain.from_draws(MEAN.domain.draws + far)
+    network = Changed(MEAN.network, of_theta=-far)
+    ratio = nre.RatioEstimator(network, {"mu": ()}, domain=domain, probe_x=MEAN.probe_x)
+    x = data_sets(3, 4)
+    got, near = (weighted_draws(which, x, trials=True) for which in (ratio, MEAN))
+    np.testing.assert_allclose(got["mean"] - far, near["mean"], atol=1e-6)
+    np.testing.assert_allclose(got["sd"], near["sd"], rtol=1e-6)
+
+
+def test_systematic_draws_have_no_preference():
+    # A single draw: with positions that are not drawn it would always be the likelier one.
+    draws = [_systematic(np.array([0.3, 0.7]), 1, np.random.default_rng(s)) for s in range(2_000)]
+    assert np.mean(draws) == pytest.approx(0.7, abs=SIGMAS * (0.21 / 2_000) ** 0.5)

@@ -100,8 +100,13 @@ def test_reliability_is_what_the_classifier_gets_right(exact_ranks):
     assert twice["calibration_error"] > 3 * twice["calibration_error_of_chance"]
     shifted = TASK.estimator().replace(normalized=False)
     assert reliability(ranks(shifted)).attrs["verdict"] == "not normalized"
-    with pytest.raises(ValueError, match="bins must be between 1 and 2000"):
+    with pytest.raises(ValueError, match="reliability: bins: expected at least 1, got 0"):
         reliability(exact_ranks, bins=0)
+    with pytest.raises(ValueError, match="reliability: bins: expected at most 2000"):
+        reliability(exact_ranks, bins=2_001)
+    with pytest.raises(TypeError, match="reliability: bins: expected a whole number, got"):
+        reliability(exact_ranks, bins=2.5)
+    assert reliability(exact_ranks, bins=4.0).sizes["bin"] == 4
 
 
 def test_probabilities_that_tie_are_told_together():
@@ -163,8 +168,46 @@ def test_a_ratio_that_is_the_same_everywhere_has_an_evidence_without_error():
     assert normalization(twice).attrs["p_value"] == 0
 
 
-def test_bad_levels():
-    found = ranks(TASK.estimator(), TASK.simulate(100, random_seed=1))
-    for check in (coverage, tarp):
-        with pytest.raises(ValueError, match="levels must be numbers between 0 and 1"):
-            check(found, np.array([0.0, 0.5]))
+@pytest.mark.parametrize("check", [coverage, tarp])
+def test_bad_levels(check, exact_ranks):
+    for levels in ([0.0, 0.5], [np.nan], [5, 50, 95], [], 0.5, np.ma.array([0.5], mask=[True])):
+        with pytest.raises(ValueError, match=f"^{check.__name__}: levels: "):
+            check(exact_ranks, levels)
+    with pytest.raises(TypeError, match=f"^{check.__name__}: levels: expected numbers"):
+        check(exact_ranks, ["0.5"])
+    np.testing.assert_array_equal(check(exact_ranks, (0.5,))["level"], [0.5])
+
+
+CHECKS = [coverage, sbc, tarp, normalization, reliability]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("given", [None, np.ones(3), xr.Dataset(), xr.Dataset({"pit": 1.0})])
+def test_what_are_no_ranks_is_refused(check, given):
+    with pytest.raises(TypeError, match=rf"^{check.__name__}: ranks: expected .*posterior_ranks"):
+        check(given)
+
+
+VARIABLES = ["density", "pit", "distance", "log_ratio", "log_ratio_marginal"]
+
+
+@pytest.mark.parametrize(("check", "name"), list(zip(CHECKS, VARIABLES, strict=True)))
+def test_ranks_have_no_holes(check, name, exact_ranks):
+    with pytest.raises(ValueError, match=rf"^{check.__name__}: ranks: {name} holds NaN"):
+        check(exact_ranks.assign({name: exact_ranks[name].where(exact_ranks["density"] > 0.1)}))
+
+
+def test_ranks_that_count_draws_are_refused(exact_ranks):
+    """As other packages have them: from 0 to the number of draws."""
+    for check, name in zip(CHECKS[:3], VARIABLES[:3], strict=True):
+        with pytest.raises(ValueError, match=rf"{name} must be ranks in \[0, 1\].*Divide ranks"):
+            check(exact_ranks.assign({name: 500 * exact_ranks[name]}))
+
+
+def test_ranks_of_ones_own_need_no_attributes_for_calibration(exact_ranks):
+    own = xr.Dataset({"pit": exact_ranks["pit"].transpose("parameter", "pair")})
+    assert sbc(own).attrs["verdict"] == "right"
+    assert sbc(own).attrs["effective_pairs"] == 2_000
+    for check in (normalization, reliability):
+        with pytest.raises(ValueError, match=f"{check.__name__}: ranks: .* attribute normalized"):
+            check(exact_ranks.drop_attrs())

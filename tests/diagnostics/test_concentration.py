@@ -7,7 +7,7 @@ from controls import changed
 
 import pymc_nre as nre
 from pymc_nre.diagnostics import convergence
-from pymc_nre.diagnostics.concentration import _result
+from pymc_nre.diagnostics.concentration import _result, _sum
 from pymc_nre.estimators.evaluator import TorchEvaluator
 
 TASK = nre.tasks.GaussianMean()
@@ -100,3 +100,39 @@ def test_bad_input():
         follow(TASK.estimator(), truths=5)
     with pytest.raises(ValueError, match="do not know it"):
         follow(TASK.estimator(), nre.Simulations(PAIRS.parameters, PAIRS.x))
+
+
+@pytest.mark.parametrize("holes", [[0], [0, 30, 31], [3, 99]])
+def test_holes_are_counted_by_trial_and_cannot_cancel(holes):
+    class Holed:
+        """Plus infinity at one draw of a trial, beside minus infinity at another."""
+
+        def table(self, theta, x):
+            found = np.zeros((len(x), theta.shape[1]))
+            rows = np.isin(x, holes)
+            found[rows, 5], found[~rows, 5] = np.inf, -np.inf
+            return found
+
+    theta = np.zeros((10_000, 1))
+    with pytest.raises(ValueError, match=f"infinite for {len(holes)} of 100 observations"):
+        _sum(Holed(), theta, np.arange(100.0))
+
+
+def test_minus_infinity_alone_is_a_log_ratio():
+    class Cut:
+        def table(self, theta, x):
+            return np.where(theta[..., 0] > x[:, None], -np.inf, 1.0)
+
+    found = _sum(Cut(), np.array([[0.0], [2.0]]), np.array([1.0, 5.0]))
+    np.testing.assert_array_equal(found, [2.0, -np.inf])
+
+
+def test_simulations_that_fail_now_and_then_do_not_stop_it():
+    def failing(rng, mu):
+        x = rng.normal(mu, 1.0)
+        return np.where(rng.random(len(mu)) < 0.01, np.nan, x)
+
+    simulator = nre.Simulator(failing, batched=True)
+    with pytest.warns(nre.SimulationWarning, match=r"^convergence: \d+ of .* simulations failed"):
+        found = follow(TASK.estimator(), simulator=simulator, truths=20)
+    assert found.attrs["trials"] == 100

@@ -4,6 +4,7 @@ import arviz as az
 import numpy as np
 import pymc as pm
 import pytest
+import xarray as xr
 
 import pymc_nre as nre
 
@@ -78,3 +79,29 @@ def test_what_is_missing_is_said(grouped_model):
         DOMAIN_CHECK(as_idata(nu=[[0.0]]), RATIO)
     with pytest.raises(ValueError, match=r"lacks offset.*Pass the model that was sampled"):
         DOMAIN_CHECK(as_idata(center=[[0.0]]), RATIO, model=grouped_model)
+
+
+def test_a_variable_may_be_called_sample():
+    with pm.Model() as model:
+        mu = pm.Normal("sample", 0, 1)
+        nre.RatioLikelihood("x", RATIO, mu=mu, observed=np.zeros(3))
+    check = DOMAIN_CHECK(as_idata(sample=[[0.0, 20.0]]), RATIO, model=model)
+    np.testing.assert_array_equal(check["outside"], [[0, 1]])
+
+
+def test_a_model_without_the_ratio_is_told_so():
+    with pm.Model() as model:
+        pm.Normal("nu", 0, 1)
+    with pytest.raises(
+        ValueError, match=r"the model that was given has no RatioLikelihood.*before"
+    ):
+        DOMAIN_CHECK(as_idata(nu=[[0.0]]), RATIO, model=model)
+
+
+def test_results_without_draws_are_told_so():
+    with pytest.raises(ValueError, match=r"a group called posterior, got dict without"):
+        DOMAIN_CHECK({"prior": xr.Dataset()}, RATIO)
+    with pytest.raises(
+        ValueError, match=r"dimensions chain and draw, got \('draw',\).*chain=\[0\]"
+    ):
+        DOMAIN_CHECK({"posterior": xr.Dataset({"mu": ("draw", [0.0])})}, RATIO)

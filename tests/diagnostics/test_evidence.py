@@ -3,6 +3,7 @@
 import numpy as np
 import pymc as pm
 import pytest
+import xarray as xr
 from scipy.stats import multivariate_normal
 
 import pymc_nre as nre
@@ -73,6 +74,42 @@ def test_what_has_other_unknown_factors_is_refused():
         log_marginal_ratio(penalized, model(1))
     with pytest.raises(ValueError, match="different ratios"):
         compare({"one": (model(1), None), "two": (model(1, other), None)})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"chains": 1}, "chains: expected at least 2, got 1"),
+        ({"chains": 2.5}, "chains: expected a whole number"),
+        ({"draws": 0}, "draws: expected at least 1"),
+        ({"draws": "100"}, "draws: expected a whole number"),
+    ],
+)
+def test_what_does_not_count_is_refused(options, said):
+    with pytest.raises((TypeError, ValueError), match=f"^log_marginal_ratio: {said}"):
+        log_marginal_ratio(model(1), model(2), **options)
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(TypeError, match=r"the second model: expected a pymc.Model, got NoneType"):
+        log_marginal_ratio(model(1), None)
+    for models in (None, {}, [model(1)], {"one": model(1)}, {"one": (model(1),)}):
+        with pytest.raises(TypeError, match="compare: models: expected a dict such as"):
+            compare(models)
+
+
+def test_draws_are_in_chains():
+    draws = xr.Dataset({"mu": ("draw", np.zeros(10))})
+    for idata in (None, {}, {"prior": draws}, np.zeros(3), xr.DataTree()):
+        with pytest.raises(ValueError, match="compare: one: Expected an InferenceData or DataTree"):
+            compare({"one": (model(1), idata), "two": (model(2), idata)})
+    others = {"posterior": xr.Dataset({"nu": draws["mu"].expand_dims(chain=2)})}
+    with pytest.raises(ValueError, match="compare: one: the posterior lacks mu, free variables"):
+        compare({"one": (model(1), others), "two": (model(2), others)})
+    with pytest.raises(
+        ValueError, match=r"compare: one: .* dimensions chain and draw, got \('draw',\)"
+    ):
+        compare({"one": (model(1), {"posterior": draws}), "two": (model(2), None)})
 
 
 @pytest.mark.filterwarnings("ignore")  # of PyMC and ArviZ, on few draws

@@ -98,9 +98,9 @@ def test_discrete_observations_are_usual_one_at_a_time():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="finite observations, got NaN or inf"):
+    with pytest.raises(ValueError, match="observation_check: observed: 1 of 2 values are NaN"):
         check([1.0, np.nan])
-    with pytest.raises(ValueError, match="finite observations, got none"):
+    with pytest.raises(ValueError, match="observation_check: observed holds no observation"):
         check([])
     with pytest.raises(ValueError, match="at least 200 simulations, got 100"):
         check(1.0, simulations=TASK.simulate(100, random_seed=1))

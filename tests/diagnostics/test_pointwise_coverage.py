@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import pymc_nre as nre
 from pymc_nre.diagnostics import coverage_at
@@ -52,3 +53,30 @@ def test_bad_input():
     bare = nre.Simulations(made.parameters, made.x)
     with pytest.raises(ValueError, match="coverage_at needs the simulator"):
         coverage_at(TASK.estimator().for_evaluation(), bare, {"mu": 0})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"n": 0}, "n: expected at least 1, got 0"),
+        ({"n": 2.5}, "n: expected a whole number, got 2.5"),
+        ({"draws": 5}, "draws: expected at least 10, got 5"),
+        ({"levels": [50, 95]}, "levels: expected numbers between 0 and 1"),
+        ({"at": {"mu": np.nan}}, "at: 1 of 1 values are NaN"),
+        ({"at": {"mu": []}}, "at: expected one point, or several"),
+        ({"at": {"mu": None}}, "mu: expected real numbers, got None"),
+        ({"at": 0.5}, "expected the parameters by name"),
+    ],
+)
+def test_what_does_not_count_is_refused(options, said):
+    at = options.pop("at", {"mu": 0.0})
+    with pytest.raises((TypeError, ValueError), match=f"^coverage_at: {said}"):
+        coverage_at(TASK.estimator(), TASK.simulate(100, random_seed=1), at, **options)
+
+
+def test_counts_may_be_floats_and_points_of_any_kind():
+    pairs = TASK.simulate(100, random_seed=1)
+    options = {"draws": 200.0, "n": 1e1, "random_seed": 2}
+    expected = coverage_at(TASK.estimator(), pairs, {"mu": [0.0, 1.0]}, **options)
+    at = {"mu": xr.DataArray(np.array([0, 1], dtype=np.float32), dims="where")}
+    xr.testing.assert_identical(coverage_at(TASK.estimator(), pairs, at, **options), expected)

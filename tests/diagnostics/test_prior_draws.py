@@ -117,5 +117,5 @@ def test_bad_input():
         ranks(ratio, nre.tasks.PoissonRate().simulate(100, random_seed=1))
     with pytest.raises(ValueError, match="at least 100 pairs, got 99"):
         ranks(ratio, TASK.simulate(99, random_seed=1))
-    with pytest.raises(ValueError, match="draws must be at least 10, got 9"):
+    with pytest.raises(ValueError, match="draws: expected at least 10, got 9"):
         ranks(ratio, draws=9)

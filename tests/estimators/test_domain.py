@@ -1,5 +1,6 @@
 """The training domain: how much of the prior it leaves out, and what it calls outside."""
 
+import tracemalloc
 from functools import cache
 
 import numpy as np
@@ -234,3 +235,15 @@ def test_symbolic_and_numpy_agree_on_the_training_draws(name):
     rarity = domain.rarity(domain.draws)
     assert rarity[inside].max() == pytest.approx(domain.largest_rarity, rel=1e-8)
     assert (~function(domain.draws * 3)[0]).sum() > 0  # the twin: some that are outside
+
+
+def test_it_is_made_in_blocks_with_the_same_numbers(monkeypatch):
+    theta = np.random.default_rng(1).normal(size=(40_000, 20))
+    tracemalloc.start()
+    domain = Domain.from_draws(theta)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * theta.nbytes  # the ramps of all alone would take 32 times as much
+    monkeypatch.setattr("pymc_nre.estimators.domain._BLOCK", 2**40)
+    for name, array in Domain.from_draws(theta).to_arrays().items():
+        np.testing.assert_array_equal(domain.to_arrays()[name], array)

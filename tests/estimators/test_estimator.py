@@ -137,8 +137,39 @@ def test_event_shapes_are_checked(estimator, x, got):
         estimator.log_ratio(x, mu=0.0, beta=np.zeros(2))
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"x": np.ma.array([1.0, 2.0, -999.0], mask=[0, 0, 1])}, "x: 1 of 3 values are masked"),
+        ({"mu": np.ma.array(-999.0, mask=True)}, "mu: 1 of 1 values are masked"),
+        ({"x": np.ones(3) + 1j}, "x: expected real numbers, got complex"),
+        ({"x": None}, "x: expected real numbers, got None"),
+        ({"beta": None}, "beta: expected real numbers, got None"),
+        ({"x": ["1", "2", "3"]}, "x: expected numbers"),
+        ({"x": [[1.0, 2.0, 3.0], [1.0]]}, "x: .*same shape"),
+    ],
+)
+def test_what_holds_no_numbers_is_refused(estimator, given, said):
+    given = {"x": np.zeros(3), "mu": 0.0, "beta": np.zeros(2)} | given
+    with pytest.raises((TypeError, ValueError), match=f"^log_ratio: {said}"):
+        estimator.log_ratio(given.pop("x"), **given)
+
+
+def test_named_dimensions_are_not_paired_against_their_names(estimator):
+    rng = np.random.default_rng(1)
+    x = xr.DataArray(rng.normal(size=(4, 4, 3)), dims=("subject", "trial", "event"))
+    mu = xr.DataArray(rng.normal(size=(4, 4)), dims=("trial", "subject"))
+    with pytest.raises(ValueError, match=r"^log_ratio: .* mu has .* 'subject' where x has 'trial'"):
+        estimator.log_ratio(x, mu=mu, beta=np.zeros(2))
+    np.testing.assert_array_equal(
+        estimator.log_ratio(x, mu=mu.T, beta=np.zeros(2)),
+        estimator.log_ratio(x.to_numpy(), mu=mu.to_numpy().T, beta=np.zeros(2)),
+    )
+
+
 def test_batches_that_do_not_broadcast(estimator):
-    with pytest.raises(ValueError, match="broadcast"):
+    message = r"^log_ratio: the batches of x, mu, beta must .* got x \(4,\), mu, beta \(5,\)"
+    with pytest.raises(ValueError, match=message):
         estimator.log_ratio(np.zeros((4, 3)), mu=np.zeros(5), beta=np.zeros(2))
 
 
@@ -525,9 +556,12 @@ def nudge(name):
         nudge("domain/lower"),
         nudge("history/train_loss"),
         lambda metadata, arrays: metadata.update(loss="another"),
-        lambda metadata, arrays: arrays.pop("domain/upper"),
+        lambda metadata, arrays: metadata.pop("libraries"),
+        lambda metadata, arrays: arrays.update(
+            {name: arrays[name][None] for name in ("history/train_loss", "history/validation_loss")}
+        ),
     ],
-    ids=["weight", "domain", "history", "metadata", "array left out"],
+    ids=["weight", "domain", "history", "metadata", "left out", "shape"],
 )
 def test_tampered_files(saved, change):
     rewrite(saved, change, checksum=False)
@@ -574,13 +608,15 @@ def test_a_factory_of_other_code(saved_custom):
 
 
 def test_an_estimator_is_a_value(estimator):
-    budget = object()
-    other = estimator.replace(budget=budget, loss="mine")
-    assert (other.budget, other.loss) == (budget, "mine")
-    assert (estimator.budget, estimator.loss) == (None, "NREC(candidates=5, gamma=1.0)")
+    simulator = nre.Simulator(print)
+    other = estimator.replace(simulator=simulator, loss="mine")
+    assert (other.simulator, other.loss) == (simulator, "mine")
+    assert (estimator.simulator, estimator.loss) == (None, "NREC(candidates=5, gamma=1.0)")
     assert other == estimator  # the same function
     with pytest.raises(AttributeError, match=r"ratio = ratio\.replace\(simulator=\.\.\.\)"):
         estimator.simulator = print
+    with pytest.raises(AttributeError, match="does not change: it keeps its loss"):
+        del estimator.loss
     with pytest.raises(TypeError, match=r"expected network.*got domain, events"):
         estimator.replace(events=1, domain=2)
 
@@ -597,3 +633,82 @@ def test_another_network_makes_another_function(estimator):
     assert {p.dtype for p in other.network.parameters()} == {torch.float64}
     assert not any(p.requires_grad for p in other.network.parameters())
     assert all(p.requires_grad for p in network.parameters())  # what was given stays as it is
+
+
+def test_what_it_is_made_of_is_read_only(estimator):
+    history = estimator.history
+    history["train_loss"][:] = 0.0
+    history.attrs["stopped"] = "by me"
+    assert (estimator.history["train_loss"] > 1).all()
+    assert estimator.replace(loss="mine").history.attrs["stopped"] == "all epochs run"
+    for array in (estimator.probe_x, *estimator.domain.to_arrays().values()):
+        if array.ndim:
+            with pytest.raises(ValueError, match="read-only"):
+                array[:] = 0.0
+
+
+def test_it_does_not_keep_the_simulations_in_memory():
+    x = np.zeros((100_000, 3))
+    ratio = make_estimator(event_shape=(3,), probe_x=x[:100])
+    assert not np.shares_memory(ratio.probe_x, x)
+    assert ratio.probe_x.base is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"budget": 3}, TypeError, r"budget must be what nre\.trial_budget"),
+        ({"history": [1.0]}, TypeError, r"history must be an xarray\.Dataset, got list"),
+        ({"history": xr.Dataset(attrs={"note": "x"})}, ValueError, "it must tell stopped, best"),
+        ({"history": xr.Dataset({"a": ("draw", [1.0])})}, ValueError, "it has dimensions"),
+        ({"loss": None}, TypeError, "loss must be a str, got None"),
+        ({"normalized": "yes"}, TypeError, "normalized must be a"),
+        ({"network": nn.Linear(3, 1)}, TypeError, "must be a RatioNetwork, .* got Linear"),
+        ({"network": build(MLP((4,)), 2, (3,))}, ValueError, r"\(3,\) and 3 packed .* and 2\. "),
+        ({"network": build(MLP((4,)), 3, (4,))}, ValueError, r"shape \(3,\) .* got \(4,\) and 3"),
+        (
+            {"network": build(lambda d, event: Custom(3, (3,)), 3, (3,)).module},
+            TypeError,
+            "got Custom",
+        ),
+    ],
+)
+def test_replacing_checks_as_making_does(estimator, changes, error, message):
+    with pytest.raises(error, match=message):
+        estimator.replace(**changes)
+
+
+def test_nothing_may_replace_what_is_optional(estimator):
+    other = estimator.replace(history=None, budget=None, simulator=None)
+    assert not other.history
+    assert "epochs" not in repr(other)
+
+
+def test_a_network_that_is_not_as_specified_has_no_specification(estimator, tmp_path):
+    same = estimator.replace(network=build(MLP((8, 4), "tanh"), 3, (3,)))
+    assert same.specification == estimator.specification
+    for specification in (MLP((8, 4), "relu"), MLP((8, 5), "tanh"), ResidualMLP(4)):
+        other = estimator.replace(network=build(specification, 3, (3,)))
+        assert other.specification is None
+        assert other.architecture == "SplitNetwork"
+        other.save(tmp_path / "a.nre")
+        again = nre.load(tmp_path / "a.nre", network=specification)
+        assert again == other
+        assert again.specification == specification
+
+
+def test_weights_that_are_not_numbers_are_not_saved(estimator, tmp_path):
+    network = copy.deepcopy(estimator.network)
+    with torch.no_grad():
+        network.body[-1].bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"a\.nre is not written: the network gives NaN"):
+        estimator.replace(network=network).save(tmp_path / "a.nre")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_described_network_needs_no_other(saved, estimator):
+    assert nre.load(saved, network=estimator.specification) == estimator
+    with pytest.raises(ValueError, match=r"describes its network, MLP\(.*given another, network="):
+        nre.load(saved, network=MLP((3,)))
+    with pytest.raises(ValueError, match="Leave it out"):
+        nre.load(saved, network=Custom)

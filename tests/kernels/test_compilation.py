@@ -9,10 +9,12 @@ import numba
 import numpy as np
 import pytest
 from numba import types
+from numba.core.caching import IndexDataCacheFile
 from numba.core.errors import TypingError
 from numba.core.runtime import _nrt_python, rtsys
 
 from pymc_nre import kernels
+from pymc_nre.kernels import compilation
 from pymc_nre.kernels.compilation import call_by_name, digest_of, jit_entry
 
 KERNELS = Path(kernels.__file__).parent
@@ -128,6 +130,40 @@ def test_an_edit_of_what_is_inlined_is_seen(tmp_path):
     assert run() == ([1000, 1000], 0)
     correction.write_text(before)
     assert run() == ([0, 0], 0)
+
+
+def doubled(matrix):
+    return 2 * matrix
+
+
+@pytest.fixture
+def told(caplog):
+    """What the log says of a cache; each reason once in a process, so forget those before."""
+    compilation._tell_that_nothing_is_kept.cache_clear()
+    yield lambda: [record.getMessage() for record in caplog.records]
+    compilation._tell_that_nothing_is_kept.cache_clear()
+
+
+def test_without_a_place_for_a_cache_code_is_compiled_and_that_is_told_once(told, monkeypatch):
+    monkeypatch.setattr(compilation._CacheFiles, "_locator_classes", [])
+    for _ in range(2):
+        np.testing.assert_array_equal(jit_entry(doubled)(np.ones(3)), 2 * np.ones(3))
+    (message,) = told()
+    assert "neither the package nor the home can be written" in message
+    assert "NUMBA_CACHE_DIR" in message
+
+
+def test_a_disk_that_fills_up_later_is_told_too(told, monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(IndexDataCacheFile, "save", full)
+    monkeypatch.setattr(IndexDataCacheFile, "load", full)
+    for _ in range(2):
+        np.testing.assert_array_equal(jit_entry(doubled)(np.ones(3)), 2 * np.ones(3))
+    (message,) = told()
+    assert "No space left on device" in message
 
 
 def test_sources_in_folders_below_count(tmp_path):

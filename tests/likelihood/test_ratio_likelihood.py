@@ -12,7 +12,7 @@ from controls import changed
 from scipy import stats
 
 import pymc_nre as nre
-from pymc_nre.likelihood.ratio_likelihood import RatioLikelihoodRV
+from pymc_nre.likelihood.random_variable import RatioLikelihoodRV
 
 MEAN, SCALE, LINEAR = (
     nre.tasks.GaussianMean(),
@@ -524,3 +524,37 @@ def test_shared_parameters_reach_the_network_as_one_row(per_row, rows, monkeypat
     seen.clear()
     logp({"mu": np.array(0.0), "log_sigma": np.array(0.0)})
     assert seen == [rows]
+
+
+def test_predictions_follow_the_shape_that_is_given():
+    with pm.Model() as model:
+        t = pm.Data("t", np.linspace(-1, 1, len(X)))
+        mu = pm.Normal("b", 0, 1) * t
+        nre.RatioLikelihood("x", RATIO, mu=mu, observed=X, shape=mu.shape)
+    points = [{"b": np.array(v)} for v in (0.0, 1.0)]
+    got = logp_differences(model, points)
+    t_now = model["t"].get_value()
+    expected = exact(
+        lambda p: stats.norm.logpdf(p["b"]),
+        lambda p: stats.norm.logpdf(X, p["b"] * t_now, 1).sum(),
+        points,
+    )
+    np.testing.assert_allclose(got, expected, rtol=1e-9)
+    with model:
+        pm.set_data({"t": [2.0, 0.0, 1.0]})
+        drawn = pm.sample_prior_predictive(5, random_seed=1)["prior_predictive"]["x"]
+    assert drawn.shape == (1, 5, 3)
+
+
+@pytest.mark.filterwarnings("ignore:The `pymc.dims` module is experimental:UserWarning")
+def test_variables_with_named_axes_are_refused_in_words():
+    import pymc.dims as pmd
+
+    with pm.Model(coords={"trial": range(len(X))}):
+        mu = pmd.Normal("mu", 0, 1, dims="trial")
+        data = pmd.Data("data", X, dims="trial")
+        with pytest.raises(TypeError, match=r"x: expected mu as a plain tensor.*\('trial',\)"):
+            nre.RatioLikelihood("x", RATIO, mu=mu, observed=X)
+        with pytest.raises(TypeError, match=r"x: expected observed as a plain tensor"):
+            nre.RatioLikelihood("x", RATIO, mu=0.0, observed=data)
+        nre.RatioLikelihood("x", RATIO, mu=mu.values, observed=data.values)

@@ -171,3 +171,16 @@ class WithoutVariance:
 def test_a_statistic_that_would_say_nothing_is_refused():
     with pytest.raises(ValueError, match="no finite variance"):
         t_statistic(WithoutVariance(), DIRECTIONS["sharpness"])
+
+
+def test_settings_may_be_numpy_numbers():
+    assert repr(NREC(np.int64(3), np.float32(2))) == "NREC(candidates=3, gamma=2.0)"
+    assert repr(NREB(np.int16(3))) == "NREB(candidates=3)"
+    assert type(NREC(gamma=np.float32(2)).chance) is float
+    assert repr(NREC(gamma=1)) == "NREC(candidates=5, gamma=1)"  # as checkpoints know it
+
+
+@pytest.mark.parametrize("settings", [{"candidates": 2.5}, {"gamma": "1"}, {"gamma": None}])
+def test_settings_that_are_no_numbers(settings):
+    with pytest.raises(TypeError, match=r"^NREC: .*number"):
+        NREC(**settings)

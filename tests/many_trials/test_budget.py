@@ -224,8 +224,9 @@ def test_wrong_arguments():
         nre.trial_budget(ratio, simulated("location and scale"))
     with pytest.raises(ValueError, match=r"at least 1,000 simulations, got 999"):
         nre.trial_budget(ratio, TASKS["mean"].simulate(999, random_seed=1))
-    with pytest.raises(ValueError, match="share must be positive, got 0"):
-        nre.trial_budget(ratio, simulated("mean"), share=0)
+    for share in (0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="share must be positive and finite, got"):
+            nre.trial_budget(ratio, simulated("mean"), share=share)
 
 
 def test_units_do_not_matter():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import pymc_nre as nre
+from pymc_nre.many_trials import fine_tuning
 from pymc_nre.many_trials.fine_tuning import (
     _Centered,
     change,
@@ -110,11 +111,20 @@ def test_the_ratio_itself_stays_as_it_is(trained, centered, weights_before):
     assert not all(weight.equal(weights_before[name]) for name, weight in of_the_centered.items())
 
 
+class Drawing(nre.losses.NREC):
+    """A loss that draws from torch's global stream, as dropout does."""
+
+    def __call__(self, net, theta, x):
+        return super().__call__(net, theta, x + 0.1 * torch.randn_like(x))
+
+
 def test_the_same_seed_gives_the_same_weights(trained):
-    once, again, other = (
-        nre.center(trained, supply(), steps=100, random_seed=seed, progressbar=False)
-        for seed in (5, 5, 6)
-    )
+    def centered(seed):
+        torch.rand(1)  # wherever the global stream is
+        options = {"steps": 100, "random_seed": seed, "progressbar": False}
+        return nre.center(trained, supply(), loss=Drawing(), **options)
+
+    once, again, other = map(centered, (5, 5, 6))
     assert once == again
     assert other != once
 
@@ -227,7 +237,26 @@ def test_interrupted(trained, monkeypatch):
     assert ratio != trained
 
 
+def test_interrupted_while_it_is_measured(trained, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fine_tuning, "trial_budget", interrupt)
+    with pytest.warns(nre.TrainingWarning, match="is fine-tuned, but was not measured"):
+        assert fine_tuning._measured(trained, trained, held_out(), False) == trained
+
+
 def test_wrong_arguments(trained):
+    for option in ("steps", "replicates"):
+        with pytest.raises(TypeError, match=f"center: {option}: expected a whole number"):
+            nre.center(trained, supply(), **{option: 2.5})
+    for strength in (np.inf, np.nan):
+        with pytest.raises(ValueError, match="strength must be positive and finite"):
+            nre.center(trained, supply(), strength=strength)
+    with pytest.raises(TypeError, match=r"got the class NREC.*loss=NREC\(\)"):
+        nre.center(trained, supply(), loss=nre.losses.NREC)
+    with pytest.raises(TypeError, match="random_seed: expected a whole number"):
+        nre.center(trained, supply(), random_seed="one")
     with pytest.raises(TypeError, match="center takes Online or Simulations, got ndarray"):
         nre.center(trained, np.zeros(3))
     with pytest.raises(ValueError, match="replicates must be at least 16, got 4"):

@@ -406,6 +406,39 @@ def test_twin_bounds_alone_raise_log_ratios():
     assert heights_beyond(edge=False).min() < -0.5
 
 
+@pytest.mark.parametrize("call", [1, 2, 4])
+def test_ctrl_c_keeps_what_was_fitted(biased, data, idata, monkeypatch, call):
+    """The second set is the next round's or the last fit's; the fourth measures what was gained."""
+    exact, calls = TASK.posterior(data), []
+    options = {"model": model_of(biased, data), "n": 20_000, "random_seed": 1}
+    options["around"] = idata
+    simulate_at = local.simulate_at
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return simulate_at(*arguments)
+
+    monkeypatch.setattr(local, "simulate_at", interrupted)
+    if call == 1:  # nothing is there
+        with pytest.raises(KeyboardInterrupt):
+            nre.center(biased, **options)
+        return
+    with pytest.warns(nre.TrainingWarning, match="Interrupted: the ratio is centered as far"):
+        ratio = nre.center(biased, **options)
+    assert len(calls) == call
+    assert ratio.is_locally_centered
+    assert np.abs(moments(ratio, data, exact)[0]).max() < 4 * 0.2
+
+
+def test_draws_with_holes_are_told(biased, data):
+    idata = draws(np.zeros(2), np.ones(2), TASK.posterior(data))
+    idata["posterior"]["mu"][0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"around= gives NaN or infinite .* at 1 of 400 draws"):
+        nre.center(biased, around=idata, model=model_of(biased, data), progressbar=False)
+
+
 def test_remarks_tell_what_it_takes_and_what_it_gave(biased, data, idata, capsys):
     nre.center(biased, around=idata, model=model_of(biased, data), n=20_000, random_seed=1)
     told = " ".join(capsys.readouterr().out.split())
@@ -519,8 +552,11 @@ def test_what_is_missing_is_told(biased, data):
         nre.center(biased, around=idata)
     with pytest.raises(ValueError, match="no RatioLikelihood of this ratio"):
         nre.center(TASK.estimator(), around=idata, model=model, simulator=TASK.simulator)
-    with pytest.raises(ValueError, match="accuracy must be positive, got 0"):
-        nre.center(biased, around=idata, model=model, accuracy=0)
+    for accuracy in (0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="accuracy must be positive and finite, got"):
+            nre.center(biased, around=idata, model=model, accuracy=accuracy)
+    with pytest.raises(TypeError, match="center: n: expected a whole number"):
+        nre.center(biased, around=idata, model=model, n=2e4 + 0.5)
     with pytest.raises(ValueError, match="n must be at least 20,000, got 10"):
         nre.center(biased, around=idata, model=model, n=10)
     bare = biased.for_evaluation()

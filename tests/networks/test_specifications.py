@@ -1,17 +1,24 @@
 """Networks, their specifications and users' own: each fast path against its slow twin."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 from network_family import FAMILY, Counting, Embedding, Plain, data, make
 from torch import nn
 from untrained import make_estimator
 
+import pymc_nre as nre
 from pymc_nre.losses import NREA, NREB, NREC
 from pymc_nre.networks import (
     MLP,
+    Convolutional,
     DeepSet,
+    Dense,
     RatioNetwork,
     ResidualMLP,
+    ResNet,
     build,
     specification_from_dict,
 )
@@ -252,3 +259,43 @@ def test_networks_and_embeddings_are_told_apart():
         build(DeepSet(), 1, (3,))
     with pytest.raises(TypeError, match="MLP is a network, not an embedding"):
         build(MLP(embedding=MLP()), 1, (3,))
+
+
+NUMPY = {
+    "MLP": lambda: MLP(tuple(2 ** np.arange(3, 5)), activation=np.str_("tanh")),
+    "ResidualMLP": lambda: ResidualMLP(np.int64(3), np.float64(2)),
+    "Dense": lambda: MLP((4,), embedding=Dense(np.array([3, 2]))),
+    "DeepSet": lambda: MLP((4,), embedding=DeepSet((np.int32(3),), masked=np.False_)),
+    "Convolutional": lambda: MLP(
+        (4,), embedding=Convolutional((np.int8(2),), np.int64(3), np.int64(1), np.int64(3))
+    ),
+    "ResNet": lambda: MLP((4,), embedding=ResNet(np.int64(10), width=np.int16(1))),
+}
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_settings_that_are_numpy_numbers_are_saved(name, tmp_path):
+    specification = NUMPY[name]()
+    assert json.loads(json.dumps(specification_to_dict(specification)))
+    assert "np." not in repr(specification)
+    ratio = make_estimator({"mu": ()}, (8,), specification)
+    ratio.save(tmp_path / "a.nre")
+    assert nre.load(tmp_path / "a.nre").specification == specification
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MLP(64),
+        lambda: MLP("64"),
+        lambda: MLP((2.5,)),
+        lambda: MLP((True,)),
+        lambda: ResidualMLP(blocks="2"),
+        lambda: DeepSet(masked=1),
+        lambda: Convolutional(kernel=2.5),
+        lambda: ResNet(None),
+    ],
+)
+def test_settings_that_are_no_counts(make):
+    with pytest.raises(TypeError, match=r"(must be|expected a whole number)"):
+        make()

@@ -7,7 +7,13 @@ import pytest
 import torch
 import xarray as xr
 
-from pymc_nre.runtime.arrays import finite_array, real_array, whole_number
+from pymc_nre.runtime.arrays import (
+    finite_array,
+    real_array,
+    real_number,
+    shares,
+    whole_number,
+)
 
 
 class Quantity(np.ndarray):
@@ -20,6 +26,21 @@ class Pint:
     """As pint has it: a magnitude beside its unit."""
 
     units, magnitude = "ms", np.ones(2)
+
+
+class Held(np.lib.mixins.NDArrayOperatorsMixin):
+    """As pint has it, and as xarray may hold it."""
+
+    units, dtype, shape, ndim = "ms", np.dtype(float), (2,), 1
+
+    def __init__(self, magnitude):
+        self.magnitude = magnitude
+
+    def __array_function__(self, *_):
+        return NotImplemented
+
+    def __array_ufunc__(self, *_, **__):
+        return NotImplemented
 
 
 READ = {
@@ -38,6 +59,9 @@ READ = {
     "bfloat16": torch.tensor([1.0, 2.0], dtype=torch.bfloat16),
     "mask of nothing": np.ma.array([1, 2]),
     "scalars": [np.float32(1), np.int8(2)],
+    "tensors": [torch.tensor(1.0), torch.tensor(2.0, requires_grad=True)],
+    "parts without a mask": [np.ma.array(1.0), 2.0],
+    "negated view": torch.tensor([1 - 1j, 2 - 2j]).conj().imag,
 }
 
 REFUSED = {
@@ -45,6 +69,11 @@ REFUSED = {
     "masked objects": (np.ma.array([1, 2], mask=[0, 1], dtype=object), "1 of 2 values are masked"),
     "masked constant": (np.ma.masked, "masked"),
     "masked among objects": (np.array([1, np.ma.masked], dtype=object), "1 of 2 .* masked"),
+    "masked parts": ([[1.0, 2.0], np.ma.array([1.0, -9.0], mask=[0, 1])], "1 of 4 .* masked"),
+    "masked parts of parts": (([np.ma.array([1.0, -9.0], mask=[0, 1])],), "1 of 2 .* masked"),
+    "masked constant in a list": ([1.0, np.ma.masked], "1 of 2 .* masked"),
+    "no data": (torch.ones(2, device="meta"), "no data"),
+    "complex tensor": (torch.tensor([1 + 1j]).conj(), "complex"),
     "complex": (np.array([1 + 1j]), "complex"),
     "complex objects": (np.array([1 + 1j], dtype=object), "complex"),
     "None": (None, "got None"),
@@ -60,6 +89,8 @@ REFUSED = {
     "fields": (np.array([(1, 2)], dtype=[("a", int), ("b", int)]), "dtype"),
     "unit of an array": (np.ones(2).view(Quantity), "quantity in ms"),
     "unit beside a magnitude": (Pint(), "quantity in ms"),
+    "units in a list": ([Pint(), Pint()], "quantity in ms"),
+    "unit within xarray": (xr.DataArray(Held(np.ones(2)), dims="i"), "quantity in ms"),
 }
 
 
@@ -110,3 +141,50 @@ def test_counts_have_a_least():
     assert whole_number(0, "n", least=0) == 0
     with pytest.raises(ValueError, match="n: expected at least 1, got 0"):
         whole_number(0, "n")
+
+
+@pytest.mark.parametrize("value", [0.5, 1, np.float32(0.5), np.int8(1)])
+def test_numbers_are_read_one_by_one(value):
+    read = real_number(value, "sd", above=0)
+    assert read == value
+    assert type(read) is float
+
+
+@pytest.mark.parametrize("value", [True, "1", None, [0.5], 1j, np.array(0.5)])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(TypeError, match=r"^sd: expected a number, got"):
+        real_number(value, "sd")
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "said"),
+    [
+        (np.nan, {}, "that is finite, got nan"),
+        (np.inf, {}, "that is finite, got inf"),
+        (0, {"above": 0}, "above 0, got 0"),
+        (np.inf, {"above": 0}, "above 0, got inf"),
+        (np.nan, {"above": 0, "below": 1}, "between 0 and 1, got nan"),
+        (1.0, {"above": 0, "below": 1}, "between 0 and 1, got 1.0"),
+    ],
+)
+def test_numbers_have_limits(value, limits, said):
+    with pytest.raises(ValueError, match=f"^sd: expected a number {said}"):
+        real_number(value, "sd", **limits)
+
+
+def test_shares_are_read():
+    assert shares((0.05, 0.5), "levels").tolist() == [0.05, 0.5]
+    assert shares(np.array([0, 1], dtype=np.int8), "quantiles", ends=True).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("values", [[5, 50, 95], [0.5, np.nan], [0.0], [1.0], [], 0.5, [[0.5]]])
+def test_what_is_no_share_is_refused(values):
+    with pytest.raises(ValueError, match=r"^levels: expected numbers between 0 and 1, both excl"):
+        shares(values, "levels")
+
+
+def test_shares_end_at_none_and_all():
+    with pytest.raises(
+        ValueError, match=r"^q: expected numbers between 0 and 1, as in.*got \[-0.1"
+    ):
+        shares([-0.1], "q", ends=True)

@@ -15,7 +15,8 @@ import pytest
 
 import pymc_nre as nre
 from pymc_nre.exceptions import EstimatorFileError
-from pymc_nre.runtime.checkpoint import fingerprint
+from pymc_nre.runtime.archive import read_archive, write_archive
+from pymc_nre.runtime.checkpoint import Checkpoint, fingerprint
 from pymc_nre.training.trainer import Trainer
 
 EPOCHS = 6
@@ -191,7 +192,7 @@ def test_without_the_random_streams_bits_would_differ(simulations, tmp_path, mon
 
 def test_a_finished_training_is_not_trained_again(simulations, tmp_path):
     first = quick(simulations, tmp_path / "t")
-    again = quick(simulations, tmp_path / "t", loss=StopsAt(2))  # the first measures the work
+    again = quick(simulations, tmp_path / "t", loss=StopsAt(3))  # none but two at the start
     assert digest(again) == digest(first)
 
 
@@ -283,3 +284,98 @@ def test_numpy_numbers_can_be_saved(simulations, tmp_path):
 def test_a_missing_folder_is_told_before_training(simulations, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"folder of the checkpoint .* does not exist"):
         quick(simulations, tmp_path / "nowhere" / "t", loss=StopsAt(1))
+
+
+def test_two_runs_do_not_share_a_checkpoint(simulations, tmp_path):
+    with (
+        Checkpoint(tmp_path / "t").held(),
+        pytest.raises(RuntimeError, match=r"^The checkpoint .*t is in use by this process\. Wait"),
+    ):
+        quick(simulations, tmp_path / "t", loss=StopsAt(1))
+    quick(simulations, tmp_path / "t")  # it was given back
+    assert [file.name for file in tmp_path.iterdir()] == ["t"]
+
+
+def test_what_cannot_be_written_is_told_before_training(simulations, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may all
+    message = r"^The checkpoint .*t cannot be written \(The folder of .* is read-only.*another path"
+    with pytest.raises(PermissionError, match=message):
+        quick(simulations, tmp_path / "t", loss=StopsAt(1))
+
+
+def fails(path, metadata, arrays, file_format):
+    raise OSError(28, "No space left on device", str(path))
+
+
+def test_a_full_disk_costs_the_file_and_not_the_training(simulations, tmp_path, monkeypatch):
+    monkeypatch.setattr("pymc_nre.runtime.checkpoint._SHARE", 1e9)
+    whole = quick(simulations, None)
+    monkeypatch.setattr("pymc_nre.runtime.checkpoint.write_archive", fails)
+    with pytest.warns(nre.TrainingWarning) as warned:
+        ratio = quick(simulations, tmp_path / "t")
+    assert digest(ratio) == digest(whole)
+    (told,) = (str(each.message) for each in warned if "checkpoint" in str(each.message))
+    assert "No space left on device" in told
+    assert str(tmp_path / "t") in told
+
+
+def test_it_is_written_again_when_there_is_room(simulations, tmp_path, monkeypatch):
+    monkeypatch.setattr("pymc_nre.runtime.checkpoint._SHARE", 1e9)
+    calls = []
+
+    def fails_at_first(*arguments, **options):
+        calls.append(1)
+        (fails if len(calls) < 3 else write_archive)(*arguments, **options)
+
+    monkeypatch.setattr("pymc_nre.runtime.checkpoint.write_archive", fails_at_first)
+    with pytest.warns(nre.TrainingWarning, match="cannot be written"):
+        first = quick(simulations, tmp_path / "t")
+    assert digest(quick(simulations, tmp_path / "t", loss=StopsAt(3))) == digest(first)
+
+
+def rewritten(path, change):
+    """With other facts or tensors, and a checksum that fits."""
+    metadata, arrays = read_archive(path, "pymc_nre.Checkpoint")
+    change(metadata["facts"], arrays)
+    facts = {name: metadata[name] for name in ("identity", "random_seed", "facts")}
+    write_archive(path, facts, arrays, "pymc_nre.Checkpoint")
+
+
+def moment(make):
+    def change(facts, arrays):
+        arrays["run/optimizer/0/exp_avg"] = make(arrays["run/optimizer/0/exp_avg"])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        moment(lambda array: array.ravel()[:1]),  # the optimizer's compiled code wrote beyond it
+        moment(lambda array: array.astype(np.float64)),
+        lambda facts, arrays: arrays.pop("best/body.1.bias"),
+        lambda facts, arrays: arrays.update({"run/torch": arrays["run/torch"][:9]}),
+        lambda facts, arrays: arrays.update({"run/order": arrays["run/order"].astype(float)}),
+        lambda facts, arrays: facts.update(train_loss=3),
+        lambda facts, arrays: facts.update(more=3),
+        lambda facts, arrays: facts.update(best_epoch=99),
+    ],
+    ids=["moment", "type", "weights", "stream", "order", "losses", "facts", "best"],
+)
+def test_what_no_training_wrote_is_not_resumed(simulations, tmp_path, monkeypatch, change):
+    monkeypatch.setattr("pymc_nre.runtime.checkpoint._SHARE", 1e9)
+    with pytest.warns(nre.TrainingWarning, match="was interrupted after"):
+        quick(simulations, tmp_path / "t", loss=StopsAt(14))
+    rewritten(tmp_path / "t", change)
+    with pytest.raises(ValueError, match="belongs to another training run"):
+        quick(simulations, tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("identity", []), ("random_seed", "5"), ("facts", {"seconds": "many"})]
+)
+def test_a_checkpoint_has_a_form(tmp_path, name, value):
+    facts = {"identity": {}, "random_seed": 5, "facts": {}} | {name: value}
+    write_archive(tmp_path / "t", facts, {}, "pymc_nre.Checkpoint")
+    with pytest.raises(EstimatorFileError, match=rf"holds what no .*: {name} must be"):
+        Checkpoint(tmp_path / "t").chosen_seed(None)

@@ -1,8 +1,10 @@
 """Prior draws through a simulator: streams, executors, failures, shapes, interruption."""
 
+import functools
 import multiprocessing
 import os
 import re
+import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -14,6 +16,7 @@ import pytest
 import pymc_nre as nre
 from pymc_nre import SimulationError, SimulationWarning
 from pymc_nre.simulation import execution
+from pymc_nre.simulation import prior as prior_module
 from pymc_nre.simulation.execution import BLOCK
 
 
@@ -286,18 +289,6 @@ def test_rows_of_a_batched_simulator_may_fail():
     np.testing.assert_array_equal(simulations.x, 2 * simulations.parameters["mu"])
 
 
-def test_a_block_of_a_batched_simulator_may_fail():
-    def simulator(rng, mu):
-        if len(mu) == 500:
-            raise ValueError("the last block")
-        return 2 * mu
-
-    with pytest.warns(SimulationWarning, match=r"^500 of 2,500 .* ValueError: the last block\."):
-        simulations = simulate(simulator, 2_500, batched=True)
-    assert len(simulations) == 2_000
-    np.testing.assert_array_equal(simulations.x, 2 * simulations.parameters["mu"])
-
-
 def test_the_warning_points_at_the_caller():
     with pytest.warns(SimulationWarning) as caught:
         nre.simulate(prior(), fails_above_five, 50, random_seed=1, progressbar=False)
@@ -347,6 +338,148 @@ def test_a_late_success_is_not_hopeless():
     assert simulations.parameters["mu"].min() >= 9
 
 
+# --- accidents of few draws, late ------------------------------------------------------------
+
+
+def mu_of(number, n=300):
+    """The parameter of one draw, by which a simulator can tell it."""
+    return simulate(lambda rng, mu: mu, n).parameters["mu"][number]
+
+
+ACCIDENTS = {
+    "raises": (lambda mu: 1 / 0, "ZeroDivisionError: division by zero"),
+    "exits": (lambda mu: sys.exit("no convergence"), "SystemExit: no convergence"),
+    "returns nothing": (lambda mu: None, "TypeError: The simulator returned None"),
+    "returns text": (lambda mu: "no", "TypeError: What the simulator returned: expected numbers"),
+    "returns a complex number": (lambda mu: mu + 1j, "TypeError: .* complex"),
+    "returns a masked number": (lambda mu: np.ma.masked, "ValueError: .* masked"),
+    "returns lists of several lengths": (lambda mu: [[1.0], [1.0, 2.0]], "ValueError: .* same sha"),
+    "returns another shape": (lambda mu: np.zeros(3), r"an observation of shape \(3,\), where o"),
+}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("what", ACCIDENTS)
+def test_one_bad_draw_keeps_the_others(what, workers):
+    accident, message = ACCIDENTS[what]
+    bad = mu_of(250)
+
+    def simulator(rng, mu):
+        return accident(mu) if mu == bad else 2 * mu
+
+    executor = ThreadPoolExecutor(workers) if workers else None
+    with pytest.warns(SimulationWarning, match=rf"^1 of 300 simulations .* the first: {message}"):
+        simulations = simulate(simulator, 300, executor=executor)
+    if executor:
+        executor.shutdown()
+    everything = simulate(lambda rng, mu: 2 * mu, 300)
+    np.testing.assert_array_equal(simulations.x, np.delete(everything.x, 250))
+    np.testing.assert_array_equal(
+        simulations.parameters["mu"], np.delete(everything.parameters["mu"], 250)
+    )
+    assert simulations.n_failed == 1
+
+
+@pytest.mark.parametrize(("number", "raises"), [(99, True), (100, False)])
+def test_what_the_first_hundred_do_is_no_accident(number, raises, one_draw_per_task):
+    bad = mu_of(number)
+
+    def simulator(rng, mu):
+        return None if mu == bad else mu
+
+    if raises:
+        with pytest.raises(TypeError, match="returned None"):
+            simulate(simulator, 300)
+    else:
+        with pytest.warns(SimulationWarning, match="^1 of 300"):
+            simulate(simulator, 300)
+
+
+def test_an_exit_of_every_simulation_is_no_exit():
+    with pytest.raises(SimulationError, match="SystemExit: 3"):
+        simulate(lambda rng, mu: sys.exit(3))
+
+
+def test_an_exit_in_a_pool_is_no_exit(pools):
+    def simulator(rng, mu):
+        return sys.exit("no convergence") if mu > 5 else mu
+
+    with pytest.warns(SimulationWarning, match="SystemExit: no convergence"):
+        simulations = simulate(simulator, 100, executor=pools[1])
+    assert 0 < len(simulations) < 100
+
+
+def dies_at(bad, rng, mu):
+    if mu == bad:
+        time.sleep(0.3)  # what was before has been reported by then
+        os._exit(1)
+    return rng.normal(mu)
+
+
+def test_a_dead_worker_keeps_what_is_done(one_draw_per_task):
+    whole = simulate(lambda rng, mu: rng.normal(mu), 60)
+    simulator = functools.partial(dies_at, whole.parameters["mu"][40])
+    context = multiprocessing.get_context("forkserver")
+    message = (
+        r"^Stopped by BrokenProcessPool: .* returning the first (\d+) of 60 simulations\. A sim"
+    )
+    with (
+        ProcessPoolExecutor(2, mp_context=context) as pool,
+        pytest.warns(SimulationWarning, match=message),
+    ):
+        simulations = simulate(simulator, 60, executor=pool)
+    assert 35 < len(simulations) <= 40
+    np.testing.assert_array_equal(simulations.x, whole.x[: len(simulations)])
+    with (
+        ProcessPoolExecutor(1, mp_context=context) as pool,
+        pytest.raises(SimulationError, match=r"^Stopped by BrokenProcessPool: .* after 0 of 60"),
+    ):
+        simulate(functools.partial(dies_at, whole.parameters["mu"][0]), 60, executor=pool)
+
+
+# --- infinite draws of the prior -------------------------------------------------------------
+
+
+def test_infinite_draws_of_the_prior_are_told_before_simulating():
+    def infinite(rng=None, size=None):
+        return np.where(rng.random(size) < 0.1, np.inf, 1.0)
+
+    calls = []
+    message = r"^The prior of nu is NaN or infinite in \d of 50 draws\. Give it a distribution"
+    with pytest.raises(ValueError, match=message):
+        simulate(
+            lambda rng, mu, nu: calls.append(mu),
+            50,
+            prior={"mu": pm.Normal.dist(), "nu": pm.CustomDist.dist(random=infinite)},
+        )
+    assert not calls
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_infinite_draws_that_come_late_are_left_out(batched, monkeypatch):
+    monkeypatch.setattr(prior_module, "_DRAWN_AT_ONCE", 100)
+    drawn = []
+
+    def one_infinite(rng=None, size=None):
+        drawn.append(1)
+        return np.where(len(drawn) == 250, np.inf, rng.normal())
+
+    seen = []
+
+    def simulator(rng, mu):
+        seen.append(np.ravel(mu))
+        return mu
+
+    monkeypatch.setattr("pymc_nre.simulation.sampler._WORTH_IT", np.inf)
+    prior = {"mu": pm.CustomDist.dist(random=one_infinite)}
+    with pytest.warns(
+        SimulationWarning, match="^1 of 300 .* the first: mu was drawn as NaN or inf"
+    ):
+        simulations = simulate(simulator, 300, prior=prior, batched=batched)
+    assert len(simulations) == 299
+    assert np.isfinite(np.concatenate(seen)).all()
+
+
 # --- shapes ----------------------------------------------------------------------------------
 
 
@@ -391,15 +524,14 @@ def test_a_batched_simulator_must_return_every_draw(returned, got):
 @pytest.mark.parametrize(
     ("returned", "got"),
     [
-        (None, "NoneType of dtype object"),
-        ("text", "str of dtype <U4"),
-        (1 + 2j, "complex of dtype complex128"),
-        ({"x": 1.0}, "dict of dtype object"),
+        (None, r"returned None; .* Does it end with a return statement\?$"),
+        ("text", "returned: expected numbers, got an object of type str"),
+        (1 + 2j, "returned: expected real numbers, got complex ones"),
+        ({"x": 1.0}, "returned: expected real numbers, got an object of type dict"),
     ],
 )
 def test_the_simulator_must_return_numbers(returned, got, batched):
-    message = rf"^The simulator must return numbers, got {got}\. Does it end with a return state"
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(TypeError, match=rf"simulator {got}"):
         simulate(lambda rng, mu: returned, batched=batched)
 
 
@@ -459,6 +591,22 @@ def test_an_interrupted_pool_returns_the_draws_before_the_first_gap(one_draw_per
             go_on.set()
 
 
+def test_an_interrupt_while_the_prior_is_drawn_keeps_what_is_done(monkeypatch):
+    monkeypatch.setattr(prior_module, "_DRAWN_AT_ONCE", 100)
+    monkeypatch.setattr("pymc_nre.simulation.sampler._WORTH_IT", np.inf)
+    drawn = []
+
+    def interrupted(rng=None, size=None):
+        drawn.append(1)
+        if len(drawn) == 250:
+            raise KeyboardInterrupt
+        return rng.normal()
+
+    prior = {"mu": pm.CustomDist.dist(random=interrupted)}
+    with pytest.warns(SimulationWarning, match=r"^Interrupted: returning the first 200 of 300"):
+        assert len(simulate(lambda rng, mu: mu, 300, prior=prior)) == 200
+
+
 def test_a_run_that_is_interrupted_at_once_is_interrupted():
     with pytest.raises(KeyboardInterrupt):
         simulate(interrupted_after(0))
@@ -484,7 +632,7 @@ def test_an_interrupted_run_of_failures_only():
 
 @pytest.mark.parametrize("n", [0, -3])
 def test_n_must_be_positive(n):
-    with pytest.raises(ValueError, match=rf"^n must be at least 1, got {n}\.$"):
+    with pytest.raises(ValueError, match=rf"^n: expected at least 1, got {n}\.$"):
         simulate(n=n)
 
 

@@ -1,6 +1,7 @@
 """Nuisance parameters, fixed values, integers, and variables that simulate themselves."""
 
 import multiprocessing
+import tracemalloc
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
@@ -16,6 +17,14 @@ from pymc_nre.losses import CARL
 from pymc_nre.networks import MLP
 from pymc_nre.simulation.execution import simulate_at
 from pymc_nre.simulation.joint import JointSimulator
+
+
+class DaskClient:
+    """Submits, and gives futures of its own."""
+
+    def submit(self, *task):
+        return 1
+
 
 N = 2_000
 KS = stats.kstwobign.isf(1e-4) / np.sqrt(N)  # exceeded once in 10,000 times
@@ -403,3 +412,78 @@ def test_simulations_at_given_parameters_draw_nuisance():
     assert abs(np.mean(x[20_000:]) - 1) < 5 * (1.75 / 20_000) ** 0.5
     twice = simulate_at(pairs.simulator, {"mu": mu}, np.random.SeedSequence(2))
     np.testing.assert_array_equal(twice[1], x)
+
+
+def arguments(**changed):
+    made = {"prior": location_and_scale(), "simulator": normal, "n": 20} | changed
+    return [made.pop(name) for name in ("prior", "simulator", "n")], made
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"n": 10.5}, TypeError, r"^n: expected a whole number, got 10\.5"),
+        ({"n": "10"}, TypeError, "^n: expected a whole number"),
+        ({"n": True}, TypeError, "^n: expected a whole number"),
+        (
+            {"executor": 4},
+            TypeError,
+            r"executor must be .*, such as ProcessPoolExecutor\(4\).* got 4",
+        ),
+        ({"executor": ThreadPoolExecutor}, TypeError, r"executor must be .*, got <class"),
+        (
+            {"executor": DaskClient()},
+            TypeError,
+            r"one of type DaskClient, whose submit gives a .*int",
+        ),
+        ({"random_seed": "one"}, TypeError, "^random_seed must be an int"),
+        ({"random_seed": -1}, TypeError, "^random_seed must be an int that is not negative"),
+        ({"parameters": 3}, TypeError, r"such as \['mu'\], got an object of type int"),
+        ({"parameters": set()}, ValueError, "^parameters must name free variables .* got none"),
+        ({"at": 1.0}, TypeError, r"^at must name each parameter, at=\{'mu': 0\.0\}, got .* float"),
+        ({"at": {"mu": 1j, "sigma": 1.0}}, TypeError, "^at: mu: .* complex"),
+        ({"at": {"mu": np.nan, "sigma": 1.0}}, ValueError, "^at: mu: 1 of 1 .* NaN"),
+        ({"at": {"mu": np.ma.masked, "sigma": 1.0}}, ValueError, "^at: mu: .* masked"),
+    ],
+)
+def test_arguments_that_are_none(changed, error, message):
+    positional, options = arguments(**changed)
+    with pytest.raises(error, match=message):
+        nre.simulate(*positional, progressbar=False, **options)
+
+
+def test_a_pool_of_multiprocessing_is_no_executor():
+    context = multiprocessing.get_context("forkserver")
+    with context.Pool(1) as pool, pytest.raises(TypeError, match=r"A multiprocessing\.Pool or a"):
+        simulate(location_and_scale(), normal, 20, executor=pool)
+    with pytest.raises(TypeError, match="executor must be"):
+        nre.Online(location_and_scale(), normal, executor=4)
+
+
+def test_a_float_that_is_whole_counts():
+    assert_identical(
+        simulate(location_and_scale(), normal, 1e2), simulate(location_and_scale(), normal, 100)
+    )
+
+
+def test_many_cheap_draws_take_little_more_than_their_arrays():
+    n, options = 200_000, {"batched": True}
+    simulate(location_and_scale(), normal, 2_000, **options)
+    tracemalloc.start()
+    simulations = simulate(location_and_scale(), normal, n, **options)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    arrays = simulations.x.nbytes + sum(v.nbytes for v in simulations.parameters.values())
+    # Beside them x in blocks, bytes that say what succeeded, and a block of the prior.
+    assert peak < arrays + simulations.x.nbytes + 8 * n + 3e6
+
+
+def test_threads_that_share_a_prior_simulate_as_one_after_another():
+    prior = location_and_scale()
+
+    def work(seed):
+        return simulate(prior, normal, 200, random_seed=seed).theta
+
+    expected = [work(seed) for seed in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        np.testing.assert_array_equal(list(pool.map(work, range(6))), expected)

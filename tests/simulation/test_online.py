@@ -73,7 +73,7 @@ def test_nuisance_and_variables_of_a_model():
 
 @pytest.mark.parametrize("per_epoch", [0, 9])
 def test_too_few(per_epoch):
-    with pytest.raises(ValueError, match=rf"^per_epoch must be at least 10, got {per_epoch}\.$"):
+    with pytest.raises(ValueError, match=rf"^per_epoch: expected at least 10, got {per_epoch}\.$"):
         supply(per_epoch=per_epoch)
 
 

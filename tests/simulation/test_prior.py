@@ -304,3 +304,31 @@ def test_parents_without_a_name_take_an_integral():
         {"mu": pm.Normal.dist(0.0, tau)}, lambda rng, mu: mu, 10, progressbar=False
     )
     assert simulations.log_prior is None
+
+
+# pm.Simulator itself is told so on PyMC 6.
+@pytest.mark.filterwarnings("ignore:.*RandomVariable:DeprecationWarning")
+@pytest.mark.parametrize(
+    "without",
+    [
+        lambda: pm.CustomDist.dist(random=lambda rng=None, size=None: rng.normal(size=size)),
+        lambda: pm.math.sin(pm.Normal.dist()),
+        lambda: pm.Normal.dist() + pm.Normal.dist(),
+        lambda: pm.Simulator.dist(lambda rng, mu, size=None: rng.normal(mu, size=size), 0.0),
+    ],
+    ids=["draws only", "not invertible", "a sum", "a simulator"],
+)
+def test_priors_without_a_density(without):
+    variable = without()
+    assert not Prior.of({"mu": variable}).has_density
+    simulations = nre.simulate({"mu": variable}, lambda rng, mu: mu, 10, progressbar=False)
+    assert simulations.log_prior is None
+    ready = nre.Simulations(simulations.parameters, simulations.x, prior={"mu": variable})
+    assert ready.log_prior is None
+
+
+def test_an_integer_is_whole():
+    prior = Prior.of({"k": pm.Poisson.dist(4.5)})
+    got = prior.log_density({"k": np.array([3.0, 2.9999999, 3.4, 3.6])})
+    np.testing.assert_allclose(got[:2], stats.poisson(4.5).logpmf(3), rtol=RTOL)
+    assert np.isneginf(got[2:]).all()

@@ -3,13 +3,17 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pymc as pm
 import pytest
+import torch
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+import pymc_nre as nre
 from pymc_nre import Simulations, Simulator
 from pymc_nre.simulation.forward import ForwardDraw
 from pymc_nre.simulation.parameters import RESERVED, Layout
@@ -190,6 +194,73 @@ def test_names_must_be_identifiers():
         Simulations({"my mu": np.zeros(3), "group::mu": np.zeros(3)}, np.zeros(3))
 
 
+@pytest.mark.parametrize("name", ["lambda", "class", "None"])
+def test_keywords_are_no_names(name):
+    message = rf"identifiers, and none of its keywords, .* got '{name}'\. Rename them"
+    with pytest.raises(ValueError, match=message):
+        Simulations({"mu": np.zeros(3), name: np.zeros(3)}, np.zeros(3))
+    with pytest.raises(ValueError, match=message):
+        Prior.of({name: pm.Normal.dist()})
+
+
+@pytest.mark.parametrize(
+    ("name", "read_as"), [("\u03f5", "\u03b5"), ("\u03d5_0", "\u03c6_0"), ("\u00b5", "\u03bc")]
+)
+def test_names_that_python_reads_as_others(name, read_as):
+    message = rf"^Parameter '{name}' \(U\+{ord(name[0]):04X}.* reads it as '{read_as}' \(U\+03"
+    for make in (lambda p: Simulations(p, np.zeros(3)), lambda p: Prior.of(dict.fromkeys(p, MU))):
+        with pytest.raises(ValueError, match=message):
+            make({name: np.zeros(3)})
+    simulations = nre.simulate({read_as: MU}, eval(f"lambda rng, {name}: 0.0"), 5, **QUIET)
+    assert list(simulations.parameters) == [read_as]  # as the message says
+
+
+MU = pm.Normal.dist()
+QUIET = {"random_seed": 1, "progressbar": False}
+MASKED = np.ma.array([1.0, -999.0, 3.0], mask=[False, True, False])
+NO_NUMBERS = {
+    "masked": (MASKED, ValueError, "1 of 3 values are masked"),
+    "complex": (np.array([1, 2, 3j]), TypeError, "complex"),
+    "text": (["a", "b", "c"], TypeError, "numbers"),
+    "None": (None, TypeError, "None"),
+    "ragged": ([[1.0], [1.0, 2.0], [1.0]], ValueError, "same shape"),
+    "empty": (np.zeros((3, 0)), ValueError, r"at least one number, got shape \(3, 0\)"),
+    "empty within": (np.zeros((3, 2, 0)), ValueError, r"got shape \(3, 2, 0\)"),
+}
+
+
+@pytest.mark.parametrize("where", ["mu", "x"])
+@pytest.mark.parametrize("name", NO_NUMBERS)
+def test_what_holds_no_real_numbers_is_refused(name, where):
+    value, error, message = NO_NUMBERS[name]
+    arrays = {"mu": np.zeros(3), "x": np.zeros(3)} | {where: value}
+    with pytest.raises(error, match=rf"^{where}.*{message}"):
+        Simulations({"mu": arrays["mu"]}, arrays["x"])
+
+
+def test_no_simulations():
+    with pytest.raises(ValueError, match=r"^mu must hold at least one simulation, got none\.$"):
+        Simulations({"mu": []}, [])
+
+
+def test_tables_are_simulations():
+    rng = np.random.default_rng(1)
+    theta, x = rng.normal(size=(5, 2)), rng.normal(size=(5, 3))
+    expected = Simulations({"mu": theta[:, 0], "sigma": theta[:, 1]}, x)
+    table = pd.DataFrame(theta, columns=["mu", "sigma"], index=range(7, 12))
+    data = xr.Dataset({"mu": ("draw", theta[:, 0]), "sigma": ("draw", theta[:, 1])})
+    for parameters, values in ((table, pd.DataFrame(x)), (data, torch.tensor(x)), (table, x)):
+        got = Simulations(parameters, values)
+        np.testing.assert_array_equal(got.theta, expected.theta)
+        np.testing.assert_array_equal(got.x, expected.x)
+    counts = Simulations(pd.DataFrame({"k": pd.array([1, 2], dtype="Int64")}), [0.0, 1.0])
+    assert counts.layout.integer == {"k"}
+    with pytest.raises(
+        TypeError, match=r"^parameters must be a dict .*, got .* ndarray\. Name them"
+    ):
+        Simulations(theta, x)
+
+
 def test_no_parameters():
     with pytest.raises(ValueError, match=r"^Simulations needs at least one parameter, got none\.$"):
         Simulations({}, np.zeros(3))
@@ -204,15 +275,63 @@ def test_prior_gives_the_log_density():
 
 
 def test_the_log_density_is_computed_once_and_only_when_asked_for(monkeypatch):
-    calls = []
-    monkeypatch.setattr(
-        Prior, "log_density", lambda self, parameters: calls.append(1) or np.zeros(3)
-    )
-    simulations = Simulations({"mu": np.zeros(3)}, np.zeros(3), prior={"mu": pm.Normal.dist()})
-    assert not calls
+    lengths, n = [], 5_000
+
+    def log_density(self, parameters):
+        lengths.append(len(parameters["mu"]))
+        return np.zeros(lengths[-1])
+
+    monkeypatch.setattr(Prior, "log_density", log_density)
+    simulations = Simulations({"mu": np.zeros(n)}, np.zeros(n), prior={"mu": pm.Normal.dist()})
+    assert lengths == [1_000]  # whether it can be the prior
     for _ in range(2):
-        np.testing.assert_array_equal(simulations.log_prior, np.zeros(3))
-    assert len(calls) == 1
+        np.testing.assert_array_equal(simulations.log_prior, np.zeros(n))
+    assert lengths == [1_000, n]
+
+
+def of_prior(mu, prior, **others):
+    return Simulations({"mu": mu, **others}, np.zeros(len(mu)), prior=prior)
+
+
+IMPOSSIBLE = {
+    "another range": ((-10, 10), lambda: {"mu": pm.Uniform.dist(0, 1)}),
+    "another sign": ((-1, 1), lambda: {"mu": pm.HalfNormal.dist()}),
+    "logarithms": ((-3, 0), lambda: {"mu": pm.Gamma.dist(2, 1)}),
+    "another kind": ((0, 9), lambda: {"mu": pm.Poisson.dist(3)}),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_a_prior_under_which_draws_are_impossible_is_refused(name):
+    (low, high), prior = IMPOSSIBLE[name]
+    mu = np.random.default_rng(1).uniform(low, high, 3_000)
+    message = (
+        r"^prior: [\d,]+ of 1,000 draws .* are impossible under it \(first: row \d+\)\. Pass the"
+    )
+    with pytest.raises(ValueError, match=message):
+        of_prior(mu, prior())
+
+
+def test_the_range_of_a_parameter_may_depend_on_another():
+    with pm.Model() as prior:
+        mu = pm.Uniform("mu", 0, 10)
+        pm.Uniform("nu", mu, 10)
+    mu = np.linspace(0.1, 9, 50)
+    assert np.isfinite(of_prior(mu, prior, nu=mu + 0.5).log_prior).all()
+    with pytest.raises(ValueError, match=r"^prior: 50 of 50 draws .* impossible"):
+        of_prior(mu, prior, nu=mu - 0.05)
+
+
+def test_rounding_at_the_edge_of_a_prior_is_told_and_taken():
+    mu = np.append(np.random.default_rng(1).uniform(0, 0.1, 499), np.float32(0.1))
+    with pytest.warns(nre.SimulationWarning, match="^prior: 1 of 500 .* row 499"):
+        of_prior(mu, {"mu": pm.Uniform.dist(0, 0.1)})
+
+
+def test_a_prior_has_the_shapes_of_one_draw():
+    message = r"expected parameters of shape \{'mu': \(3,\)\}, got \{'mu': \(\)\}\. Give each"
+    with pytest.raises(ValueError, match=message):
+        of_prior(np.zeros((5, 3)), {"mu": pm.Normal.dist()})
 
 
 def test_prior_must_name_the_same_parameters():
@@ -235,6 +354,21 @@ def test_to_xarray():
     assert data.attrs == {"n_failed": 0}
     simulations.log_prior = np.arange(50.0)
     np.testing.assert_array_equal(simulations.to_xarray()["log_prior"], np.arange(50.0))
+
+
+@pytest.mark.parametrize("name", ["x", "log_prior", "simulation", "beta_dim_0"])
+def test_to_xarray_keeps_parameters_that_are_called_as_its_own(name):
+    rng = np.random.default_rng(1)
+    parameters = {name: rng.normal(size=50), "beta": rng.normal(size=(50, 3))}
+    prior = {name: pm.Normal.dist(), "beta": pm.Normal.dist(shape=3)}
+    simulations = Simulations(parameters, rng.normal(size=(50, 2)), prior=prior)
+    data = simulations.to_xarray()
+    own = {"x": "x", "log_prior": "log_prior"} | {name: f"{name}_"}
+    for key, values in parameters.items():
+        np.testing.assert_array_equal(data[key], values)
+    np.testing.assert_array_equal(data[own["x"]], simulations.x)
+    np.testing.assert_array_equal(data[own["log_prior"]], simulations.log_prior)
+    assert len(data) == 4  # none has become a coordinate
 
 
 def test_simulator_of_single_draws_and_batched_ones_agree():
@@ -269,3 +403,5 @@ def test_a_bare_function_is_a_simulator():
     message = r"^simulator must be a function simulator\(rng, \*\*parameters\), got str\.$"
     with pytest.raises(TypeError, match=message):
         ready(simulator="normal")
+    with pytest.raises(TypeError, match=message):
+        Simulator("normal")

@@ -435,3 +435,76 @@ def test_a_task_is_not_drawn_into_an_open_model():
         ratio = tasks.GaussianMean().estimator()
     assert list(ratio.parameters) == ["mu"]
     assert [variable.name for variable in model.free_RVs] == ["mu"]
+
+
+SHAPES = {name: task.estimator().parameters for name, task in TASKS.items()}
+
+
+@pytest.mark.parametrize("method", ["posterior", "maximum_likelihood"])
+@pytest.mark.parametrize("name", TASKS)
+def test_answers_are_about_one_data_set_without_holes(name, method):
+    task, event = TASKS[name], TASKS[name].estimator().event_shape
+    x = np.arange(1.0, 1 + 3 * int(np.prod(event))).reshape(3, *event)
+    expected, single = (getattr(task, method)(one) for one in (x, x.astype(np.float32)))
+    assert str(single) == str(expected)
+    masked = np.ma.array(x, mask=x == 1)
+    for bad, said in (
+        (x[0], "x: expected one data set"),
+        (x[None], "x: expected one data set"),
+        (x[:0], "x: expected one data set"),
+        (masked, "x: 1 of .* masked"),
+        (masked.filled(np.nan), "x: 1 of .* NaN"),
+        (x + 1j, "x: expected real numbers"),
+        (None, "x: expected real numbers, got None"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"^{method}: {said}"):
+            getattr(task, method)(bad)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_likelihoods_are_of_arrays_that_fit(name):
+    task, own = TASKS[name], SHAPES[name]
+    event = task.estimator().event_shape
+    theta = {k: np.ones(shape) for k, shape in own.items()}
+    expected = task.log_likelihood(np.ones((2, *event)), **theta)
+    lists = {k: value.tolist() for k, value in theta.items()}
+    np.testing.assert_array_equal(
+        task.log_likelihood(np.ones((2, *event)).tolist(), **lists), expected
+    )
+    with pytest.raises(ValueError, match=r"^log_likelihood: x: 1 of 1 values are masked"):
+        task.log_likelihood(np.ma.array([1.0], mask=True), **theta)
+    first = next(iter(own))
+    with pytest.raises(ValueError, match=r"^log_likelihood: the batches of x, "):
+        task.log_likelihood(np.ones((2, *event)), **theta | {first: np.ones((3, *own[first]))})
+    with pytest.raises(TypeError, match=f"^log_likelihood: {first}: expected real numbers"):
+        task.log_likelihood(np.ones(event), **theta | {first: None})
+    with pytest.raises(TypeError, match=r"^log_evidence: x: expected numbers"):
+        task.log_evidence("1")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: tasks.GaussianMean(0), "half_width: expected a number above 0, got 0"),
+        (lambda: tasks.GaussianMean(np.nan), "half_width: expected a number above 0, got nan"),
+        (lambda: tasks.LocationScale(5, "1"), "log_range: expected a number, got '1'"),
+        (lambda: tasks.LinearGaussian(-1), "noise: expected a number above 0"),
+        (lambda: tasks.PoissonRate(mean=np.inf), "mean: expected a number above 0, got inf"),
+        (lambda: tasks.GaussianMixture(narrow=None), "narrow: expected a number, got None"),
+        (lambda: tasks.HierarchicalGaussian(2.5), "size: expected a whole number, got 2.5"),
+        (lambda: tasks.HierarchicalGaussian(log_tau_range=(1, -1)), "log_tau_range: .*a pair"),
+        (lambda: tasks.HierarchicalGaussian(log_tau_range=(1, np.nan)), "log_tau_range: 1 of 2"),
+        (lambda: tasks.LocationScale().posterior([1.0, 2.0], grid=2.5), "grid: expected a whole"),
+        (lambda: tasks.HierarchicalGaussian().posterior(np.ones((1, 5)), 0), "nodes: expected at"),
+        (lambda: tasks.LocationScale().maximum_likelihood([1.0, 1.0]), "observations that differ"),
+    ],
+)
+def test_settings_of_tasks_are_numbers(make, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        make()
+
+
+def test_whole_numbers_of_any_kind_make_the_same_task():
+    same = tasks.HierarchicalGaussian(np.int64(5), 3, [-1.5, 1])
+    assert same == tasks.HierarchicalGaussian()
+    assert hash(same) == hash(tasks.HierarchicalGaussian())

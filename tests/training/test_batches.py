@@ -5,6 +5,7 @@ import pytest
 from quick_training import quick
 
 import pymc_nre as nre
+from pymc_nre.training.batches import batches_of
 
 
 def test_small_sets_train(simulations):
@@ -35,3 +36,18 @@ def test_held_out_pairs_of_large_observations_make_batches_that_are_large_enough
     mu = rng.normal(size=300)
     large = nre.Simulations({"mu": mu}, mu[:, None] + 0.1 * rng.normal(size=(300, 17_000)))
     quick(large, loss=nre.losses.NREC(candidates=50), epochs=1, validation=0.34)
+
+
+def test_held_out_references_are_all_used():
+    rng = np.random.default_rng(1)
+    mu = rng.normal(size=200)
+    reference = nre.Simulations({"mu": np.zeros(30)}, np.arange(30.0))
+    batches = batches_of(
+        nre.Simulations({"mu": mu}, rng.normal(mu)), nre.losses.CARL(reference), 0.1, "cpu", 1
+    )
+    _, x, held = batches.held_out
+    assert len(x) == len(held) == 20
+    (training, _) = batches.reference.parts[0]
+    # A tenth, three, again and again; none of them is trained on.
+    assert len(held.unique()) == 3
+    assert sorted([*held.unique().tolist(), *training.tolist()]) == list(range(30))

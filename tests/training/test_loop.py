@@ -1,6 +1,7 @@
 """Training: right answers with no options, and nothing lost on the way."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -70,6 +71,30 @@ def test_global_random_state_is_left_alone(simulations):
     assert torch.equal(torch.rand(3), expected)
 
 
+class Dropping(torch.nn.Sequential):
+    """With masks that come from torch's global stream."""
+
+    def __init__(self, theta_size, event_shape):
+        layers = torch.nn.Linear(theta_size + 1, 8), torch.nn.Dropout(0.1), torch.nn.Linear(8, 1)
+        super().__init__(*layers)
+
+    def forward(self, theta, x):
+        return super().forward(torch.cat([theta, x[:, None]], -1))
+
+
+@pytest.mark.filterwarnings("ignore:The validation loss")
+@pytest.mark.parametrize("network", [None, Dropping], ids=["default", "dropout"])
+def test_trainings_in_threads_are_those_of_alone(simulations, network):
+    def digest(_):
+        return quick(simulations, network=network, epochs=1, batch_size=100).digest
+
+    before = torch.get_num_threads()
+    alone = digest(0)
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(digest, range(16))) == {alone}
+    assert torch.get_num_threads() == before
+
+
 def test_history_tells_the_story(simulations):
     ratio = quick(simulations, epochs=6, loss=nre.losses.NREC(3))
     history = ratio.history
@@ -104,6 +129,21 @@ def test_early_stopping(simulations, monkeypatch):
     ratio = quick(simulations, epochs=50, patience=3)
     assert ratio.history.sizes["epoch"] == 4
     assert ratio.history.attrs["stopped"] == "no better for a while"
+
+
+def test_what_takes_memory_comes_before_the_epochs(simulations, monkeypatch):
+    """Where there is too little for the domain, no training is lost."""
+
+    def exhausted(*_):
+        raise MemoryError
+
+    def epoch(*_):
+        raise AssertionError("it trains")
+
+    monkeypatch.setattr("pymc_nre.training.loop.Domain.from_draws", exhausted)
+    monkeypatch.setattr("pymc_nre.training.trainer.Trainer.epoch", epoch)
+    with pytest.raises(MemoryError):
+        quick(simulations)
 
 
 class Interrupting:

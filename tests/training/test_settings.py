@@ -16,9 +16,6 @@ def test_bad_input(simulations, monkeypatch):
         quick(few)
     with pytest.raises(ValueError, match=r"between 6 .* and 3600 .*got 2"):
         quick(simulations, batch_size=2)
-    for option in ("epochs", "learning_rate"):
-        with pytest.raises(ValueError, match=f"{option} must be positive, got 0"):
-            quick(simulations, **{option: 0})
     with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
         quick(simulations, validation=1.5)
     with pytest.raises(ValueError, match="'auto', 'cpu' or 'cuda', got 'gpu'"):
@@ -39,6 +36,57 @@ def test_the_default_network_follows_the_number_of_simulations(simulations):
     assert layers == [2, 3, 3]
 
 
-def test_patience_is_at_least_one_epoch(simulations):
-    with pytest.raises(ValueError, match="patience must be at least 1 epoch, got 0"):
-        quick(simulations, patience=0)
+class NoLoss:
+    """It can be called, and says nothing of itself."""
+
+    def __call__(self, net, theta, x):
+        return theta.sum()
+
+    def __repr__(self):  # pytest's names must be those of every worker
+        return "NoLoss()"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"epochs": 0}, ValueError, "epochs: expected at least 1, got 0"),
+        ({"epochs": 2.5}, TypeError, r"epochs: expected a whole number, got 2\.5"),
+        ({"patience": 0}, ValueError, "patience: expected at least 1, got 0"),
+        ({"batch_size": "many"}, TypeError, "batch_size: expected a whole number"),
+        ({"members": 1.5}, TypeError, r"members: expected a whole number, got 1\.5"),
+        ({"learning_rate": 0}, ValueError, "learning_rate must be positive and finite, got 0"),
+        ({"learning_rate": np.inf}, ValueError, "learning_rate must be positive and finite"),
+        ({"weight_decay": np.nan}, ValueError, "weight_decay must not be negative, got nan"),
+        ({"validation": np.nan}, ValueError, "validation must be a share .* got nan"),
+        ({"random_seed": -1}, ValueError, "random_seed: expected at least 0"),
+        ({"random_seed": "one"}, TypeError, "random_seed: expected a whole number"),
+        ({"device": torch.device("meta")}, ValueError, "'auto', 'cpu' or 'cuda', got 'meta'"),
+        ({"loss": nre.losses.NREC}, TypeError, r"got the class NREC.*loss=NREC\(\)"),
+        ({"loss": NoLoss()}, TypeError, "has no reference, normalized, chance, minimum_batch"),
+        ({"loss": 3}, TypeError, r"loss must be one of pymc_nre\.losses"),
+        ({"network": nre.networks.MLP}, TypeError, r"got the class MLP.*network=MLP\(\)"),
+        (
+            {"network": nre.networks.MLP(embedding=nre.networks.DeepSet)},
+            TypeError,
+            r"got the class DeepSet.*embedding=DeepSet\(\)",
+        ),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_told(simulations, options, error, message):
+    with pytest.raises(error, match=message):
+        quick(simulations, **options)
+
+
+def test_what_means_the_same_gives_the_same(simulations):
+    first = quick(simulations, epochs=1, random_seed=7)
+    whole = {"epochs": 1.0, "random_seed": 7.0, "device": torch.device("cpu")}
+    assert quick(simulations, **whole) == first
+    for seed in (np.random.default_rng, np.random.SeedSequence):
+        assert quick(simulations, epochs=1, random_seed=seed(3)) == quick(
+            simulations, epochs=1, random_seed=seed(3)
+        )
+    with torch.no_grad():
+        assert quick(simulations, epochs=1, random_seed=7) == first
+    with torch.inference_mode():
+        assert quick(simulations, epochs=1, random_seed=7) == first

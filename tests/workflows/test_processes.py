@@ -1,8 +1,9 @@
 """Chains in processes: PyMC forks them on Linux, and torch's threads do not survive a fork.
 
-What is guarded against is a chain that waits for ever. Each case trains, which starts torch's
-threads, and samples, in a process of its own. One parent imports everything once and starts
-them one by one; the twin that hangs waits beside the others, and costs no time.
+What is guarded against is a process that waits for ever. Each case trains, which starts torch's
+threads, and samples, or trains again in a process pool, in a process of its own. One parent imports
+everything once and starts them one by one; the twin that hangs waits beside the others, and costs
+no time.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ CASES = {
     "spawn": {"mp_ctx": "spawn"},
     "slice": {"step": "Slice"},
     "compiled": {"engine": "compiled"},
+    "trains": {"mp_ctx": "fork"},
     "no cure": {"mp_ctx": "fork"},
 }
 if "fork" not in multiprocessing.get_all_start_methods():
@@ -32,15 +34,31 @@ if "fork" not in multiprocessing.get_all_start_methods():
 SCRIPT = """
     import json, multiprocessing, os, signal, sys, time
     import numpy as np, pymc as pm, torch, pymc_nre as nre
-    from pymc_nre.ops import engines
+    from concurrent.futures import ProcessPoolExecutor
+
+    task = nre.tasks.GaussianMean()
+
+    def wide(simulations):  # enough for more than one thread, trained and evaluated
+        ratio = nre.train(simulations, network=nre.networks.MLP((512, 512)), epochs=1,
+                          random_seed=1, progressbar=False)
+        return ratio.log_ratio(np.zeros(20_000), mu=0.5)[:2].tolist()
+
+    def train(name, sender, mp_ctx):
+        torch.set_num_threads(2)
+        made = task.simulate(600, random_seed=1)
+        simulations = nre.Simulations(made.parameters, made.x)  # without the simulator, to pickle
+        sender.send("samples")
+        wide(simulations)
+        context = multiprocessing.get_context(mp_ctx)
+        with ProcessPoolExecutor(1, mp_context=context) as executor:
+            sender.send(executor.submit(wide, simulations).result())
 
     def sample(name, sender, step=None, engine="torch", **options):
         torch.set_num_threads(2)  # the thread pool whose absence hangs forked children
-        task = nre.tasks.GaussianMean()
         ratio = nre.train(task.simulate(2_000, random_seed=1), epochs=2, random_seed=1,
                           progressbar=False)
         if name == "no cure":
-            engines.make_torch_survive_forks = lambda: None
+            os.register_at_fork(after_in_child=lambda: torch.set_num_threads(2))
         x = np.random.default_rng(1).normal(1.0, 1.0, 20_000)
         with pm.Model():
             mu = pm.Normal("mu", 0, 2)
@@ -57,8 +75,8 @@ SCRIPT = """
         def __init__(self, name, options):
             self.began = time.monotonic()
             self.receiver, sender = multiprocessing.Pipe(duplex=False)
-            self.process = multiprocessing.Process(target=sample, args=(name, sender),
-                                                   kwargs=options)
+            self.process = multiprocessing.Process(target=train if name == "trains" else sample,
+                                                   args=(name, sender), kwargs=options)
             self.process.start()
             sender.close()  # so that the receiver sees the end of it
 

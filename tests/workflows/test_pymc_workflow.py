@@ -305,3 +305,36 @@ def test_torch_is_left_as_it_was():
     threads, grad = torch.get_num_threads(), torch.is_grad_enabled()
     conjugate().compile_logp()({"mu": np.array(0.1)})
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == (threads, grad)
+
+
+@pytest.mark.parametrize("outside", ["warn", "ignore"])
+def test_optimizers_reach_the_optimum_where_the_ratio_has_no_wall(outside):
+    """A wall of any height stops line searches, so optimizers need the ratio to go on outside."""
+    task = nre.tasks.LocationScale()
+    ratio, x = task.estimator(), np.random.default_rng(3).normal(1.3, 0.7, 20)
+
+    def model(likelihood):
+        with pm.Model() as model:
+            mu, log_sigma = pm.Normal("mu", 0, 1), pm.Normal("log_sigma", 0, 0.2)
+            likelihood(mu, log_sigma)
+        return model
+
+    models = (
+        model(lambda mu, s: nre.RatioLikelihood(
+            "x", ratio, mu=mu, log_sigma=s, observed=x, outside=outside)),
+        model(lambda mu, s: pm.Normal("x", mu, pm.math.exp(s), observed=x)),
+    )  # fmt: skip
+    rng, found = np.random.default_rng(5), []
+    for _ in range(5):
+        start = {"mu": rng.uniform(-4.7, 4.7), "log_sigma": rng.uniform(-0.95, 0.95)}
+        found.append([find_map(each, start) for each in models])
+    got, expected = np.array(found).swapaxes(0, 1)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    assert np.ptp(expected, axis=0).max() < 1e-3  # one optimum, inside, whatever the start
+
+
+def find_map(model, start):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PyMC 6 announces new defaults
+        optimum = pm.find_MAP(start=start, model=model, progressbar=False)
+    return [float(optimum[name]) for name in ("mu", "log_sigma")]

@@ -22,10 +22,10 @@ from ...amortized.weights import normalized
 from ...estimators.checks import check_observations, check_parameters
 from ...estimators.estimator import RatioEstimator
 from ...exceptions import CheckNotApplicable
-from ...simulation.execution import repeat_at
+from ...runtime.arrays import whole_number
 from ...simulation.simulations import Simulations
 from ...simulation.simulator import Simulator
-from ..points import needed_simulator, points_of
+from ..points import Trials, needed_simulator, points_of
 from ..verdicts import Judgment, Verdict, told
 from .classifiers import Classifiers
 
@@ -99,11 +99,14 @@ def auc(
     >>> found.attrs["verdict"]
     'right'
     """
+    n, points = whole_number(n, "auc: n"), whole_number(points, "auc: points")
     _check(ratio, simulations)
     simulator = needed_simulator("auc", simulator, ratio, simulations)
     rng = np.random.default_rng(random_seed)
     theta = _points(ratio, simulations, at, points, rng)
-    found = [_at(ratio, simulations, simulator, one, n, rng) for one in theta]
+    trials = Trials("auc", simulator, ratio, rng)
+    found = [_at(ratio, simulations, trials.at, one, n, rng) for one in theta]
+    trials.tell()
     joined = {name: np.stack([part[name] for part in found]) for name in found[0]}
     p_values = joined["p_value"]
     known = p_values[np.isfinite(p_values)]
@@ -155,7 +158,7 @@ def _points(
 ) -> np.ndarray:
     """Parameters ``(points, D)``."""
     if at is not None:
-        return points_of(ratio, at)
+        return points_of(ratio, at, "auc")
     theta = ratio.layout.pack(simulations.parameters)
     return theta[rng.choice(len(theta), min(points, len(theta)), replace=False)]
 
@@ -163,14 +166,14 @@ def _points(
 def _at(
     ratio: RatioEstimator,
     simulations: Simulations,
-    simulator: Simulator,
+    simulated_at: Callable[[np.ndarray, int], np.ndarray],
     theta: np.ndarray,
     n: int,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     """What is found at one point ``(D,)``."""
     weights, ess = normalized(ratio.evaluator.value(theta[None], simulations.x))
-    _, simulated = repeat_at(simulator, ratio.layout, theta, n, rng)
+    simulated = simulated_at(theta, n)
     ess = min(ess, _expected_ess(ratio.evaluator.value(theta[None], simulated), len(weights)))
     grid = np.linspace(0, 1, 101)
     if ess < _FEWEST:

@@ -24,6 +24,7 @@ from ...amortized.weights import normalized
 from ...estimators.checks import finite_observations
 from ...estimators.estimator import RatioEstimator
 from ...estimators.evaluator import TorchEvaluator
+from ...runtime.arrays import whole_number
 from ...runtime.devices import resolve_device
 from ...simulation.simulations import Simulations
 from ..calibration import FEW
@@ -34,6 +35,7 @@ from .classifiers import Classifiers
 __all__ = ["lc2st"]
 
 _EPOCHS = 15
+_FEWEST_SHUFFLES = 20
 _BLOCK = 64  # posteriors at once
 _LEAST = 1e-3  # of the spread of the draws, that a posterior counts with at least
 _MOST = 20  # observations that are looked at
@@ -97,9 +99,9 @@ def lc2st(
     >>> found.attrs["verdict"]
     'right'
     """
+    draws = whole_number(draws, "lc2st: draws", least=FEW)
+    shuffles = whole_number(shuffles, "lc2st: shuffles", least=_FEWEST_SHUFFLES)
     check_pairs(ratio, simulations, draws)
-    if shuffles < 20:
-        raise ValueError(f"shuffles must be at least 20, got {shuffles}.")
     device = resolve_device(device)
     rng = np.random.default_rng(random_seed)
     observed = finite_observations(ratio, observed, "lc2st")

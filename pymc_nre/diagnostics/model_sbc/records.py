@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from ...exceptions import EstimatorFileError
 from ...runtime.executors import Outcome
 
 __all__ = ["DONE", "FAILED", "PER_PARAMETER", "TO_DO", "Replicated", "Table"]
@@ -52,12 +53,36 @@ class Table:
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return {"error": self.error}, tensors
 
-    def take(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
-        """What is in a checkpoint, which may be of fewer or more replicates."""
-        n = min(len(tensors["state"]), len(self.state))
-        for name in ("values", "diverging", "state"):
-            getattr(self, name)[:n] = tensors[name][:n].numpy()
+    def take(
+        self, found: tuple[Mapping[str, Any], Mapping[str, torch.Tensor]] | None, path: Any
+    ) -> int:
+        """What is in a checkpoint, if there is one, which may be of fewer or more replicates.
+
+        Returns how many replicates are in it.
+        """
+        if found is None:
+            return 0
+        facts, tensors = found
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        self._check(facts, arrays, path)
+        n = min(len(arrays["state"]), len(self.state))
+        for name, array in arrays.items():
+            getattr(self, name)[:n] = array[:n]
         self.error = facts["error"]
+        return int((arrays["state"] != TO_DO).sum())
+
+    def _check(self, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Any) -> None:
+        own = {"values": self.values, "diverging": self.diverging, "state": self.state}
+        right = arrays.keys() == own.keys() and isinstance(facts.get("error"), str)
+        rows = len({array.shape[:1] for array in arrays.values()})
+        forms = {name: (array.dtype, array.shape[1:]) for name, array in arrays.items()}
+        wanted = {name: (array.dtype, array.shape[1:]) for name, array in own.items()}
+        right = right and rows == 1 and forms == wanted and arrays["state"].ndim == 1
+        if not right or not np.isin(arrays["state"], (TO_DO, DONE, FAILED)).all():
+            raise EstimatorFileError(
+                f"{path} holds what no calibration run has written. Get the original again, or "
+                "delete it and begin anew."
+            )
 
     def before_first_gap(self) -> Table:
         """What ended early may be what is quick to sample; a prefix is fair."""

@@ -20,9 +20,10 @@ from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.compile.mode import Mode
 
 from ...exceptions import CannotDrawError
-from ...likelihood.ratio_likelihood import RatioLikelihoodRV
+from ...likelihood.random_variable import RatioLikelihoodRV
 from ...simulation.forward import ForwardDraw
 from ...simulation.parameters import Layout
+from ...simulation.prediction import failures_raise
 
 __all__ = ["Replicate", "Replicates", "data_name"]
 
@@ -89,9 +90,8 @@ class Replicates:
         ValueError
             If these data have holes.
         """
-        with np.errstate(
-            all="ignore"
-        ):  # a value that does not survive its transform is found below
+        # A value that does not survive its transform is found below.
+        with np.errstate(all="ignore"), failures_raise():
             drawn = {name: value[0] for name, value in self._forward.draw(rng, {}, 1).items()}
         for name in drawn:
             if name.startswith(_BACK) and np.isnan(drawn[name]).any():

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
 
 import cloudpickle
@@ -26,9 +26,9 @@ import xarray as xr
 
 from ...exceptions import CannotDrawError, PosteriorWarning, warn
 from ...likelihood.model_parameters import model_in_use
+from ...runtime.arrays import real_number, whole_number
 from ...runtime.checkpoint import Checkpoint, CheckpointWriter, fingerprint
-from ...runtime.devices import make_torch_survive_forks
-from ...runtime.executors import InThisThread, Outcome, as_they_end, shares_memory, unpickled
+from ...runtime.executors import Outcome, as_they_end, executor_of, shares_memory, unpickled
 from ...runtime.progress import progress
 from ..calibration import FEW
 from .chains import Chains, chosen_sampler
@@ -136,9 +136,15 @@ def sbc_model(
     {'pair': 3, 'parameter': 1}
     """
     model = model_in_use(model)
-    if model is None:
-        raise TypeError("sbc_model needs a model. Pass it, or call inside `with model:`.")
-    _check(replicates, draws, tune, target_accept)
+    if not isinstance(model, pm.Model):
+        raise TypeError(
+            "sbc_model needs a model. Pass it, or call inside `with model:`; got "
+            f"{type(model).__name__}."
+        )
+    replicates = whole_number(replicates, "sbc_model: replicates")
+    draws = whole_number(draws, "sbc_model: draws", least=FEW)
+    tune = whole_number(tune, "sbc_model: tune", least=0)
+    target_accept = real_number(target_accept, "sbc_model: target_accept", above=0, below=1)
     sampler = chosen_sampler(sampler, model)
     file = Checkpoint(checkpoint, "calibration run", "pymc_nre.Calibration")
     seed = file.chosen_seed(random_seed)
@@ -146,33 +152,24 @@ def sbc_model(
     chains = Chains(drawn.model, list(drawn.layout.shapes), sampler, draws, tune, target_accept)
     table = Table(replicates, drawn.layout.size)
     writer = CheckpointWriter(file, _identity(drawn, chains, seed), seed)
-    found = writer.resume()
-    if found is not None:
-        table.take(*found)
-        writer.known = int((found[1]["state"] != TO_DO).sum())
     try:
-        _fill(table, _Replicate(drawn, chains, seed), executor, writer, progressbar)
-    except KeyboardInterrupt:
+        with file.held():
+            writer.known = table.take(writer.resume(), file.path)
+            _fill(table, _Replicate(drawn, chains, seed), executor, writer, progressbar)
+    except (KeyboardInterrupt, BrokenExecutor) as error:
         table = table.before_first_gap()
         if not (table.state == DONE).any():
             raise
+        how = "Interrupted"
+        if isinstance(error, BrokenExecutor):  # a replicate has taken all memory, say
+            how = f"Stopped by {type(error).__name__}"
         warn(
-            f"Interrupted: returning the first {len(table.state):,} of {replicates:,} replicates.",
+            f"{how}: returning the first {len(table.state):,} of {replicates:,} replicates.",
             PosteriorWarning,
         )
     _tell(table, drawn.layout.labels)
     settings = {"sampler": sampler, "draws": draws, "tune": tune, "random_seed": seed}
     return table.to_xarray(drawn.layout.labels, **settings)
-
-
-def _check(replicates: int, draws: int, tune: int, target_accept: float) -> None:
-    if replicates < 1 or draws < 10 or tune < 0:
-        raise ValueError(
-            "sbc_model needs replicates >= 1, draws >= 10 and tune >= 0, "
-            f"got replicates={replicates}, draws={draws}, tune={tune}."
-        )
-    if not 0 < target_accept < 1:
-        raise ValueError(f"target_accept must be between 0 and 1, got {target_accept}.")
 
 
 @dataclass(frozen=True)
@@ -248,7 +245,7 @@ def _fill(
         bar = display.add_task("calibrating", total=len(table.state), status="")
         display.update(bar, completed=len(table.state) - len(to_do))
         try:
-            for outcome in _outcomes(replicate, to_do, executor or InThisThread()):
+            for outcome in _outcomes(replicate, to_do, executor_of(executor)):
                 table.enter(outcome)
                 _give_up_if_hopeless(table)
                 writer.write(table.known, table.to_file)
@@ -262,7 +259,6 @@ def _fill(
 def _outcomes(replicate: _Replicate, to_do: np.ndarray, executor: Executor) -> Iterator[Outcome]:
     task: _Replicate | bytes = replicate
     if not shares_memory(executor):
-        make_torch_survive_forks()
         task = cloudpickle.dumps(replicate)
     return as_they_end(executor, _run, ((task, int(index)) for index in to_do))
 

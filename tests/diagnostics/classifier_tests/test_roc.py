@@ -99,6 +99,22 @@ def test_bad_input():
         auc(bare, nre.Simulations(SIMULATIONS.parameters, SIMULATIONS.x))
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"points": 0}, "points: expected at least 1, got 0"),
+        ({"points": 2.5}, "points: expected a whole number, got 2.5"),
+        ({"n": 0}, "n: expected at least 1, got 0"),
+        ({"n": True}, "n: expected a whole number, got True"),
+        ({"at": {"mu": np.ma.array([0.0, -999.0], mask=[0, 1])}}, "mu: 1 of 2 values are masked"),
+        ({"at": [0.0]}, "expected the parameters by name"),
+    ],
+)
+def test_what_does_not_count_is_refused(options, said):
+    with pytest.raises((TypeError, ValueError), match=f"^auc: {said}"):
+        auc(TASK.estimator(), TASK.simulate(100, random_seed=1), **options)
+
+
 def test_nuisance_parameters_are_drawn():
     def simulator(rng, mu, sigma):
         return rng.normal(mu, sigma)

@@ -74,9 +74,13 @@ def test_of_many_observations_some_are_looked_at():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="finite observations, got NaN"):
+    with pytest.raises(ValueError, match="lc2st: observed: 1 of 2 values are NaN"):
         found_by(TASK.estimator(), observed=(1.0, np.nan))
-    with pytest.raises(ValueError, match="shuffles must be at least 20, got 5"):
+    with pytest.raises(ValueError, match="lc2st: shuffles: expected at least 20, got 5"):
         found_by(TASK.estimator(), shuffles=5)
+    with pytest.raises(TypeError, match="lc2st: shuffles: expected a whole number, got 20"):
+        found_by(TASK.estimator(), shuffles=20.5)
+    with pytest.raises(TypeError, match="lc2st: draws: expected a whole number"):
+        lc2st(TASK.estimator(), TASK.simulate(100, random_seed=1), 1.0, draws=None)
     with pytest.raises(ValueError, match="at least 100 pairs"):
         lc2st(TASK.estimator(), TASK.simulate(50, random_seed=1), 1.0)

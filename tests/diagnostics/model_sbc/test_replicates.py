@@ -9,6 +9,7 @@ from untrained import make_estimator
 import pymc_nre as nre
 from pymc_nre.diagnostics import sbc_model
 from pymc_nre.diagnostics.model_sbc.replicates import Replicates, data_name
+from pymc_nre.exceptions import CannotDrawError
 from pymc_nre.networks import MLP, Dense
 
 
@@ -73,6 +74,19 @@ def test_priors_that_are_not_drawn_from(prior, message):
         nre.RatioLikelihood("x", RATIO, mu=prior(), observed=np.zeros(2), outside="ignore")
     with pytest.raises(ValueError, match=message):
         sbc_model(model, replicates=20, **SHORT)
+
+
+def five_numbers(mu, rng=None, size=None):
+    return rng.normal(mu, 1.0, size=5)
+
+
+def test_data_of_another_shape_are_refused():
+    with pm.Model() as model:
+        mu = pm.Normal("mu")
+        logp = {"logp": lambda value, mu: -((value - mu) ** 2)}
+        pm.CustomDist("y", mu, **logp, random=five_numbers, observed=np.zeros(3))
+    with pytest.raises(CannotDrawError, match=r"y: data drawn .* \(5,\), and its own \(3,\)"):
+        Replicates(model, None).draw(np.random.default_rng(1))
 
 
 def test_models_that_cannot_be_calibrated():

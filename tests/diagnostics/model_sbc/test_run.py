@@ -2,8 +2,10 @@
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
+import pandas as pd
 import pymc as pm
 import pytest
 import xarray as xr
@@ -139,6 +141,24 @@ def test_failures_are_counted_and_left_out():
         sbc_model(a_mean(nearly_exact(simulator=broken)), replicates=50, **SHORT)
 
 
+class Breaking(ThreadPoolExecutor):
+    """Whose worker dies of the third task."""
+
+    def submit(self, *task):
+        self.tasks = getattr(self, "tasks", 0) + 1
+        if self.tasks < 3:
+            return super().submit(*task)
+        raise BrokenProcessPool("a worker died")
+
+
+def test_a_dead_worker_keeps_what_is_done():
+    whole = sbc_model(a_mean(), replicates=3, **SHORT)
+    message = "^Stopped by BrokenProcessPool: returning the first [12] of 3 replicates"
+    with Breaking(1) as executor, pytest.warns(nre.PosteriorWarning, match=message):
+        part = sbc_model(a_mean(), replicates=3, executor=executor, **SHORT)
+    xr.testing.assert_equal(part, whole.isel(pair=slice(part.sizes["pair"])))
+
+
 def test_few_effective_draws_are_told():
     with pytest.warns(nre.PosteriorWarning, match=r"ranks of k rest on fewer than .* effective"):
         sbc_model(an_integer(), replicates=2, **SHORT)
@@ -197,12 +217,29 @@ def test_bad_arguments(tmp_path):
         sbc_model(a_mean(), var_names=["nu"])
     with pytest.raises(ValueError, match="sampler must be one of auto, nutpie, pymc, got 'stan'"):
         sbc_model(a_mean(), sampler="stan")
-    with pytest.raises(ValueError, match="got replicates=0"):
-        sbc_model(a_mean(), replicates=0)
-    with pytest.raises(ValueError, match="target_accept must be between 0 and 1, got 1"):
-        sbc_model(a_mean(), target_accept=1)
+    with pytest.raises(TypeError, match=r"needs a model.*got Series"):
+        sbc_model(pd.Series([1.0]))
     with pytest.raises(FileNotFoundError, match="folder of the checkpoint"):
         sbc_model(a_mean(), checkpoint=tmp_path / "none" / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("replicates", 0),
+        ("replicates", 2.5),
+        ("draws", 9),
+        ("draws", "500"),
+        ("tune", -1),
+        ("tune", np.nan),
+        ("target_accept", 1),
+        ("target_accept", np.nan),
+        ("target_accept", None),
+    ],
+)
+def test_bad_counts(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"^sbc_model: {name}: expected a"):
+        sbc_model(a_mean(), **{name: value})
 
 
 def eight_groups(ratio):

@@ -1,0 +1,279 @@
+"""What the file of an estimator holds: the one schema that is written by and read by.
+
+`problems` compares the description with the types that its fields have, then the form of every
+array with what the description says: parameters and observations say how large the domain and the
+stored points are, and the network, which is built without memory for its weights, what weights
+there are. Nothing else of a file is looked at before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..networks.base import RatioNetwork
+from ..networks.correction import QuadraticCorrection
+from ..networks.ensemble import Ensemble
+from ..networks.specifications import specification_from_dict, without_weights
+from ..runtime.stored import Form
+from ..simulation.parameters import Layout
+from .domain import Domain
+from .trial_budget import TrialBudget
+
+__all__ = ["facts_problem", "layout_of", "network_of", "problems", "section"]
+
+_MOST_AXES = 12  # of one parameter or observation; batches have axes before them
+_TOLD_OF = ("stopped", "best_loss", "n_train", "chance")  # what is shown of a training
+
+
+def problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
+    """What is wrong with a description and with the forms of arrays, in words."""
+    return (
+        [*_wrong_fields(metadata)]
+        or [*_wrong_forms(_known_forms(metadata, forms), forms, "weights/")]
+        or [*_wrong_history(metadata, section(forms, "history/"))]
+        or [*_wrong_budget(metadata)]
+        or [*_wrong_weights(metadata, section(forms, "weights/"))]
+    )
+
+
+def layout_of(metadata: Mapping[str, Any]) -> Layout:
+    """Names and shapes of the parameters."""
+    shapes = {name: tuple(shape) for name, shape in metadata["parameters"].items()}
+    return Layout(shapes, frozenset(metadata.get("integer", ())))
+
+
+def network_of(metadata: Mapping[str, Any], build: Callable[..., RatioNetwork]) -> RatioNetwork:
+    """The whole network, of members that ``build(theta_size, event_shape)`` makes."""
+    size, event_shape = layout_of(metadata).size, tuple(metadata["event_shape"])
+    members = [build(size, event_shape) for _ in range(metadata.get("members", 1))]
+    net = members[0] if len(members) == 1 else Ensemble(members, metadata["mean_of"])
+    if not metadata.get("tilted"):
+        return net
+    return QuadraticCorrection(net, size, edge=metadata.get("edge", False))
+
+
+def section(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Those whose names begin so, without it."""
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+
+
+def facts_problem(facts: Any) -> str:
+    """What is wrong with what is told of a training; nothing if all is right."""
+    if not isinstance(facts, Mapping):
+        return "it must be facts by name"
+    odd = [name for name, fact in facts.items() if not _is_fact(fact)]
+    if odd:
+        return f"facts must be numbers, texts or lists of them: {', '.join(map(repr, odd))}"
+    missing = [name for name in _TOLD_OF if not _is_told(name, facts.get(name))]
+    if facts and missing:
+        return f"it must tell {', '.join(missing)}"
+    return ""
+
+
+# --- fields ----------------------------------------------------------------------------------
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= _MOST_AXES and all(map(_is_count, value))
+
+
+def _are_parameters(value: Any) -> bool:
+    if not isinstance(value, dict) or not value:
+        return False
+    return all(map(str.isidentifier, value)) and all(map(_is_shape, value.values()))
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_network(value: Any) -> bool:
+    return isinstance(value, dict) and _is_text(value.get("type"))
+
+
+def _is_fact(value: Any) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return all(each is None or isinstance(each, str | int | float) for each in values)
+
+
+def _is_told(name: str, value: Any) -> bool:
+    values = value if isinstance(value, list) and name != "chance" else [value]
+    return bool(values) and all(map(_is_text if name == "stopped" else _is_number, values))
+
+
+def _are_libraries(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "parameters": (_are_parameters, "names with shapes"),
+    "event_shape": (_is_shape, "a shape"),
+    "network": (_is_network, "a type and its settings"),
+    "reference": (lambda v: v in ("evidence", "fixed", "pair"), "evidence, fixed or pair"),
+    "normalized": (lambda v: isinstance(v, bool), "true or false"),
+    "loss": (_is_text, "a text"),
+    "history": (lambda v: isinstance(v, dict), "facts by name"),
+}
+_LATER = {  # older files have only some of these
+    "integer": (_are_texts, "a list of names"),
+    "members": (_is_count, "a count"),
+    "mean_of": (lambda v: v in (None, "ratios", "logits"), "ratios, logits or nothing"),
+    "tilted": (lambda v: isinstance(v, bool), "true or false"),
+    "edge": (lambda v: isinstance(v, bool), "true or false"),
+    "budget": (lambda v: v is None or isinstance(v, dict), "fields or nothing"),
+    "libraries": (_are_libraries, "versions by name"),
+}
+_OF_ALL_FILES = {"format", "version", "sha256"}
+
+
+def _wrong_fields(metadata: Mapping[str, Any]) -> Iterator[str]:
+    known = _FIELDS | _LATER
+    yield from (f"{name} is missing" for name in _FIELDS if name not in metadata)
+    unknown = sorted(set(metadata) - set(known) - _OF_ALL_FILES)
+    if unknown:
+        yield f"fields that this version does not know: {', '.join(map(_short, unknown))}"
+    for name, (is_right, wanted) in known.items():
+        if name in metadata and not is_right(metadata[name]):
+            yield f"{name} must be {wanted}, is {_short(metadata[name])}"
+    members, mean_of = metadata.get("members", 1), metadata.get("mean_of")
+    if members != 1 and mean_of is None:
+        yield "mean_of must say what members are averaged by"
+    strange = set(_listed(metadata.get("integer"))) - set(_listed(metadata.get("parameters")))
+    if strange:
+        yield f"integer must name parameters, names {', '.join(map(_short, sorted(strange)))}"
+
+
+def _listed(value: Any) -> list[str]:
+    return (
+        [each for each in value if isinstance(each, str)] if isinstance(value, list | dict) else []
+    )
+
+
+def _short(value: Any) -> str:
+    shown = ascii(value)
+    return shown if len(shown) <= 40 else f"{shown[:40]}..."
+
+
+# --- forms of arrays -------------------------------------------------------------------------
+
+
+def _known_forms(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> dict[str, Form]:
+    """Of what every estimator has; numbers of pieces, draws and points are the file's own."""
+
+    def length(name: str, axis: int) -> int:
+        form = forms.get(name)
+        return form.shape[axis] if form is not None and len(form.shape) > axis else 1
+
+    pieces, draws = length("domain/knots", 1), length("domain/draws", 0)
+    shapes = Domain.shapes(layout_of(metadata).size, max(pieces, 1), max(draws, 1))
+    shapes = {f"domain/{name}": shape for name, shape in shapes.items()}
+    points = max(length("probe/x", 0), 1)
+    shapes["probe/x"] = (points, *metadata["event_shape"])
+    shapes["probe/log_ratio"] = (min(points, max(draws, 1)),)
+    return {name: Form(np.dtype(float), shape) for name, shape in shapes.items()}
+
+
+def _wrong_forms(
+    expected: Mapping[str, Form], found: Mapping[str, Form], *others: str
+) -> Iterator[str]:
+    """Arrays that are missing, of another form, or not known; some are looked at elsewhere."""
+    for name, form in expected.items():
+        if name not in found:
+            yield f"{name} is missing"
+        elif found[name] != form:
+            yield f"{name} must be {form}, is {found[name]}"
+    elsewhere = (*others, "history/") if others else ()
+    for name in found.keys() - expected.keys():
+        if not name.startswith(elsewhere):
+            yield f"{_short(name)} is not known"
+
+
+def _wrong_history(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> Iterator[str]:
+    problem = facts_problem(metadata["history"])
+    if problem:
+        yield f"history: {problem}"
+    if metadata["history"] and not forms:
+        yield "history has no epochs"
+    epochs = {form.shape[-1:] for form in forms.values()}
+    members = {form.shape[:-1] for form in forms.values()} - {()}
+    if () in epochs or len(epochs) > 1 or len(members) > 1 or any(len(m) > 1 for m in members):
+        yield "history must have arrays (epoch,) or (member, epoch) of the same lengths"
+    yield from (
+        f"history/{_short(name)} must hold numbers, is {form}"
+        for name, form in forms.items()
+        if form.dtype.kind not in "iuf"
+    )
+
+
+def _wrong_budget(metadata: Mapping[str, Any]) -> Iterator[str]:
+    if metadata.get("budget") is None:
+        return
+    try:
+        budget = TrialBudget.from_dict(metadata["budget"])
+    except ValueError as error:
+        yield f"budget: {error}"
+        return
+    if budget.parameters != tuple(layout_of(metadata).labels):
+        yield f"budget is one of other parameters: {_short(budget.parameters)}"
+
+
+def _wrong_weights(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> Iterator[str]:
+    """Compare with what the described network has; one of the user's own is not described."""
+    if metadata.get("members", 1) > len(forms):
+        yield f"there are weights for fewer members than {_short(metadata['members'])}"
+        return
+    if metadata["network"]["type"] == "custom":
+        return
+    try:
+        state = _state_of(metadata, len(forms))
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        yield f"network: {error}"
+        return
+    integers = {name for name, weight in state.items() if not weight.is_floating_point()}
+    expected = {
+        name: Form(np.dtype(np.int64 if name in integers else float), tuple(weight.shape))
+        for name, weight in state.items()
+    }
+    yield from (f"weights/{wrong}" for wrong in _wrong_forms(expected, forms))
+
+
+def _state_of(metadata: Mapping[str, Any], count: int) -> dict[str, torch.Tensor]:
+    """What there would be of the described network, on a device that keeps no numbers."""
+    specification = specification_from_dict(metadata["network"])
+    if not hasattr(specification, "embedding"):
+        raise ValueError(f"{specification} is an embedding")
+    members = metadata.get("members", 1)
+    layers = _layers(specification) + _layers(specification.embedding)
+    # A member has more arrays than layers; without this a number in a file could take hours.
+    if members * layers > count:
+        raise ValueError(f"{members:,} members with {layers:,} layers do not fit {count:,} arrays")
+    return network_of(metadata, without_weights(specification)).state_dict()
+
+
+def _layers(specification: Any) -> int:
+    if specification is None:
+        return 1
+    values = {field.name: getattr(specification, field.name) for field in fields(specification)}
+    listed = sum(len(value) for value in values.values() if isinstance(value, tuple))
+    return listed + values.get("blocks", 0)

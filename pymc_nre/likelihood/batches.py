@@ -1,0 +1,140 @@
+"""Log ratios of whole batches: which parameters meet which observation.
+
+The likelihood of data has the batch of the data, whatever the parameters are: parameters that
+would repeat an observation, ``(60,)`` of them beside data ``(60, 1)``, are an error, as the model
+would count each observation many times. A table of log ratios is another thing: there both sides
+are broadcast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytensor.tensor as pt
+from pymc.distributions.dist_math import check_parameters
+from pytensor.tensor import TensorVariable
+
+from ..estimators.estimator import RatioEstimator
+from ..ops.engines import as_data, as_rows, log_ratios
+from ..simulation.parameters import check_event_shape
+
+__all__ = ["check_batch", "likelihood_of", "table_of"]
+
+_Shape = Sequence[int | None]
+_REPEATED = (
+    "the parameters of a RatioLikelihood must have the batch shape of its observations, or length "
+    "one where all share them; expected no parameter to be given for more observations than there "
+    "are, or for fewer. Replace data and parameters together, pm.set_data, and give each axis that "
+    "observations share a length of one, mu[:, None]"
+)
+
+
+def check_batch(
+    name: str, ratio: RatioEstimator, observed: _Shape, parameters: Mapping[str, TensorVariable]
+) -> None:
+    """Raise ValueError if parameters are known to have another batch than observations.
+
+    ``observed`` is the shape of the observations, ``(*batch, *event)``, None where not known yet.
+    """
+    batch = tuple(observed[: len(observed) - len(ratio.event_shape)])
+    for parameter, own in ratio.parameters.items():
+        shape = parameters[parameter].type.shape
+        given = tuple(shape[: len(shape) - len(own)])
+        extra = len(given) - len(batch)
+        pairs = zip(given[max(extra, 0) :], batch[max(-extra, 0) :], strict=True)
+        if extra > 0 or any(None not in (p, n) and p not in (1, n) for p, n in pairs):
+            raise ValueError(
+                f"{name}: parameter {parameter!r} has the batch shape {given}, but the "
+                f"observations have {batch}; expected the same, or lengths of one. A likelihood "
+                "does not repeat its data. Give the data or the parameter its axes in the same "
+                f"order, observed=x[:, 0] or {parameter}={parameter}[:, None]; for a table of "
+                "every observation with every parameter use nre.log_ratio, which broadcasts both."
+            )
+
+
+def likelihood_of(
+    ratio: RatioEstimator,
+    x: TensorVariable,
+    parameters: Mapping[str, TensorVariable],
+    **options: Any,
+) -> TensorVariable:
+    """Log ratios ``(*batch,)`` of observations ``(*batch, *event)``, one for each."""
+    check_event_shape(ratio.event_shape, x.type.shape, "RatioLikelihood")
+    name = x.name or "RatioLikelihood"
+    check_batch(name, ratio, x.type.shape, parameters)
+    known = x.type.shape[: x.ndim - len(ratio.event_shape)]
+    x, parts = as_data(x), _flat_parameters(ratio, parameters)
+    batch = [x.shape[axis] if n is None else n for axis, n in enumerate(known)]
+    parts = [_of_batch(part, known, batch) for part in parts]
+    return _evaluate(ratio, x, parts, batch, **options)
+
+
+def table_of(
+    ratio: RatioEstimator,
+    x: TensorVariable,
+    parameters: Mapping[str, TensorVariable],
+    **options: Any,
+) -> TensorVariable:
+    """Log ratios with the broadcast batch shape of observations and parameters."""
+    event = ratio.event_shape
+    check_event_shape(event, x.type.shape, "log_ratio")
+    x, parts = as_data(x), _flat_parameters(ratio, parameters)
+    observation = x[(..., *[0] * len(event))]
+    if _shared(parts) and all(part.ndim - 1 <= observation.ndim for part in parts):
+        return _evaluate(ratio, x, parts, list(observation.shape), **options)
+    batch = list(pt.broadcast_shape(observation, *(part[..., 0] for part in parts)))
+    if not _shared(parts) and (
+        len(batch) > observation.ndim or any(observation.type.broadcastable)
+    ):
+        x = pt.broadcast_to(x, (*batch, *event))
+    return _evaluate(ratio, x, parts, batch, **options)
+
+
+def _evaluate(
+    ratio: RatioEstimator,
+    x: TensorVariable,
+    parts: list[TensorVariable],
+    batch: Sequence[Any],
+    **options: Any,
+) -> TensorVariable:
+    """Log ratios ``(*batch,)`` of observations ``(*batch, *event)``; parts expand to the batch."""
+    if _shared(parts):
+        # Not by a reshape, which would forget the length of one when it is vectorized.
+        rows = [part.dimshuffle("x", part.ndim - 1) for part in parts]
+    else:
+        expanded = [pt.broadcast_to(part, (*batch, part.shape[-1])) for part in parts]
+        rows = [part.reshape((-1, part.shape[-1])) for part in expanded]
+    theta = pt.concatenate(rows, axis=-1)
+    values = log_ratios(ratio, theta, as_rows(x, ratio.event_shape), **options)
+    return values if len(batch) == 1 else values.reshape(batch, ndim=len(batch))
+
+
+def _shared(parts: Sequence[TensorVariable]) -> bool:
+    """Whether one theta serves all observations."""
+    return all(all(part.type.broadcastable[:-1]) for part in parts)
+
+
+def _of_batch(part: TensorVariable, known: _Shape, batch: Sequence[Any]) -> TensorVariable:
+    """A parameter ``(*batch, size)``, checked where its lengths show only later."""
+    first = len(batch) - (part.ndim - 1)
+    differ = [
+        pt.eq(part.shape[axis], batch[first + axis])
+        for axis, length in enumerate(part.type.shape[:-1])
+        if length != 1 and (length is None or length != known[first + axis])
+    ]
+    if not differ:
+        return part
+    return check_parameters(part, *differ, msg=_REPEATED, can_be_replaced_by_ninf=False)
+
+
+def _flat_parameters(
+    ratio: RatioEstimator, parameters: Mapping[str, TensorVariable]
+) -> list[TensorVariable]:
+    """Each parameter ``(*batch, size)``, its own axes flattened into the last."""
+    parts = []
+    for name, own in ratio.parameters.items():
+        value = parameters[name].astype("float64")
+        # Neither of these forgets which batch axes are known to have length one.
+        parts.append(value.flatten(value.ndim - len(own) + 1) if own else value[..., None])
+    return parts

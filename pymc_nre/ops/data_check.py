@@ -1,0 +1,75 @@
+r"""Are observed data far from everything that was simulated? Asked when a model is built.
+
+A network evaluates data in other units, or a -999 that stands for a missing value, without a word.
+It keeps the means and spreads of its training data. Of new simulations the squared distance
+:math:`z^2` from the mean, in spreads, is 1 on average, whatever their distribution: by Markov's
+inequality its mean over a data set exceeds 1,000 at most once in 1,000 data sets. So much is told,
+and long tails are no alarm. In a large data set one code drowns in that mean; so a single value
+counts too, where tails are not so long that they alone make the spread.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pytensor.graph.basic import Variable
+
+from ..estimators.estimator import RatioEstimator
+from ..exceptions import DomainWarning, warn
+from ..networks.layers import Standardize
+from .guards import held_data
+
+__all__ = ["warn_if_data_are_far"]
+
+_MOST = 1_000  # the mean of z squared that one data set in a thousand exceeds at most
+# A Student t of 3 degrees of freedom exceeds 300 spreads once in 10 million draws.
+_FARTHEST = 300.0
+# Half of a t of 3 degrees of freedom lies beyond .4 spreads of the mean, of 10,000 Cauchy draws
+# beyond .01: their spread is that of the few largest.
+_BULK = 0.1
+_LEARNED = 10.0  # above it the moments are not those of the simulations that were kept
+
+
+def warn_if_data_are_far(name: str, ratio: RatioEstimator, observed: Any) -> None:
+    """Warn if observations ``(*batch, *event)`` that are known now are far from all simulations."""
+    data = held_data(observed) if isinstance(observed, Variable) else observed
+    moments = _moments(ratio)
+    if data is None or moments is None or not np.size(data):
+        return
+    mean, scale = moments
+    x = np.asarray(data, dtype=float).reshape(-1, *ratio.event_shape)
+    z = np.abs(x - mean) / scale
+    own = np.abs(ratio.probe_x - mean) / scale
+    if (own**2).mean() > _LEARNED:
+        return
+    squares = (z**2).mean(0)
+    singles = _FARTHEST if np.median(own) > _BULK else np.inf
+    limit = _MOST * squares.size  # of the worst of so many numbers
+    if squares.mean() <= _MOST and squares.max() <= limit and z.max() <= singles:
+        return
+    _tell(name, x, z, np.broadcast_to(mean, x.shape), np.broadcast_to(scale, x.shape))
+
+
+def _tell(name: str, x: np.ndarray, z: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> None:
+    worst = np.unravel_index(z.argmax(), z.shape)
+    far = (z > np.sqrt(_MOST)).mean() or 1 / z.size
+    warn(
+        f"{name}: {far:.2g} of the observed values lie far outside of everything that was "
+        f"simulated, the worst, {x[worst]:.6g}, {z[worst]:.3g} standard deviations from the mean "
+        f"of the simulations ({mean[worst]:.4g} +- {scale[worst]:.4g}). The ratio has never seen "
+        "such data, and what it says of them is arbitrary. Expected data in the units of the "
+        "simulations, without codes for missing values such as -999: convert them, and leave out "
+        "what is missing.",
+        DomainWarning,
+    )
+
+
+def _moments(ratio: RatioEstimator) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean and spread of the training data, which broadcast to one observation, if it has them."""
+    network = ratio.uncorrected
+    network = network.members[0] if ratio.members > 1 else network
+    module = getattr(network, "standardize_x", None)
+    if type(module) is not Standardize:
+        return None
+    return module.mean.cpu().numpy(), module.scale.cpu().numpy()

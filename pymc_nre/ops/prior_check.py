@@ -1,0 +1,211 @@
+"""Do the parameters of a model leave the region where its ratio was trained?
+
+A ratio extrapolates silently. When a model is built its parameters are drawn from their prior and
+the share that lies outside the training domain is told. That alone is not enough: an extrapolated
+ratio of many observations can outweigh any prior (a model of 100 normal observations, prior well
+inside, had a second mode at 40 times the true scale), so parameters outside are rejected unless the
+user says otherwise.
+
+A model may give a theta to each of ten thousand observations. So draws are looked at one at a time,
+and of the rows of a draw only those that differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pymc as pm
+from pymc.pytensorf import compile as compile_draws
+from pytensor.compile.mode import Mode
+from pytensor.graph.basic import Variable
+from pytensor.graph.replace import clone_replace
+from pytensor.graph.utils import MissingInputError
+from pytensor.tensor import TensorVariable
+
+from ..estimators.domain import Domain
+from ..estimators.estimator import RatioEstimator
+from ..exceptions import DomainWarning, TrialsWarning, warn
+from .guards import held_data
+
+__all__ = ["Reach", "packed_rows", "warn_if_many_trials", "warn_if_prior_leaves"]
+
+_DRAWS = 1_000
+# The training prior itself has 1e-4 outside: 0.1 of 1,000 draws, so five are no accident.
+_TOLD_FROM = 0.005
+# Trials below which a bias is not linear across a posterior, and above which fine-tuning leaves too
+# much of it: docs/many_trials.md.
+_FEW, _MANY = 300, 10_000
+_CONSEQUENCE = {
+    "reject": "Their likelihood is set to zero (outside='reject'), which cuts the prior there.",
+    "warn": "There the ratio is an extrapolation that may prefer absurd parameters: after "
+    "sampling, look at nre.diagnostics.domain_check(idata, ratio).",
+}
+
+
+def packed_rows(ratio: RatioEstimator, parameters: Sequence[np.ndarray]) -> np.ndarray:
+    """Packed parameters ``(*batch, D)`` of arrays in the estimator's order."""
+    return ratio.layout.pack(dict(zip(ratio.layout.shapes, parameters, strict=True)))
+
+
+class Reach:
+    """How far draws reach: which share is outside, by which parameter, and between which values.
+
+    Parameters
+    ----------
+    domain : Domain
+    draws : iterable of array, shape (rows, D)
+        All with the same number of rows.
+
+    Attributes
+    ----------
+    outside : ndarray, shape (draws,)
+        Share of the rows of each draw that are outside.
+    beyond : ndarray, shape (D,)
+        Share of all rows at which a parameter, taken alone, is beyond its training range.
+    low, high : ndarray, shape (D,)
+    """
+
+    def __init__(self, domain: Domain, draws: Iterable[np.ndarray]) -> None:
+        size = len(domain.lower)
+        self.beyond, self._groups = np.zeros(size), None
+        self.low, self.high = np.full(size, np.inf), np.full(size, -np.inf)
+        self.outside = np.array([self._add(domain, theta) for theta in draws])
+        self.beyond /= max(len(self.outside), 1)
+
+    @property
+    def share(self) -> float:
+        """Of all rows of all draws."""
+        return float(self.outside.mean())
+
+    def _add(self, domain: Domain, theta: np.ndarray) -> float:
+        rows, weights = self._distinct(theta)
+        self.low = np.minimum(self.low, rows.min(0))
+        self.high = np.maximum(self.high, rows.max(0))
+        self.beyond += weights @ domain.beyond(rows)
+        return float(weights @ ~domain.inside(rows))
+
+    def _distinct(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and their shares, where rows that the first draw has in common stay together."""
+        if self._groups is None:
+            _, first, group, counts = np.unique(
+                theta, axis=0, return_index=True, return_inverse=True, return_counts=True
+            )
+            self._groups = first, group.ravel(), counts / len(theta)
+        first, group, shares = self._groups
+        rows = theta[first]
+        if np.array_equal(rows[group], theta, equal_nan=True):
+            return rows, shares
+        return theta, np.full(len(theta), 1 / len(theta))
+
+
+def warn_if_prior_leaves(
+    name: str, ratio: RatioEstimator, parameters: Mapping[str, TensorVariable], outside: str
+) -> None:
+    """Draw the parameters from their prior in the model; warn if a share is outside."""
+    if outside == "ignore":
+        return
+    try:
+        reach = Reach(ratio.domain, _prior_draws(ratio, parameters, _DRAWS))
+    except MissingInputError:  # arguments of a pm.CustomDist's logp and the like: no prior here
+        return
+    except NotImplementedError:  # pm.Flat and others that have no random function
+        warn(
+            f"{name}: the prior of {', '.join(parameters)} cannot be drawn from, so it could not "
+            f"be compared with the training domain of the ratio ({ratio.describe_domain()}). After "
+            "sampling, run nre.diagnostics.domain_check(idata, ratio).",
+            DomainWarning,
+        )
+        return
+    if reach.share > _TOLD_FROM:
+        warn(_message(name, ratio, reach, outside), DomainWarning)
+
+
+def _prior_draws(
+    ratio: RatioEstimator, parameters: Mapping[str, TensorVariable], n: int
+) -> Iterator[np.ndarray]:
+    """Packed draws ``(rows, D)``, one after another, of the parameters' prior in the model."""
+    # The linker without any compiler: this graph is used a thousand times, once.
+    mode = Mode(linker="py", optimizer="fast_compile")
+    variables = _given_data(list(parameters.values()))
+    function = compile_draws(inputs=[], outputs=variables, random_seed=0, mode=mode)
+    for _ in range(n):
+        yield packed_rows(ratio, function()).reshape(-1, ratio.layout.size)
+
+
+def _given_data(variables: list[TensorVariable]) -> list[TensorVariable]:
+    """The same in terms of what was observed of parents that were: no prior speaks for those."""
+    model = pm.Model.get_context(error_if_none=False)
+    if model is None or not model.observed_RVs:
+        return variables
+    data = {rv: model.rvs_to_values[rv].astype(rv.dtype) for rv in model.observed_RVs}
+    return clone_replace(variables, replace=data, rebuild_strict=False)
+
+
+def _message(name: str, ratio: RatioEstimator, reach: Reach, outside: str) -> str:
+    digits = _digits_apart(ratio.domain, reach)
+    ends = zip(ratio.layout.labels, reach.low, reach.high, reach.beyond, strict=True)
+    told = [
+        f"{label} reaches [{low:.{digits}g}, {high:.{digits}g}] ({part:.1%} outside)"
+        for label, low, high, part in ends
+        if part > 0
+    ] or ["each parameter alone is inside, but not their combinations"]
+    return (
+        f"{name}: {reach.share:.1%} of this model's prior lies outside the region where the ratio "
+        f"was trained ({ratio.describe_domain(digits)}): {'; '.join(told)}. "
+        f"{_CONSEQUENCE[outside]} Train on a wider prior, or use a narrower one here."
+    )
+
+
+def _digits_apart(domain: Domain, reach: Reach) -> int:
+    """How many digits tell the ends of the reach from those of the domain."""
+    pairs = [
+        *zip(domain.lower, reach.low, strict=True),
+        *zip(domain.upper, reach.high, strict=True),
+    ]
+    for digits in range(3, 17):
+        if all(a == b or f"{a:.{digits}g}" != f"{b:.{digits}g}" for a, b in pairs):
+            return digits
+    return 17
+
+
+def warn_if_many_trials(
+    name: str, ratio: RatioEstimator, parameters: Mapping[str, TensorVariable], observed: Any
+) -> None:
+    """Warn if more observations share their parameters than the ratio's budget allows."""
+    data = held_data(observed) if isinstance(observed, Variable) else observed
+    if ratio.budget is None or data is None:
+        return
+    trials = math.prod(data.shape[: data.ndim - len(ratio.event_shape)])
+    if trials <= ratio.budget.trials:
+        return
+    try:
+        theta = next(_prior_draws(ratio, parameters, 1))
+    except (MissingInputError, NotImplementedError):  # no prior here to draw from
+        return
+    _, sharing = np.unique(theta, axis=0, return_counts=True)
+    together = trials * int(sharing.max()) // int(sharing.sum())
+    if together <= ratio.budget.trials:
+        return
+    bias = math.sqrt(together * ratio.budget.bias_squared_limit.max())
+    warn(
+        f"{name}: {together:,} trials share their parameters, and this ratio was found to bear "
+        f"{ratio.budget.trials:,}: the posterior mean may be off by up to {bias:.2g} posterior "
+        f"standard deviations. {_remedy(ratio, together)}; see ratio.budget.",
+        TrialsWarning,
+    )
+
+
+def _remedy(ratio: RatioEstimator, trials: int) -> str:
+    """What helps most at that number of trials, first."""
+    if not ratio.budget.is_seen:
+        return "No bias was seen: measure it on more simulations, nre.trial_budget(ratio, ...)"
+    everywhere = "fine-tune it, nre.center(ratio, nre.Online(prior, simulator, batched=True))"
+    around = "mend it around the posterior that you get, nre.center(ratio, around=idata)"
+    if trials < _FEW:
+        return f"First {everywhere}: posteriors of so few trials are too wide to mend it around one"
+    if trials < _MANY:
+        return f"First {around}; if that is refused, or for other data, {everywhere}"
+    return f"First {everywhere}; then {around}, which so many trials need as well"

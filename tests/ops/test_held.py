@@ -1,0 +1,98 @@
+"""Graphs keep their ratio, and what PyTensor remembers of them does not."""
+
+import gc
+import pickle
+import weakref
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from pytensor.compile.mode import Mode
+from pytensor.graph.replace import clone_replace
+from untrained import make_estimator
+
+import pymc_nre as nre
+from pymc_nre.networks import MLP, DeepSet
+from pymc_nre.ops import engines
+from pymc_nre.ops.held import HeldRatio
+
+MODE = Mode(linker="py", optimizer="fast_run")  # all rewrites, no compiler
+NETWORKS = {"torch": None, "auto": MLP((8,), embedding=DeepSet((4,)))}
+
+
+def forget():
+    """The last few ratios, which are remembered for the next model."""
+    engines._compiles.cache_clear()
+    engines._exported.cache_clear()
+
+
+def compiled(seed, engine):
+    """A weak reference to a ratio, and a function that evaluates it with its gradient."""
+    ratio = make_estimator({"mu": ()}, (3,), NETWORKS[engine], seed=seed)
+    mu, x = pt.dscalar("mu"), pt.dmatrix("x")
+    value = nre.log_ratio(ratio, x, mu=mu, engine=engine, outside="ignore").sum()
+    function = pytensor.function([mu, x], [value, pytensor.grad(value, mu)], mode=MODE)
+    forget()
+    return weakref.ref(ratio.network), function
+
+
+@pytest.mark.parametrize("engine", NETWORKS)
+def test_ratios_go_with_what_was_compiled_of_them(engine):
+    kept = [compiled(seed, engine) for seed in range(3)]
+    gc.collect()
+    assert all(network() is not None for network, _ in kept)  # the functions can run
+    x = np.ones((2, 3))
+    assert len({float(function(0.5, x)[0]) for _, function in kept}) == 3
+    networks = [network for network, _ in kept]
+    del kept
+    gc.collect()
+    assert [network() for network in networks] == [None] * 3
+
+
+@pytest.mark.parametrize("engine", NETWORKS)
+def test_graphs_that_are_cloned_or_pickled_keep_it(engine):
+    ratio = make_estimator({"mu": ()}, (3,), NETWORKS[engine], seed=9)
+    mu, x = pt.dscalar("mu"), pt.dmatrix("x")
+    value = nre.log_ratio(ratio, x, mu=mu, engine=engine, outside="ignore").sum()
+    expected = float(value.eval({mu: 0.5, x: np.ones((2, 3))}, mode=MODE))
+    clone = clone_replace(value, {mu: 2 * mu})
+    text = pickle.dumps((mu, x, value))
+    del value, ratio
+    forget()
+    gc.collect()
+    assert float(clone.eval({mu: 0.25, x: np.ones((2, 3))}, mode=MODE)) == pytest.approx(expected)
+    del clone
+    gc.collect()
+    mu, x, value = pickle.loads(text)
+    assert float(value.eval({mu: 0.5, x: np.ones((2, 3))}, mode=MODE)) == pytest.approx(expected)
+
+
+def test_what_nobody_keeps_is_told():
+    held = HeldRatio(make_estimator(seed=1))
+    other, ratio = HeldRatio(make_estimator(seed=2)), make_estimator(seed=1)
+    gc.collect()
+    assert held == HeldRatio(ratio)
+    assert hash(held) == hash(HeldRatio(ratio))
+    assert held != other
+    with pytest.raises(RuntimeError, match="ratio of an Op is gone"):
+        held()
+
+
+def test_models_and_their_variables_keep_it_too():
+    def of_a_model(seed):
+        ratio = make_estimator({"mu": ()}, seed=seed).replace(simulator=lambda rng, mu: mu)
+        with pm.Model() as model:
+            nre.RatioLikelihood("x", ratio, mu=pm.Normal("mu"), observed=np.zeros(3))
+        function = model.compile_fn(model.logp(), inputs=model.value_vars, mode=MODE)
+        assert np.isfinite(function({"mu": 0.5}))
+        forget()
+        return weakref.ref(ratio.network), model
+
+    network, model = of_a_model(7)
+    gc.collect()
+    assert model["x"].owner.op.simulator is not None
+    del model
+    gc.collect()
+    assert network() is None

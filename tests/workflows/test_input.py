@@ -1,0 +1,582 @@
+"""Whatever is passed as an array or a count: the answer of plain arrays, or an error that names it.
+
+`CALLS` is a table of the public functions, each with the arguments that are arrays, counts,
+numbers, results or posterior draws; add a row for a new one. `tests/hostile.py` makes other things
+of their plain values: of other kinds, masked, complex, ragged, of other lengths. Where these have
+a plain meaning, the answer must be that of plain values; where they have none, or the plain values
+are refused, the library itself must raise an error that names the argument.
+"""
+
+import re
+import warnings
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pymc as pm
+import pytest
+import xarray as xr
+from hostile import REFUSED, Array, count, draws, is_ours, number, result
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from untrained import make_estimator
+
+import pymc_nre as nre
+from pymc_nre import diagnostics, losses, networks, plots, tasks
+
+# Rows whose functions do not yet read what they are given.
+NOT_YET = [
+    "RatioLikelihood",
+    "TrialBudget.bias",
+    "build",
+    "center",
+    "center around",
+    "convergence",
+    "log_ratio",
+    "masked_set",
+    "train",
+    "trial_budget",
+]
+
+TASK, LINEAR = tasks.GaussianMean(), tasks.LinearGaussian()
+TASKS = (TASK, tasks.LocationScale(), LINEAR, tasks.PoissonRate(), tasks.GaussianMixture())
+NORMAL = {"mu": pm.Normal.dist(0, 3)}
+QUIET = {"random_seed": 1, "progressbar": False}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of what may be hostile.
+
+    ``cost`` is 0 for what takes a few milliseconds, 1 for some ten, 2 for more, 3 for seconds:
+    from 2 on the short test passes only what must be refused at once.
+    """
+
+    function: object
+    arguments: dict
+    cost: int = 0
+    also_called: dict = field(default_factory=dict)  # other words for an argument in errors
+
+
+def call(function, cost=0, also_called=None, **arguments):
+    return Call(function, arguments, cost, also_called or {})
+
+
+@cache
+def ratio():
+    return TASK.estimator()
+
+
+@cache
+def network():
+    return make_estimator({"mu": (), "beta": (2,)}, (3,))
+
+
+@cache
+def pairs(n=120):
+    return TASK.simulate(n, random_seed=1)
+
+
+@cache
+def ranks():
+    return diagnostics.posterior_ranks(ratio(), pairs(), draws=200, **QUIET)
+
+
+@cache
+def weighted():
+    return nre.weighted_draws(ratio(), [0.0, 1.0], NORMAL, draws=300, random_seed=1)
+
+
+@cache
+def model(sd=2.0):
+    with pm.Model() as made:
+        mu = pm.Normal("mu", 0, sd)
+        nre.RatioLikelihood("x", ratio(), mu=mu, observed=[0.3, 1.1], engine="torch")
+    return made
+
+
+@cache
+def posterior():
+    mu = np.random.default_rng(1).normal(0.7, 0.5, (2, 100))
+    return xr.Dataset({"mu": (("chain", "draw"), mu)})
+
+
+@cache
+def budget():
+    return nre.trial_budget(ratio(), pairs(2_000))
+
+
+def observed(x, mu):
+    with pm.Model() as built:
+        nre.RatioLikelihood("x", ratio(), mu=mu, observed=x, engine="torch", outside="ignore")
+    return built.compile_logp()({})
+
+
+def trained(**options):
+    options = {"epochs": 1, "network": networks.MLP((4,)), **QUIET} | options
+    return nre.train(pairs(), **options)
+
+
+def closed(draw):
+    """A figure that is drawn and closed."""
+
+    def drawn(**arguments):
+        import matplotlib.pyplot as plt
+
+        try:
+            draw(**arguments)
+        finally:
+            plt.close("all")
+
+    return drawn
+
+
+@cache
+def found(check):
+    """What a diagnostic gives, for its figure."""
+    few = {"random_seed": 1}
+    makers = {
+        "coverage": lambda: diagnostics.coverage(ranks()),
+        "sbc": lambda: diagnostics.sbc(ranks()),
+        "tarp": lambda: diagnostics.tarp(ranks()),
+        "reliability": lambda: diagnostics.reliability(ranks()),
+        "roc": lambda: diagnostics.auc(ratio(), pairs(), n=200, points=2, **few),
+        "convergence": lambda: diagnostics.convergence(
+            ratio(), pairs(), n=(1, 3), truths=10, draws=100, **QUIET
+        ),
+        "lc2st": lambda: diagnostics.lc2st(ratio(), pairs(), 1.0, draws=20, shuffles=20, **few),
+        "observation_check": lambda: diagnostics.observation_check(
+            ratio(), pairs(400), [0.5, 1.0], **few
+        ),
+        "domain": lambda: diagnostics.domain_check({"posterior": posterior()}, ratio()),
+        "log_ratios": ranks,
+        "evidence": ranks,
+    }
+    return makers[check]()
+
+
+def figure(name, argument="result"):
+    return call(
+        closed(lambda given: getattr(plots, name)(given)),
+        1,
+        {"given": (f"plots.{name}",)},
+        given=result(lambda: found(name)),
+    )
+
+
+def of_ranks(check, **more):
+    return call(check, ranks=result(ranks), **more)
+
+
+X, MU = Array((4,)), Array((4,))
+LEVELS = Array((3,), 0.05, 0.95, optional=True)
+EVENTS, THETA = Array((2, 4)), Array((2, 3))
+
+CALLS = {
+    # estimators
+    "RatioEstimator.log_ratio": call(lambda x, mu: ratio().log_ratio(x, mu=mu), x=X, mu=MU),
+    "RatioEstimator.log_ratio of vectors": call(
+        lambda x, mu, beta: network().log_ratio(x, mu=mu, beta=beta),
+        x=Array((2, 3)),
+        mu=Array((2,)),
+        beta=Array((2, 2)),
+    ),
+    "TrialBudget.bias": call(lambda trials: budget().bias(trials), trials=number(100.0)),
+    # amortized
+    "posterior_grid": call(
+        lambda x, points, quantiles: nre.posterior_grid(
+            ratio(), x, NORMAL, points=points, quantiles=quantiles
+        ),
+        1,
+        x=Array((3,)),
+        points=count(30, optional=True),
+        quantiles=Array((2,), 0.05, 0.95),
+    ),
+    "posterior_grid bounds": call(
+        lambda lower, upper: nre.posterior_grid(
+            ratio(), 0.0, NORMAL, bounds={"mu": (lower, upper)}
+        ),
+        1,
+        {"lower": ("bounds",), "upper": ("bounds",)},
+        lower=Array((), -5, -4),
+        upper=Array((), 4, 5),
+    ),
+    "weighted_draws": call(
+        lambda x, draws: nre.weighted_draws(ratio(), x, draws=draws),
+        1,
+        x=Array((3,)),
+        draws=count(200),
+    ),
+    "resample": call(
+        lambda weighted, draws, chains: nre.resample(
+            weighted, draws=draws, chains=chains, random_seed=1
+        ),
+        weighted=result(weighted),
+        draws=count(20),
+        chains=count(2),
+    ),
+    # diagnostics
+    "coverage": of_ranks(diagnostics.coverage, levels=LEVELS),
+    "tarp": of_ranks(diagnostics.tarp, levels=LEVELS),
+    "sbc": of_ranks(diagnostics.sbc),
+    "normalization": of_ranks(diagnostics.normalization),
+    "reliability": of_ranks(diagnostics.reliability, bins=count(5)),
+    "posterior_ranks": call(
+        lambda draws: diagnostics.posterior_ranks(ratio(), pairs(), draws=draws, **QUIET),
+        2,
+        draws=count(20),
+    ),
+    "auc": call(
+        lambda mu, n: diagnostics.auc(ratio(), pairs(), at={"mu": mu}, n=n, random_seed=1),
+        2,
+        {"mu": ("at",)},
+        mu=Array((2,)),
+        n=count(100),
+    ),
+    "auc points": call(
+        lambda points: diagnostics.auc(ratio(), pairs(), points=points, n=100, random_seed=1),
+        2,
+        points=count(2),
+    ),
+    "coverage_at": call(
+        lambda mu, n, levels, draws: diagnostics.coverage_at(
+            ratio(), pairs(), {"mu": mu}, n=n, levels=levels, draws=draws, random_seed=1
+        ),
+        2,
+        {"mu": ("at",)},
+        mu=Array((2,)),
+        n=count(20),
+        levels=LEVELS,
+        draws=count(20),
+    ),
+    "convergence": call(
+        lambda n, truths, draws: diagnostics.convergence(
+            ratio(), pairs(), n=n, truths=truths, draws=draws, **QUIET
+        ),
+        2,
+        n=Array((2,), 1, 3),
+        truths=count(10),
+        draws=count(60),
+    ),
+    "lc2st": call(
+        lambda observed, draws, shuffles: diagnostics.lc2st(
+            ratio(), pairs(), observed, draws=draws, shuffles=shuffles, random_seed=1
+        ),
+        2,
+        observed=Array((2,)),
+        draws=count(20),
+        shuffles=count(20),
+    ),
+    "observation_check": call(
+        lambda observed: diagnostics.observation_check(
+            ratio(), pairs(400), observed, random_seed=1
+        ),
+        observed=Array((3,)),
+    ),
+    "report": call(
+        lambda observed, draws: diagnostics.report(
+            ratio(), pairs(), observed, draws=draws, **QUIET
+        ).checks["coverage"],
+        3,
+        observed=Array((2,), optional=True),
+        draws=count(20),
+    ),
+    "sbc_model": call(
+        lambda replicates, draws, tune, target_accept: diagnostics.sbc_model(
+            model(),
+            replicates=replicates,
+            draws=draws,
+            tune=tune,
+            target_accept=target_accept,
+            sampler="pymc",
+            **QUIET,
+        ),
+        2,
+        replicates=count(2),
+        draws=count(20),
+        tune=count(20),
+        target_accept=number(0.8),
+    ),
+    "domain_check": call(
+        lambda idata: diagnostics.domain_check(idata, ratio()),
+        also_called={"idata": ("posterior",)},
+        idata=draws(posterior),
+    ),
+    "log_marginal_ratio": call(
+        lambda draws, chains: diagnostics.log_marginal_ratio(
+            model(), model(0.5), draws=draws, chains=chains, cores=1, **QUIET
+        ),
+        2,
+        draws=count(100),
+        chains=count(2),
+    ),
+    "compare": call(
+        lambda idata: diagnostics.compare({"one": (model(), idata), "two": (model(0.5), idata)}),
+        2,
+        {"idata": ("compare: one",)},
+        idata=draws(posterior),
+    ),
+    # tasks
+    **{
+        f"{type(task).__name__}.{name}": call(
+            getattr(task, name),
+            2 if name != "log_evidence" and isinstance(task, tasks.GaussianMixture) else 0,
+            x=Array((3, *task.estimator().event_shape), 0, 4),
+        )
+        for task in (
+            TASK,
+            tasks.LocationScale(),
+            LINEAR,
+            tasks.PoissonRate(),
+            tasks.GaussianMixture(),
+        )
+        for name in ("posterior", "maximum_likelihood", "log_evidence")
+    },
+    "HierarchicalGaussian.posterior": call(
+        lambda x, nodes: tasks.HierarchicalGaussian().posterior(x, nodes),
+        x=Array((3, 5)),
+        nodes=count(50),
+    ),
+    "HierarchicalGaussian": call(tasks.HierarchicalGaussian, size=count(3), spread=number(2.0)),
+    "HierarchicalGaussian range": call(
+        lambda log_tau_range: tasks.HierarchicalGaussian(log_tau_range=log_tau_range),
+        log_tau_range=Array((2,), -2, 2),
+    ),
+    "GaussianMean": call(tasks.GaussianMean, half_width=number(3.0)),
+    "LocationScale": call(tasks.LocationScale, half_width=number(3.0), log_range=number(0.5)),
+    "LocationScale.posterior grid": call(
+        lambda grid: tasks.LocationScale().posterior([1.0, 2.0], grid), grid=count(50)
+    ),
+    "LinearGaussian": call(tasks.LinearGaussian, noise=number(3.0)),
+    "PoissonRate": call(tasks.PoissonRate, shape=number(3.0), mean=number(2.0)),
+    "GaussianMixture": call(tasks.GaussianMixture, half_width=number(3.0), narrow=number(0.5)),
+    "GaussianMean.log_likelihood": call(TASK.log_likelihood, x=X, mu=MU),
+    "LinearGaussian.log_likelihood": call(LINEAR.log_likelihood, x=EVENTS, theta=THETA),
+    # figures
+    **{f"plots.{name}": figure(name) for name in sorted(set(plots.__all__) - {"loss", "pair"})},
+    "plots.pair": call(
+        closed(lambda idata: plots.pair(idata, ratio())),
+        1,
+        {"idata": ("The posterior has no variable",)},
+        idata=draws(posterior),
+    ),
+    # simulation
+    "Simulations": call(
+        lambda mu, x: nre.Simulations({"mu": mu}, x), mu=Array((5,)), x=Array((5,))
+    ),
+    "simulate": call(
+        lambda n: nre.simulate(TASK.prior(), TASK.simulator, n, batched=True, **QUIET),
+        1,
+        n=count(20),
+    ),
+    "simulate at": call(
+        lambda mu: nre.simulate(NORMAL, TASK.simulator, 5, at={"mu": mu}, batched=True, **QUIET),
+        1,
+        {"mu": ("at",)},
+        mu=Array(()),
+    ),
+    "Online": call(
+        lambda per_epoch: nre.Online(
+            TASK.prior(), TASK.simulator, batched=True, per_epoch=per_epoch, random_seed=1
+        ).simulations(0),
+        1,
+        per_epoch=count(20),
+    ),
+    # training
+    "train": call(
+        trained,
+        2,
+        members=count(2),
+        validation=number(0.2),
+        epochs=count(2, optional=True),
+        batch_size=count(20, optional=True),
+        learning_rate=number(0.01, optional=True),
+        weight_decay=number(0.01),
+        patience=count(2, optional=True),
+    ),
+    "trial_budget": call(
+        lambda share: nre.trial_budget(ratio(), pairs(2_000), share=share), 1, share=number(0.1)
+    ),
+    "center": call(
+        lambda steps, strength, replicates: nre.center(
+            trained(), pairs(), steps=steps, strength=strength, replicates=replicates, **QUIET
+        ),
+        2,
+        steps=count(2, optional=True),
+        strength=number(0.5, optional=True),
+        replicates=count(2, optional=True),
+    ),
+    "center around": call(
+        lambda around, n, accuracy: nre.center(
+            ratio(), around=around, model=model(), n=n, accuracy=accuracy, **QUIET
+        ),
+        2,
+        {"around": ("posterior",)},
+        around=draws(posterior),
+        n=count(20, optional=True),
+        accuracy=number(0.5, optional=True),
+    ),
+    # losses and networks
+    "NREB": call(losses.NREB, candidates=count(3)),
+    "NREC": call(losses.NREC, candidates=count(3), gamma=number(2.0)),
+    "Balanced": call(lambda strength: losses.Balanced(strength=strength), strength=number(2.0)),
+    "BNRE": call(losses.BNRE, strength=number(2.0)),
+    "ResidualMLP": call(networks.ResidualMLP, width=count(3), blocks=count(2)),
+    **{
+        name: call(
+            lambda width, of=name: getattr(networks, of)((width,)),
+            also_called={"width": ("hidden", "channels")},
+            width=count(3),
+        )
+        for name in ("MLP", "Dense", "DeepSet", "Convolutional")
+    },
+    "ResNet": call(
+        lambda dimensions, width: networks.ResNet(dimensions=dimensions, width=width),
+        dimensions=count(2),
+        width=count(3),
+    ),
+    "build": call(
+        lambda theta_size: networks.build(networks.MLP((3,)), theta_size, (2,)),
+        theta_size=count(2),
+    ),
+    "masked_set": call(networks.masked_set, values=Array((3, 2)), members=count(5)),
+    # models
+    "RatioLikelihood": call(
+        observed,
+        1,
+        {"x": ("observed",)},
+        x=Array((4,), graph=True),
+        mu=Array((4,), graph=True),
+    ),
+    "log_ratio": call(
+        lambda x, mu: nre.log_ratio(ratio(), x, mu=mu, engine="torch", outside="ignore").eval(),
+        1,
+        x=Array((4,), graph=True),
+        mu=Array((4,), graph=True),
+    ),
+}
+
+# Public names that take no array and no count.
+NO_INPUT = {
+    *("DomainWarning", "EstimatorFileError", "PosteriorWarning", "SimulationError"),
+    *("SimulationWarning", "TrainingWarning", "TrialsWarning"),
+    *("diagnostics", "losses", "networks", "plots", "tasks"),  # rooms
+    *("diagnostics.Report", "tasks.Posterior", "TrialBudget"),  # what comes back
+    *("RatioEstimator", "Simulator", "ensemble", "load", "losses.CARL", "losses.Loss"),
+    *("losses.NREA", "networks.RatioNetwork", "networks.specification_from_dict", "plots.loss"),
+}
+
+
+def test_every_public_function_has_a_row():
+    names = Path(__file__).parents[1].joinpath("data/public_names.txt").read_text().split()
+    rows = {row.split()[0] for row in CALLS}
+    rows |= {row.split(".")[0] for row in rows}
+    assert not [n for n in {*names} - NO_INPUT if n not in rows and n.split(".")[-1] not in rows]
+
+
+@st.composite
+def hostile_arguments(draw, row, refused_only=False):
+    """What is passed, its plain twin, and which of it has none."""
+    passed, plain, refused = {}, {}, []
+    arguments = CALLS[row].arguments
+    chosen = draw(st.sets(st.sampled_from(sorted(arguments)), min_size=1, max_size=2))
+    for name, argument in arguments.items():
+        value = argument.make(draw(st.integers(0, 15)) if isinstance(argument, Array) else 0)
+        kinds = argument.kinds if name in chosen else {"plain": argument.kinds["plain"]}
+        if refused_only and name in chosen:
+            kinds = {k: make for k, make in kinds.items() if make(value)[1] is REFUSED}
+        passed[name], plain[name] = kinds[draw(st.sampled_from(sorted(kinds)))](value)
+        if plain[name] is REFUSED:
+            refused.append(name)
+    return passed, plain, refused, sorted(chosen)
+
+
+def outcome(function, arguments):
+    """What comes back, or the error."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            return function(**arguments), None
+        except Exception as error:
+            return None, error
+
+
+def numbers(answer):
+    """All that can be compared of an answer."""
+    if isinstance(answer, nre.RatioEstimator):
+        return [answer.log_ratio(np.linspace(-1, 1, 5), mu=0.5)]
+    if isinstance(answer, nre.Simulations):
+        return [answer.x, *answer.parameters.values()]
+    if isinstance(answer, tasks.Posterior):
+        return [*answer.mean.values(), *answer.sd.values()]
+    if isinstance(answer, dict):
+        return list(answer.values())
+    if isinstance(answer, xr.Dataset):
+        return [v.to_numpy() for _, v in sorted(answer.variables.items(), key=lambda p: str(p[0]))]
+    if hasattr(answer, "groups"):
+        return numbers(nre.compat.posterior_of(answer))
+    if hasattr(answer, "state_dict"):
+        return [tuple(weight.shape) for weight in answer.state_dict().values()]
+    return [answer]
+
+
+def compare(row, passed, plain, refused, chosen):
+    """Raise AssertionError unless an answer, or an error, is as it should be."""
+    function, words = CALLS[row].function, list(chosen)
+    words += [word for name in chosen for word in CALLS[row].also_called.get(name, ())]
+    if "posterior" in plain or any("idata" in name or name == "around" for name in plain):
+        plain = {k: {"posterior": v} if isinstance(v, xr.Dataset) else v for k, v in plain.items()}
+    answer, error = outcome(function, passed)
+    if error is not None and not is_ours(error, words):
+        raise AssertionError(
+            f"{row}({passed}): raised elsewhere, or names none of {words}"
+        ) from error
+    if refused:
+        assert error is not None, f"{row}({passed}): {refused} taken for numbers"
+        return
+    expected, wrong = outcome(function, plain)
+    assert (error is None) == (wrong is None), f"{row}({passed}): {error} and {wrong}"
+    for got, wanted in zip(numbers(answer), numbers(expected), strict=True):
+        if np.asarray(wanted).dtype.kind in "biuf":
+            np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-12)
+        else:
+            assert np.all(np.asarray(got == wanted)), (row, passed)
+
+
+def check(row, examples, refused_only):
+    """Look at so many calls of a row; how many there were."""
+    calls = 0
+
+    @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
+    @given(hostile_arguments(row, refused_only))
+    def each(drawn):
+        nonlocal calls
+        calls += 1
+        compare(row, *drawn)
+
+    each()
+    return calls
+
+
+RIGHT = sorted(set(CALLS) - set(NOT_YET))
+QUICK = {0: 12, 1: 4, 2: 4, 3: 4}  # calls by cost: some seconds in all
+LONG = {0: 250, 1: 60, 2: 20, 3: 4}
+
+
+@pytest.mark.parametrize("row", RIGHT)
+def test_the_answer_is_that_of_plain_values_or_an_error(row):
+    assert check(row, QUICK[CALLS[row].cost], CALLS[row].cost >= 2)
+
+
+@pytest.mark.slow
+def test_many_calls_of_all_functions():
+    total, failed = 0, {}
+    for row in RIGHT:
+        try:
+            total += check(row, LONG[CALLS[row].cost], refused_only=False)
+        except AssertionError as error:
+            failed[row] = re.sub(r"\s+", " ", str(error))[:600]
+    print(f"{total:,} calls of {len(RIGHT)} functions")
+    assert not failed, "\n".join(f"{row}: {why}" for row, why in failed.items())
+    assert total >= 5_000
