@@ -2,7 +2,7 @@
 
 Takes half an hour on one core and resumes. Ten problems whose likelihood is known, some of them
 skewed, some with two modes, from 100 to 10,000 trials. A ratio of two layers of 64 is trained for
-each on 50,000 simulations; its posterior of some data sets is compared with the exact one, as it is
+each on 50,000 simulations; its posterior of a data set is compared with the exact one, as it is
 and after `center(around=)`, or that refused and said why. Posteriors of one or two parameters
 are summed on grids, those of four are drawn by tempering from the prior, which finds all modes.
 """
@@ -30,7 +30,7 @@ from tables import Table
 
 import pymc_nre as nre
 
-SIMULATIONS, SETS = 50_000, 3
+SIMULATIONS, SETS = 50_000, 1
 NETWORK = nre.networks.MLP((64, 64))
 TOLD = 1_000  # draws of a posterior that `center` is given
 PARTICLES, MOVES = 1_000, 5
