@@ -67,6 +67,8 @@ class CompiledEngine:
         @numba_njit
         def hessian_product(theta, x, moments, weights, domain, v):
             t, along = np.ascontiguousarray(theta), np.ascontiguousarray(v)
+            if len(v) != len(x):  # the kernel would read whatever lies behind it
+                raise ValueError("v must have one row for each observation.")
             return kernel((t, rows_of(x), along, program, moments, weights, domain))
 
         described = f"{op.quantity} {self.program} {arguments} {version()}"

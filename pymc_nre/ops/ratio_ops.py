@@ -110,7 +110,12 @@ class RatioOp(OpOfBothMajors, Op):
         self, node: Apply, inputs: Sequence[np.ndarray], output_storage: list[list[Any]]
     ) -> None:
         """Evaluate for the linkers that call Python."""
-        check_rows(*inputs[:2])
+        n = check_rows(*inputs[:2])
+        for v in inputs[2 + self.engine.constants :]:
+            if len(v) != n:  # kernels would read whatever lies behind it
+                raise ValueError(
+                    f"v has {len(v)} rows and x has {n}; expected one row for each observation."
+                )
         results = self._evaluate(self.engine.evaluator, inputs)
         for storage, result in zip(output_storage, results, strict=True):
             storage[0] = result

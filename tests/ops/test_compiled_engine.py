@@ -7,7 +7,7 @@ import pytest
 from bound import MODES, ROWS, Bound, perturbed, reference, symbolic
 
 from pymc_nre.ops import engines
-from pymc_nre.ops.ratio_ops import LogRatioAndGradient
+from pymc_nre.ops.ratio_ops import HessianProduct, LogRatioAndGradient
 
 pytestmark = pytest.mark.parametrize("engine", ["compiled"], indirect=True)
 
@@ -45,3 +45,13 @@ def test_compiled_ops_of_one_architecture_are_equal(case):
     other = Bound(LogRatioAndGradient, "compiled", perturbed(ratio))
     assert other.op == both.op
     assert other != both
+
+
+def test_directions_that_do_not_match_are_an_error(case):
+    """The kernels would read what lies behind them."""
+    _, both, _, size, x = case
+    product = Bound(HessianProduct, "compiled", both.given[2])
+    node = product.make_node(np.zeros((1, size)), x, np.zeros((1, size)))
+    inputs = [np.zeros((1, size)), x, *(c.get_value() for c in product.constants)]
+    with pytest.raises(ValueError, match=rf"v has 1 rows and x has {ROWS}"):
+        product.op.perform(node, [*inputs, np.zeros((1, size))], [[None]])

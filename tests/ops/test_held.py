@@ -9,6 +9,7 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
+from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import Mode
 from pytensor.graph.replace import clone_replace
 from untrained import make_estimator
@@ -96,3 +97,13 @@ def test_models_and_their_variables_keep_it_too():
     del model
     gc.collect()
     assert network() is None
+
+
+def test_graphs_inside_of_ops_keep_their_ratio():
+    """Marginalized variables are such; PyTensor 3 makes nodes without tags of theirs."""
+    mu = pt.scalar("mu")
+    draws = nre.RatioLikelihood.dist(make_estimator({"mu": ()}), mu=mu)
+    inner = OpFromGraph([mu, draws.owner.inputs[0]], [draws])
+    del draws
+    gc.collect()
+    assert inner.fgraph.outputs[0].owner.op.ratio.parameters == {"mu": ()}
