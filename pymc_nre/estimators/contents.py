@@ -52,7 +52,9 @@ def network_of(metadata: Mapping[str, Any], build: Callable[..., RatioNetwork]) 
     size, event_shape = layout_of(metadata).size, tuple(metadata["event_shape"])
     members = [build(size, event_shape) for _ in range(metadata.get("members", 1))]
     net = members[0] if len(members) == 1 else Ensemble(members, metadata["mean_of"])
-    return QuadraticCorrection(net, size) if metadata.get("tilted") else net
+    if not metadata.get("tilted"):
+        return net
+    return QuadraticCorrection(net, size, edge=metadata.get("edge", False))
 
 
 def section(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -138,6 +140,7 @@ _LATER = {  # older files have only some of these
     "members": (_is_count, "a count"),
     "mean_of": (lambda v: v in (None, "ratios", "logits"), "ratios, logits or nothing"),
     "tilted": (lambda v: isinstance(v, bool), "true or false"),
+    "edge": (lambda v: isinstance(v, bool), "true or false"),
     "budget": (lambda v: v is None or isinstance(v, dict), "fields or nothing"),
     "libraries": (_are_libraries, "versions by name"),
 }

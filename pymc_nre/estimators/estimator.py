@@ -336,6 +336,7 @@ class RatioEstimator:
             "members": self.members,
             "mean_of": getattr(self.uncorrected, "mean_of", None),
             "tilted": self.is_locally_centered,
+            "edge": self.is_locally_centered and self.network.has_edge,
             "reference": self.reference,
             "normalized": self.normalized,
             "loss": self.loss,

@@ -111,11 +111,15 @@ def _correction(theta: Any, correction: Any) -> Any:
 
     size = theta.shape[1]
     vector, matrix = (size,), (size, size)
-    center, turn, bounds, linear, quadratic = _parts(
-        correction, vector, matrix, vector, vector, matrix
+    center, turn, bounds, linear, quadratic, (edge, tau) = _parts(
+        correction, vector, matrix, vector, vector, matrix, (2,)
     )
     u = jnp.clip(_product(theta - center, turn.T), -bounds, bounds)
-    return (u * (linear + _product(u, quadratic) / 2)).sum(-1)
+    e = jnp.maximum((u * u).sum(-1) / edge - 1, 0)
+    u = u * ((1 + e**3) ** (-1 / 6))[..., None]
+    height = (u * (linear + _product(u, quadratic) / 2)).sum(-1)
+    t = jnp.minimum(e, 1)
+    return height + t**3 * (10 + t * (6 * t - 15)) * tau * jnp.logaddexp(0, -height / tau)
 
 
 def _logits(program: Program, theta: Any, x: Any, moments: Any, weights: Any) -> Any:

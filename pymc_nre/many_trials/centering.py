@@ -68,7 +68,7 @@ def center(
     n : int, optional
         With ``around``: simulations of the last fit, by default what the accuracy asks for.
         Before it some go to find where the posterior moves, a tenth as many or 20,000 in each
-        round; after it a quarter as many to tell what was gained, if progress is shown.
+        round; after it as many again, to tell what was gained.
     accuracy : float, optional
         With ``around``: error that may be left, by default 0.1, in posterior standard deviations of
         a parameter that all trials share; with N trials it takes N divided by its square
@@ -100,8 +100,12 @@ def center(
     RatioEstimator
         Of the same architecture, and after Ctrl-C as good as it got. Fine-tuned it has a
         ``budget``, measured on simulations that were not used. Around a posterior it has a
-        quadratic in the parameters taken off, which is right for this posterior only; it is not
-        normalized and has no budget.
+        quadratic in the parameters taken off, which is right for this posterior only, and raises
+        no log ratio outside of the region where it was fitted; it is not normalized and has no
+        budget. It is ``ratio`` itself where that would not be better: on simulations that the fit
+        has not seen, no parameter's bias may get larger by .1 posterior standard deviations, no
+        width worse by 5 %, little of either may be left, and one of them must get better by more
+        than the noise.
 
     Raises
     ------
@@ -116,8 +120,8 @@ def center(
     Warns
     -----
     TrainingWarning
-        If it was interrupted, the bias is not smaller than before, or the posterior does not
-        settle.
+        If it was interrupted, or the bias is not smaller than before. Around a posterior: if the
+        ratio is returned as it was, with the reason.
 
     References
     ----------

@@ -8,26 +8,30 @@ is nearly linear in the parameters. So it is fitted by the gradient of a quadrat
 
 on simulations at parameters around the posterior, which then moves: by less than a posterior
 standard deviation, or the fit is repeated where it went. With M simulations and N trials what
-is left is about :math:`\sqrt{N / M}` posterior standard deviations.
+is left is about :math:`\sqrt{N / M}` posterior standard deviations. What is less than that noise
+is not taken off. Beyond the simulations nothing is known: there the quadratic raises no log ratio
+(see `pymc_nre.kernels.correction`). What comes back was found to be better on simulations of its
+own (see `pymc_nre.many_trials.local_gain`), or it is the ratio as it was.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_continuous_lyapunov
+import torch
 
 from ..compat import posterior_of
 from ..estimators.checks import simulator_of
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
-from ..estimators.trial_budget import gain
 from ..exceptions import SimulationError, TrainingWarning, warn
 from ..likelihood.model_parameters import model_in_use, trials_of
 from ..networks.correction import QuadraticCorrection
@@ -37,7 +41,8 @@ from ..runtime.random_streams import plain_seed
 from ..simulation.execution import simulate_at
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
-from .budget import check_continuous, trial_budget
+from .budget import check_continuous
+from .local_gain import LocalGain, slopes_of
 
 __all__ = ["center_locally"]
 
@@ -49,7 +54,14 @@ _FEWEST = 20_000
 _SCOUTS = 0.1  # share of the simulations in a round that only finds where the posterior goes
 _ROUNDS = 6
 _SETTLED = 0.5  # posterior standard deviations between two rounds
-_REPORT = 0.25  # of the simulations again, on which the gain is measured
+_NEAR = 1.5  # as `_WIDTH`, where the gain is measured: what counts is the posterior itself
+_FITTED = 0.95  # of the simulations are within the ellipsoid beyond which nothing is raised
+_SEEN = 2.0  # standard errors, from which on a shift counts
+_EVERYWHERE = (
+    "Near this posterior the bias is no quadratic's gradient: fine-tune the ratio everywhere, "
+    "nre.center(ratio, nre.Online(prior, simulator)), or train on more simulations, or on a "
+    "narrower prior."
+)
 
 
 @dataclass(frozen=True)
@@ -73,11 +85,23 @@ class _Posterior:
         groups = self.draws.shape[1]
         return np.linalg.cholesky(covariance / groups + np.diag(self.smallest**2))
 
-    def around(self, n: int, rng: np.random.Generator) -> np.ndarray:
+    def around(self, n: int, rng: np.random.Generator, width: float) -> np.ndarray:
         """Parameters ``(n, D)`` in and around it."""
         rows = self.draws.reshape(-1, self.draws.shape[2])
         noise = rng.normal(size=(n, rows.shape[1]))
-        return rows[rng.integers(len(rows), size=n)] + _WIDTH * noise @ self.root.T
+        return rows[rng.integers(len(rows), size=n)] + width * noise @ self.root.T
+
+    def in_units(self, theta: np.ndarray) -> np.ndarray:
+        """u ``(*, D)`` of parameters: distances from the mean of all groups by the root."""
+        return np.linalg.solve(self.root, (theta - self.mean.mean(0))[..., None])[..., 0]
+
+    @property
+    def shift(self) -> np.ndarray:
+        """How means in units of it move with a slope of each trial's log ratio, ``(D, D)``."""
+        u = self.in_units(self.draws)
+        together = u.swapaxes(1, 2) @ self.trials
+        moves = np.einsum("sgd,se->gde", u - u.mean(0), together - together.mean(0))
+        return moves.mean(0) / len(u)
 
     def without(self, heights: np.ndarray) -> _Posterior:
         """Where it goes if ``heights`` ``(S, G)`` are taken off the log ratio of each trial.
@@ -123,20 +147,27 @@ def center_locally(
         )
     seeds = iter(np.random.SeedSequence(plain_seed(random_seed)).spawn(_ROUNDS + 2))
 
-    def simulations(where: _Posterior, n: int) -> Simulations:
-        return _simulate(ratio, simulator, where, n, executor, next(seeds), progressbar)
+    def simulations(where: _Posterior, n: int, width: float = _WIDTH) -> Simulations:
+        draw = partial(where.around, width=width)
+        return _simulate(ratio, simulator, draw, n, executor, next(seeds), progressbar)
 
     rounds = _Rounds(ratio, given)
     with rounds.until_interrupted():
         rounds.settle(simulations, scouts=max(round(_SCOUTS * n), _FEWEST))
-        rounds.fit(simulations, n)
-    # It is not normalized, by the quadratic, and what was measured everywhere no longer holds.
-    centered = ratio.replace(network=rounds.network, normalized=False, budget=None)
-    if progressbar and not rounds.interrupted:
+        rounds.finish(simulations, n)
+    if rounds.reason is not None:
+        _refuse(rounds.reason, _EVERYWHERE)
+        return ratio
+    if not rounds.interrupted:
         with rounds.until_interrupted():
-            held_out = simulations(rounds.where, max(round(_REPORT * n), _FEWEST))
-            say(_gain(ratio, centered, held_out, trials))
-    return centered
+            held_out = simulations(rounds.where, n, _NEAR)
+            return _better(ratio, rounds.network, rounds.where, held_out, progressbar)
+    return _centered(ratio, rounds.network)
+
+
+def _centered(ratio: RatioEstimator, network: QuadraticCorrection) -> RatioEstimator:
+    # It is not normalized, by the quadratic, and what was measured everywhere no longer holds.
+    return ratio.replace(network=network, normalized=False, budget=None)
 
 
 class _Rounds:
@@ -144,7 +175,9 @@ class _Rounds:
 
     def __init__(self, ratio: RatioEstimator, given: _Posterior) -> None:
         self.ratio, self.given, self.where = ratio, given, given
+        self.before = _heights(ratio.network, given)
         self.network: QuadraticCorrection | None = None
+        self.reason: str | None = None  # to leave the ratio as it is
         self.interrupted = False
 
     @contextmanager
@@ -161,25 +194,72 @@ class _Rounds:
                 TrainingWarning,
             )
 
-    def fit(self, simulations: Callable[[_Posterior, int], Simulations], n: int) -> None:
-        """Fit on ``n`` simulations around where the posterior is now."""
-        self.network = _fit(self.ratio, self.where, simulations(self.where, n))
+    def _fit(self, simulations: Simulations, sure: float) -> float:
+        """Fit; how far it moves the posterior, in standard deviations."""
+        self.network = _fit(self.ratio, self.where, simulations, sure)
+        there = self.given.without(_heights(self.network, self.given) - self.before)
+        moved, self.where = there.distance(self.where), there
+        return moved
 
-    def settle(self, simulations: Callable[[_Posterior, int], Simulations], scouts: int) -> None:
-        """Follow the posterior until it hardly moves any more; warn if it goes on."""
-        before = _heights(self.ratio.network, self.given)
+    def settle(self, simulations: Callable[..., Simulations], scouts: int) -> None:
+        """Follow the posterior until it hardly moves any more."""
         for _ in range(_ROUNDS):
-            self.fit(simulations, scouts)
-            there = self.given.without(_heights(self.network, self.given) - before)
-            moved, self.where = there.distance(self.where), there
+            moved = self._fit(simulations(self.where, scouts), 0.0)
+            if self.ratio.domain.inside(self.where.draws).mean() < 0.5:
+                self.reason = "the posterior would leave the region where the ratio was trained"
+                return
             if moved < _SETTLED:
                 return
-        warn(
-            f"The posterior moves by {moved:.2g} standard deviations even after {_ROUNDS} rounds. "
-            "Sample the model with what comes back, and center again around that; or fine-tune the "
-            "ratio everywhere first, nre.center(ratio, nre.Online(prior, simulator)).",
-            TrainingWarning,
+        self.reason = (
+            f"the posterior moves by {moved:.2g} standard deviations after {_ROUNDS} rounds"
         )
+
+    def finish(self, simulations: Callable[..., Simulations], n: int) -> None:
+        """Fit on ``n`` simulations, and take off what is surely there."""
+        if self.reason is None and self._fit(simulations(self.where, n), _SEEN) > 2 * _SETTLED:
+            self.reason = "the posterior does not stay where it was fitted"
+
+
+def _better(
+    ratio: RatioEstimator,
+    network: QuadraticCorrection,
+    where: _Posterior,
+    held_out: Simulations,
+    progressbar: bool,
+) -> RatioEstimator:
+    """The ratio with that network if it is better, on simulations of its own, or as it was.
+
+    A quadratic that has the width worse than it was may still have found the bias: then it is
+    taken without its bend, which leaves the width alone.
+    """
+    trials = f"{where.trials.sum():,.0f} trials"
+    candidates = network, _unbent(network)
+    gains = [_measured(ratio, candidate, where, held_out) for candidate in candidates]
+    for candidate, gain in zip(candidates, gains, strict=True):
+        if gain.refusal is None:
+            if progressbar:
+                say(
+                    f"bias with {trials}, in posterior standard deviations, and width, over what "
+                    f"it should be: {gain.in_words()}"
+                )
+            return _centered(ratio, candidate)
+    gain, _ = gains
+    found = (
+        f"Bias with {trials}, in posterior standard deviations, and width, over what it should be, "
+        f"on simulations of their own: {gain.in_words()}. "
+    )
+    _refuse(gain.refusal, found + ("It is small already." if gain.is_small else _EVERYWHERE))
+    return ratio
+
+
+def _refuse(reason: str, more: str) -> None:
+    warn(f"The ratio is returned as it was, not centered: {reason}. {more}", TrainingWarning)
+
+
+def _unbent(network: QuadraticCorrection) -> QuadraticCorrection:
+    straight = copy.deepcopy(network)
+    straight.quadratic.zero_()
+    return straight
 
 
 def _check(ratio: RatioEstimator, n: int | None, accuracy: float) -> None:
@@ -216,15 +296,15 @@ def _posterior(ratio: RatioEstimator, around: Any, model: Any) -> _Posterior:
 def _simulate(
     ratio: RatioEstimator,
     simulator: Simulator,
-    where: _Posterior,
+    draw: Callable[..., np.ndarray],
     n: int,
     executor: Executor | None,
     seed: np.random.SeedSequence,
     progressbar: bool,
 ) -> Simulations:
-    """``n`` simulations around a posterior, but those that fail."""
+    """``n`` simulations at parameters that ``draw(n, rng)`` gives, but those that fail."""
     for_parameters, for_simulator = seed.spawn(2)
-    theta = _inside(ratio, where, n, np.random.default_rng(for_parameters))
+    theta = _inside(ratio, draw, n, np.random.default_rng(for_parameters))
     own = ratio.layout.unpack(theta)
     succeeded, x = simulate_at(simulator, own, for_simulator, executor, progressbar)
     if x.shape[1:] != ratio.event_shape:
@@ -241,12 +321,12 @@ def _simulate(
 
 
 def _inside(
-    ratio: RatioEstimator, where: _Posterior, n: int, rng: np.random.Generator
+    ratio: RatioEstimator, draw: Callable[..., np.ndarray], n: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Parameters ``(n, D)`` around a posterior and inside the training domain."""
     found = np.empty((0, ratio.layout.size))
     for _ in range(_TRIES):
-        theta = where.around(n, rng)
+        theta = draw(n, rng)
         found = np.concatenate([found, theta[ratio.domain.inside(theta)]])
         if len(found) >= n:
             return found[:n]
@@ -256,35 +336,77 @@ def _inside(
     )
 
 
-def _fit(ratio: RatioEstimator, where: _Posterior, simulations: Simulations) -> QuadraticCorrection:
-    """The quadratic whose gradient is the mean score, by least squares."""
-    center, root = where.mean.mean(0), where.root
-    theta = ratio.layout.pack(simulations.parameters)
+def _fit(
+    ratio: RatioEstimator, where: _Posterior, simulations: Simulations, sure: float = 0.0
+) -> QuadraticCorrection:
+    """The quadratic whose gradient is the mean score, by least squares.
+
+    Of the shift of a parameter as much is taken off as is ``sure``, in standard errors.
+    """
+    theta, root = ratio.layout.pack(simulations.parameters), where.root
     # In units of the posterior scores have the same noise in all directions, nearly.
-    u = np.linalg.solve(root, (theta - center).T).T
-    scores = TorchEvaluator(ratio.uncorrected).value_and_gradient(theta, simulations.x)[1] @ root
-    middle, mean = u.mean(0), scores.mean(0)
-    spread, slope = u - middle, (u - middle).T @ scores
-    # Of a symmetric B the normal equations are S B + B S = C + C'.
-    quadratic = solve_continuous_lyapunov(spread.T @ spread, slope + slope.T)
-    network = QuadraticCorrection(ratio.uncorrected, len(center))
-    linear = mean - middle @ quadratic
-    network.set_parts(center, np.linalg.inv(root), np.abs(u).max(0), linear, quadratic)
+    u = where.in_units(theta)
+    scores = _scores(ratio.uncorrected, theta, simulations) @ root
+    mean, quadratic = slopes_of(u, scores)
+    noise = np.atleast_2d(np.cov(scores.T)) / len(u)
+    linear = _surely(mean - u.mean(0) @ quadratic, noise, root @ where.shift, sure)
+    quadratic = _surely_bent(quadratic, noise / u.var(), sure)
+    # Groups that are far out are simulated, too.
+    spread = np.quantile((where.in_units(where.draws) ** 2).sum(-1), 0.99, axis=0).max()
+    edge = max(np.quantile((u**2).sum(-1), _FITTED) / 2, spread), 1 / where.trials.mean()
+    network = QuadraticCorrection(ratio.uncorrected, len(root))
+    beyond = np.full(len(root), np.inf)
+    center = where.mean.mean(0)
+    network.set_parts(center, np.linalg.inv(root), beyond, linear, quadratic, np.array(edge))
     return network
+
+
+def _scores(network: Any, theta: np.ndarray, simulations: Simulations) -> np.ndarray:
+    """Gradients ``(n, D)`` in the parameters."""
+    return TorchEvaluator(network).value_and_gradient(theta, simulations.x)[1]
+
+
+def _surely(mean: np.ndarray, noise: np.ndarray, shift: np.ndarray, sure: float) -> np.ndarray:
+    """A mean ``(D,)`` less what of each parameter's shift may be noise."""
+    moves = shift @ mean
+    errors = np.einsum("jd,de,je->j", shift, noise, shift)
+    return mean - np.linalg.pinv(shift) @ (_part_of_noise(moves, errors, sure) * moves)
+
+
+def _surely_bent(quadratic: np.ndarray, noise: np.ndarray, sure: float) -> np.ndarray:
+    """The same of a symmetric matrix ``(D, D)``, along its own axes."""
+    bends, axes = np.linalg.eigh(quadratic)
+    errors = np.einsum("da,de,ea->a", axes, noise, axes)
+    return (axes * (bends - _part_of_noise(bends, errors, sure) * bends)) @ axes.T
+
+
+def _part_of_noise(found: np.ndarray, errors: np.ndarray, sure: float) -> np.ndarray:
+    """By the nonnegative garrote: small ones become zero, and large ones stay."""
+    return np.minimum(1, sure**2 * errors / np.maximum(found**2, np.finfo(float).tiny))
+
+
+def _measured(
+    ratio: RatioEstimator, network: QuadraticCorrection, where: _Posterior, held_out: Simulations
+) -> LocalGain:
+    theta = ratio.layout.pack(held_out.parameters)
+    before, after = (_scores(one, theta, held_out) for one in (ratio.network, network))
+    # Farther out no posterior has mass, and what is taken off ends.
+    kept = network.is_whole(torch.tensor(theta)).numpy()
+    theta, before, after = theta[kept], before[kept], after[kept]
+    return LocalGain.measure(
+        tuple(ratio.layout.labels),
+        where.trials.sum(),
+        where.shift,
+        where.root,
+        where.in_units(theta),
+        np.stack([before, after]) @ where.root,
+    )
 
 
 def _heights(network: Any, where: _Posterior) -> np.ndarray:
     """What is taken off at each draw of each group, ``(S, G)``; bounds are left out of it."""
     if not isinstance(network, QuadraticCorrection):
         return np.zeros(where.draws.shape[:2])
-    center, matrix, _, linear, quadratic = (part.cpu().numpy() for part in network.parts())
+    center, matrix, _, linear, quadratic, _ = (part.cpu().numpy() for part in network.parts())
     u = (where.draws - center) @ matrix.T
     return (u * (linear + u @ quadratic / 2)).sum(-1)
-
-
-def _gain(
-    ratio: RatioEstimator, centered: RatioEstimator, held_out: Simulations, trials: float
-) -> str:
-    """The bias before and after, on other simulations, in words."""
-    before, after = (trial_budget(one, held_out) for one in (ratio, centered))
-    return gain(before, after, trials)

@@ -35,6 +35,9 @@ __all__ = ["Reach", "packed_rows", "warn_if_many_trials", "warn_if_prior_leaves"
 _DRAWS = 1_000
 # The training prior itself has 1e-4 outside: 0.1 of 1,000 draws, so five are no accident.
 _TOLD_FROM = 0.005
+# Trials below which a bias is not linear across a posterior, and above which fine-tuning leaves too
+# much of it: docs/many_trials.md.
+_FEW, _MANY = 300, 10_000
 _CONSEQUENCE = {
     "reject": "Their likelihood is set to zero (outside='reject'), which cuts the prior there.",
     "warn": "There the ratio is an extrapolation that may prefer absurd parameters: after "
@@ -187,15 +190,22 @@ def warn_if_many_trials(
     if together <= ratio.budget.trials:
         return
     bias = math.sqrt(together * ratio.budget.bias_squared_limit.max())
-    remedy = (
-        "Fine-tune it, nre.center(ratio, nre.Online(prior, simulator, batched=True)), or mend it "
-        "around the posterior that you get, nre.center(ratio, around=idata, model=model)"
-    )
-    if not ratio.budget.is_seen:
-        remedy = "No bias was seen: measure it on more simulations, nre.trial_budget(ratio, ...)"
     warn(
         f"{name}: {together:,} trials share their parameters, and this ratio was found to bear "
         f"{ratio.budget.trials:,}: the posterior mean may be off by up to {bias:.2g} posterior "
-        f"standard deviations. {remedy}; see ratio.budget.",
+        f"standard deviations. {_remedy(ratio, together)}; see ratio.budget.",
         TrialsWarning,
     )
+
+
+def _remedy(ratio: RatioEstimator, trials: int) -> str:
+    """What helps most at that number of trials, first."""
+    if not ratio.budget.is_seen:
+        return "No bias was seen: measure it on more simulations, nre.trial_budget(ratio, ...)"
+    everywhere = "fine-tune it, nre.center(ratio, nre.Online(prior, simulator, batched=True))"
+    around = "mend it around the posterior that you get, nre.center(ratio, around=idata)"
+    if trials < _FEW:
+        return f"First {everywhere}: posteriors of so few trials are too wide to mend it around one"
+    if trials < _MANY:
+        return f"First {around}; if that is refused, or for other data, {everywhere}"
+    return f"First {everywhere}; then {around}, which so many trials need as well"

@@ -123,9 +123,9 @@ def check_together(mean_of, correction):
         net = QuadraticCorrection(net, D)
         rng = np.random.default_rng(3)
         values = (rng.normal(size=part.shape) for part in net.parts())
-        center, turn, bounds, linear, quadratic = values
-        bounds = 1 + np.abs(bounds)
-        net.set_parts(center, turn, bounds, linear, quadratic + quadratic.T)
+        center, turn, bounds, linear, quadratic, edge = values
+        bounds, edge = 1 + np.abs(bounds), 1 + np.abs(edge)
+        net.set_parts(center, turn, bounds, linear, quadratic + quadratic.T, edge)
     for rows, features in ((1, False), (N, False), (1, True), (N, True)):
         theta, x, v = points(rows)
         check(net, *arguments(net, theta, x, features), theta, x, v)

@@ -316,6 +316,23 @@ def test_too_many_trials_are_told(ratio, remedy):
     model(many, ratio=ratio)  # nothing is known of it
 
 
+@pytest.mark.parametrize(
+    ("trials", "order"),
+    [
+        (100, r"First fine-tune it.*too wide to mend"),
+        (1_000, r"First mend it around.*if that is refused.*fine-tune it"),
+        (20_000, r"First fine-tune it.*then mend it around"),
+    ],
+)
+def test_remedies_are_told_in_the_order_in_which_they_help(trials, order):
+    wrong = changed(RATIO, of_x=1.0)
+    measured = nre.trial_budget(wrong, MEAN.simulate(2_000, random_seed=1)).attach(wrong)
+    with pm.Model():
+        mu = pm.Uniform("mu", -9, 9)
+        with pytest.warns(nre.TrialsWarning, match=order):
+            nre.RatioLikelihood("x", measured, mu=mu, observed=np.zeros(trials))
+
+
 @pytest.mark.parametrize("function", ["RatioLikelihood", "log_ratio"])
 def test_policies(function):
     def build(outside):

@@ -1,0 +1,437 @@
+"""Does `center(around=)` make posteriors worse? ``python tests/benchmarks/centering_problems.py``.
+
+Takes half an hour on one core and resumes. Ten problems whose likelihood is known, some of them
+skewed, some with two modes, from 100 to 10,000 trials. A ratio of two layers of 64 is trained for
+each on 50,000 simulations; its posterior of a data set is compared with the exact one, as it is
+and after `center(around=)`, or that refused and said why. Posteriors of one or two parameters
+are summed on grids, those of four are drawn by tempering from the prior, which finds all modes.
+"""
+
+import os
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from functools import cache, partial
+
+from worker import ONE_THREAD
+
+os.environ |= ONE_THREAD
+
+import numpy as np
+import pymc as pm
+import torch
+import xarray as xr
+from many_trials import parser_of
+from results import Results
+from scipy.special import gammaln, logsumexp, ndtr
+from scipy.stats import norm
+from tables import Table
+
+import pymc_nre as nre
+
+SIMULATIONS, SETS = 50_000, 1
+NETWORK = nre.networks.MLP((64, 64))
+TOLD = 1_000  # draws of a posterior that `center` is given
+PARTICLES, MOVES = 1_000, 5
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Trials of a simulator with uniform priors, and the log density of an observation."""
+
+    name: str
+    trials: int
+    ranges: dict
+    truth: tuple
+    draw: callable  # (rng, *parameters (n,)) -> (n, *event)
+    log_density: callable  # (x (N, *event), *parameters (g, 1)) -> (g, N)
+
+    @property
+    def ends(self):
+        return np.array(list(self.ranges.values()), dtype=float).T
+
+    def prior(self):
+        with pm.Model() as model:
+            for name, (low, high) in self.ranges.items():
+                pm.Uniform(name, low, high)
+        return model
+
+    def simulator(self, rng, **parameters):
+        return self.draw(rng, *(parameters[name] for name in self.ranges))
+
+    def data(self, seed):
+        columns = [np.full(self.trials, value) for value in self.truth]
+        return self.draw(np.random.default_rng((seed, 8)), *columns)
+
+    def exact(self, x):
+        """A function of parameters ``(g, D)``: the log likelihood within the prior."""
+
+        def log_p(theta):
+            blocks = np.array_split(theta, max(1, len(theta) * len(x) // 2_000_000))
+            return np.concatenate(
+                [self.log_density(x, *np.split(b, b.shape[1], axis=1)).sum(1) for b in blocks]
+            )
+
+        return self._within(log_p)
+
+    def approximate(self, ratio, x):
+        """The same by a ratio."""
+        network = ratio.network.to(torch.float64)
+        with torch.no_grad():
+            features = network.embed(torch.tensor(x))[None]
+
+        def log_p(theta):
+            blocks = np.array_split(theta, max(1, len(theta) * len(x) // 20_000))
+            with torch.no_grad():
+                parts = [network.head(torch.tensor(b)[:, None], features).sum(1) for b in blocks]
+            return torch.cat(parts).numpy()
+
+        return self._within(log_p)
+
+    def _within(self, log_p):
+        low, high = self.ends
+
+        def inside(theta):
+            values, there = np.full(len(theta), -np.inf), ((theta > low) & (theta < high)).all(1)
+            if there.any():
+                values[there] = log_p(theta[there])
+            return values
+
+        return inside
+
+
+# The problems.
+
+
+def _g_and_k(z, a, b, g, k):
+    return a + b * (1 + 0.8 * np.tanh(g * z / 2)) * z * (1 + z**2) ** k
+
+
+_Z = np.concatenate([-np.geomspace(9, 1e-3, 700), [0], np.geomspace(1e-3, 9, 700)])
+
+
+def _log_g_and_k(x, a, b, g, k):
+    """By the inverse of the quantile function, and its derivative."""
+    rows = _g_and_k(_Z, a, b, g, k)
+    z = np.stack([np.interp(x, row, _Z) for row in rows])
+    for _ in range(3):
+        slope = _g_and_k_slope(z, b, g, k)
+        z = np.clip(z - (_g_and_k(z, a, b, g, k) - x) / slope, -9, 9)
+    return norm.logpdf(z) - np.log(_g_and_k_slope(z, b, g, k))
+
+
+def _g_and_k_slope(z, b, g, k):
+    t, w = np.tanh(g * z / 2), 1 + z**2
+    return b * w**k * ((1 + 0.8 * t) * (1 + 2 * k * z**2 / w) + 0.4 * g * z * (1 - t**2))
+
+
+_DELAY = 0.2
+
+
+def _race(rng, *parameters):
+    """Log response time and choice of a linear ballistic accumulator; drifts are positive."""
+    v, (a, b) = np.stack(parameters[:2]), parameters[2:]
+    drift = v + norm.isf(rng.uniform(size=v.shape) * ndtr(v))
+    times = (a + b - a * rng.uniform(size=v.shape)) / drift
+    return np.stack([np.log(_DELAY + times.min(0)), times.argmin(0)], -1)
+
+
+def _log_race(x, v1, v2, a, b):
+    log_time, first = x[:, 0], x[:, 1] == 0
+    time_ = np.maximum(np.exp(log_time) - _DELAY, 1e-9)
+    density1, left1 = _accumulator(time_, v1, a, b)
+    density2, left2 = _accumulator(time_, v2, a, b)
+    density = np.where(first, density1 * left2, density2 * left1)
+    return np.log(np.maximum(density, 1e-300)) + log_time
+
+
+def _accumulator(t, v, a, b):
+    """Density of a first passage at t, and the probability that it is later."""
+    low, high = (b - t * v) / t, (a + b - t * v) / t
+    density = (v * (ndtr(high) - ndtr(low)) + norm.pdf(low) - norm.pdf(high)) / a
+    parts = (b - t * v) * ndtr(low) - (a + b - t * v) * ndtr(high)
+    passed = 1 + (parts + t * (norm.pdf(low) - norm.pdf(high))) / a
+    # Given a positive drift, which alone passes.
+    return density / ndtr(v), np.clip(1 - passed / ndtr(v), 1e-300, 1)
+
+
+def _mixture(rng, first, second):
+    means = np.where(rng.random(len(first)) < 0.5, first, second)
+    return rng.normal(means, 1)
+
+
+def _log_mixture(x, first, second):
+    return np.logaddexp(norm.logpdf(x, first), norm.logpdf(x, second)) - np.log(2)
+
+
+def _log_student(x, mu, log_nu):
+    nu = np.exp(log_nu)
+    constant = gammaln((nu + 1) / 2) - gammaln(nu / 2) - np.log(nu * np.pi) / 2
+    return constant - (nu + 1) / 2 * np.log1p((x - mu) ** 2 / nu)
+
+
+def _log_gamma(x, log_shape, log_scale):
+    shape = np.exp(log_shape)
+    return shape * (x - log_scale) - np.exp(x - log_scale) - gammaln(shape)
+
+
+def _log_weibull(x, log_shape, log_scale):
+    shape = np.exp(log_shape)
+    return log_shape + shape * (x - log_scale) - np.exp(shape * (x - log_scale))
+
+
+PROBLEMS = (
+    Problem(
+        "g-and-k",
+        500,
+        {"A": (0, 10), "B": (0, 5), "g": (0, 5), "k": (0, 1)},
+        (3.0, 1.0, 2.0, 0.5),
+        lambda rng, *p: np.arcsinh(_g_and_k(rng.normal(size=len(p[0])), *p)),
+        lambda x, *p: _log_g_and_k(np.sinh(x), *p),
+    ),
+    Problem(
+        "ballistic accumulator",
+        300,
+        {"v1": (0, 4), "v2": (0, 4), "A": (0.1, 1), "b": (0.1, 1)},
+        (2.5, 1.5, 0.5, 0.5),
+        _race,
+        _log_race,
+    ),
+    Problem(
+        "location",
+        1_000,
+        {"mu": (-10, 10)},
+        (2.0,),
+        lambda rng, mu: rng.normal(mu, 1),
+        lambda x, mu: norm.logpdf(x, mu),
+    ),
+    Problem(
+        "location and scale",
+        10_000,
+        {"mu": (-5, 5), "log_sigma": (-1, 1)},
+        (1.0, 0.3),
+        lambda rng, mu, log_sigma: rng.normal(mu, np.exp(log_sigma)),
+        lambda x, mu, log_sigma: norm.logpdf(x, mu, np.exp(log_sigma)),
+    ),
+    Problem(
+        "rate of counts, near zero",
+        100,
+        {"rate": (0, 10)},
+        (0.05,),
+        lambda rng, rate: rng.poisson(rate).astype(float),
+        lambda x, rate: x * np.log(rate) - rate - gammaln(x + 1),
+    ),
+    Problem(
+        "square of a location (two modes)",
+        200,
+        {"mu": (-3, 3)},
+        (1.0,),
+        lambda rng, mu: rng.normal(mu**2, 1),
+        lambda x, mu: norm.logpdf(x, mu**2),
+    ),
+    Problem(
+        "two locations (two modes)",
+        1_000,
+        {"first": (-3, 3), "second": (-3, 3)},
+        (-0.8, 1.2),
+        _mixture,
+        _log_mixture,
+    ),
+    Problem(
+        "degrees of freedom (skewed)",
+        100,
+        {"mu": (-5, 5), "log_nu": (0, 4)},
+        (0.0, 1.8),
+        lambda rng, mu, log_nu: mu + rng.standard_t(np.exp(log_nu)),
+        _log_student,
+    ),
+    Problem(
+        "shape and scale, gamma (correlated)",
+        2_000,
+        {"log_shape": (-1, 2), "log_scale": (-2, 2)},
+        (1.0, 0.0),
+        lambda rng, shape, scale: np.log(np.maximum(rng.gamma(np.exp(shape)), 1e-300)) + scale,
+        _log_gamma,
+    ),
+    Problem(
+        "shape and scale, Weibull",
+        5_000,
+        {"log_shape": (-1, 1.5), "log_scale": (-2, 2)},
+        (0.4, 0.5),
+        lambda rng, shape, scale: scale + np.log(rng.exponential(size=len(shape))) / np.exp(shape),
+        _log_weibull,
+    ),
+)
+
+
+# Posteriors.
+
+
+def posterior(log_p, ends, seed):
+    """Points ``(n, D)`` and their weights ``(n,)``."""
+    return _on_grid(log_p, ends) if ends.shape[1] < 3 else _tempered(log_p, ends, seed)
+
+
+def _on_grid(log_p, ends, cells=24, rounds=12):
+    """Grids ever closer around all that has any mass; the last is fine."""
+    low, high = ends
+    cells = cells if len(low) > 1 else 600
+    for _ in range(rounds):
+        width = (high - low) / cells
+        axes = [lo + w * (np.arange(cells) + 0.5) for lo, w in zip(low, width, strict=True)]
+        theta = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(low))
+        values = log_p(theta)
+        kept = theta[values > values.max() - 25]
+        closer = np.maximum(kept.min(0) - 2 * width, low), np.minimum(kept.max(0) + 2 * width, high)
+        if np.all(closer[1] - closer[0] > 0.8 * (high - low)):
+            break
+        low, high = closer
+    weights = np.exp(values - values.max())
+    return theta, weights / weights.sum()
+
+
+def _tempered(log_p, ends, seed):
+    """Particles from the prior to the posterior, by half of them at each step."""
+    rng = np.random.default_rng(seed)
+    low, high = ends
+    theta = rng.uniform(low, high, (PARTICLES, len(low)))
+    values, power = log_p(theta), 0.0
+    while power < 1:
+        power, weights = _next_power(values, power)
+        rows = rng.choice(PARTICLES, PARTICLES, p=weights)
+        theta, values = theta[rows], values[rows]
+        for move in range(MOVES * (4 if power == 1 else 1)):
+            # Differences of other particles fit every scale and mode; now and then from one to
+            # another.
+            one, other = rng.integers(PARTICLES, size=(2, PARTICLES))
+            length = 1.0 if move % 4 == 3 else 2.38 / np.sqrt(2 * len(low))
+            steps = length * (theta[one] - theta[other])
+            steps += 1e-5 * (high - low) * rng.normal(size=steps.shape)
+            there = log_p(theta + steps)
+            moved = np.log(rng.random(PARTICLES)) < power * (there - values)
+            theta[moved], values[moved] = (theta + steps)[moved], there[moved]
+    return theta, np.full(PARTICLES, 1 / PARTICLES)
+
+
+def _next_power(values, power):
+    """The largest step at which half of the particles still count, and their weights."""
+
+    def weights(at):
+        logs = (at - power) * values
+        return np.exp(logs - logsumexp(logs))
+
+    def effective(at):
+        return 1 / (weights(at) ** 2).sum()
+
+    if effective(1.0) > PARTICLES / 2:
+        return 1.0, weights(1.0)
+    below, above = power, 1.0
+    for _ in range(40):
+        middle = (below + above) / 2
+        below, above = (middle, above) if effective(middle) > PARTICLES / 2 else (below, middle)
+    return above, weights(above)
+
+
+def moments(theta, weights):
+    mean = weights @ theta
+    return mean, np.sqrt(weights @ (theta - mean) ** 2)
+
+
+# Before and after.
+
+
+@cache
+def trained(problem, work):
+    path = work / f"centering_{problem.name.replace(' ', '_')}.nre"
+    if not path.exists():
+        simulations = nre.simulate(
+            problem.prior(),
+            problem.simulator,
+            SIMULATIONS,
+            batched=True,
+            random_seed=1,
+            progressbar=False,
+        )
+        nre.train(simulations, network=NETWORK, random_seed=1, progressbar=False).save(path)
+    return nre.load(path, simulator=nre.Simulator(problem.simulator, batched=True))
+
+
+def centered(problem, ratio, x, theta, weights, seed):
+    """What `center` gives, and what it says where it refuses."""
+    rng = np.random.default_rng(seed)
+    draws = theta[rng.choice(len(theta), TOLD, p=weights)]
+    idata = {name: (("chain", "draw"), draws[None, :, j]) for j, name in enumerate(problem.ranges)}
+    with problem.prior() as model, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        nre.RatioLikelihood("x", ratio, observed=x, **{n: model[n] for n in problem.ranges})
+        around = {"posterior": xr.Dataset(idata)}
+        again = nre.center(ratio, around=around, random_seed=seed, progressbar=False)
+    words = [str(w.message) for w in told if issubclass(w.category, nre.TrainingWarning)]
+    return again, words
+
+
+def measure(problem, seed, work):
+    began, ratio, x = time.process_time(), trained(problem, work), problem.data(seed)
+    mean, sd = moments(*posterior(problem.exact(x), problem.ends, seed))
+    theta, weights = posterior(problem.approximate(ratio, x), problem.ends, seed)
+    before = moments(theta, weights)
+    again, words = centered(problem, ratio, x, theta, weights, seed)
+    refused = again is ratio
+    after = before
+    if not refused:
+        after = moments(*posterior(problem.approximate(again, x), problem.ends, seed))
+    record = {"refused": refused, "words": words}
+    for name, (middle, spread) in {"before": before, "after": after}.items():
+        record[f"error_{name}"] = ((middle - mean) / sd).tolist()
+        record[f"width_{name}"] = (spread / sd).tolist()
+    return record | {"seconds": round(time.process_time() - began)}
+
+
+def table(records):
+    rows = []
+    for problem in PROBLEMS:
+        for seed in range(1, SETS + 1):
+            row = records.get((problem.name, seed))
+            if row is None:
+                continue
+            done = "refused" if row["refused"] else "centered"
+            for j, label in enumerate(problem.ranges):
+                pairs = [
+                    f"{row['error_before'][j]:+.2f}, {row['width_before'][j]:.2f}",
+                    "as before"
+                    if row["refused"]
+                    else f"{row['error_after'][j]:+.2f}, {row['width_after'][j]:.2f}",
+                ]
+                rows.append([f"{problem.name}: {label}", problem.trials, seed, *pairs, done])
+    title = "Error of the posterior mean, in exact posterior standard deviations, and width"
+    heads = (
+        "problem and parameter",
+        "trials",
+        "data set",
+        "as trained",
+        "around it",
+        "what it did",
+    )
+    return Table(title, heads, rows)
+
+
+def main():
+    parser = parser_of(__doc__)
+    parser.add_argument("--only", nargs="+", default=[problem.name for problem in PROBLEMS])
+    parser.add_argument("--sets", type=int, default=SETS)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    results = Results(options.work / "centering_problems.jsonl", ("problem", "seed"))
+    for problem in PROBLEMS:
+        for seed in range(1, options.sets + 1):
+            if problem.name in options.only:
+                which = {"problem": problem.name, "seed": seed}
+                print(results.get(partial(measure, problem, seed, options.work), **which))
+    path = options.out / "centering_problems.inc"
+    path.write_text(table(results.read()).markdown())
+    print(path.read_text(), path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
