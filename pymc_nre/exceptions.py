@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import warnings
@@ -19,7 +20,9 @@ __all__ = [
     "warn",
 ]
 
-_HOME = os.path.dirname(__file__) + os.sep  # as frames have it: a Path would drop "./"
+# Not the user's: the package, as frames have it (a Path would drop "./"), and what the standard
+# library puts between, where a context manager of the package warns when its block ends.
+_NOT_THE_USER = (os.path.dirname(__file__) + os.sep, contextlib.__file__)
 
 
 class EstimatorFileError(ValueError):
@@ -61,6 +64,6 @@ class CheckNotApplicable(ValueError):  # noqa: N818, for it is about the check, 
 def warn(message: str, category: type[Warning]) -> None:
     """Warn of something, in the name of the user's own line, however deep inside the package."""
     level, frame = 1, sys._getframe()
-    while frame is not None and frame.f_code.co_filename.startswith(_HOME):
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_USER):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)

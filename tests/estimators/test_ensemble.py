@@ -282,7 +282,7 @@ def test_a_factory_that_gives_the_same_module_again():
 
 
 def test_no_members_are_refused():
-    with pytest.raises(ValueError, match="members must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="train: members: expected at least 1, got 0"):
         train(0)
 
 

@@ -130,7 +130,7 @@ def test_own_shapes_are_checked(estimator):
 @pytest.mark.parametrize(("x", "got"), [(1.0, r"\(\)"), (np.zeros((3, 4)), r"\(3, 4\)")])
 def test_event_shapes_are_checked(estimator, x, got):
     message = (
-        r"^log_ratio: the ratio was trained on observations of shape \(3,\), so observed data "
+        r"^log_ratio: x: the ratio was trained on observations of shape \(3,\), so observed data "
         rf"must have shape \(\*batch, 3\), got {got}\. Reshape the data, the axes of one"
     )
     with pytest.raises(ValueError, match=message):
