@@ -372,6 +372,8 @@ def convergence(result: xr.Dataset, ax: Any = None) -> Any:
     _check_holds(result, "convergence", "convergence", "true", "error", "spread", "n", "parameter")
     ax = _axes(ax)
     scale = result["true"].std("truth")
+    for name in ("error", "true"):
+        _finite(result, "convergence", name)
     named = result.sizes["parameter"] <= _NAMED
     for k, label in enumerate(result["parameter"].to_numpy()):
         for name, style in (("error", "o-"), ("spread", "--")):

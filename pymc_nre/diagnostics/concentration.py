@@ -22,6 +22,7 @@ from ..amortized.weights import normalized
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..exceptions import CheckNotApplicable
+from ..runtime.arrays import whole_number
 from ..runtime.devices import resolve_device
 from ..runtime.progress import progress
 from ..simulation.prior import Prior
@@ -119,7 +120,10 @@ def convergence(
     >>> found.attrs["trials"]
     100
     """
-    prior = _check(ratio, simulations, n, truths, draws)
+    n = [whole_number(each, "convergence: n") for each in np.atleast_1d(n)]
+    truths = whole_number(truths, "convergence: truths", least=_FEWEST_TRUTHS)
+    draws = whole_number(draws, "convergence: draws")
+    prior = _check(ratio, simulations, n, draws)
     simulator = needed_simulator("convergence", simulator, ratio, simulations)
     evaluator = single_precision(ratio, resolve_device(device))
     rng = np.random.default_rng(random_seed)
@@ -142,9 +146,7 @@ def convergence(
     return _result(ratio, np.array(parts), theta, n)
 
 
-def _check(
-    ratio: RatioEstimator, simulations: Simulations, n: Sequence[int], truths: int, draws: int
-) -> Prior:
+def _check(ratio: RatioEstimator, simulations: Simulations, n: Sequence[int], draws: int) -> Prior:
     check_pairs(ratio, simulations, draws)
     if simulations.known_prior is None:
         raise CheckNotApplicable(
@@ -158,8 +160,6 @@ def _check(
         )
     if not n or n[0] < 1 or any(b <= a for a, b in pairwise(n)):
         raise ValueError(f"n must be growing numbers of trials, got {tuple(n)}.")
-    if truths < _FEWEST_TRUTHS:
-        raise ValueError(f"truths must be at least {_FEWEST_TRUTHS}, got {truths}.")
     return simulations.known_prior
 
 

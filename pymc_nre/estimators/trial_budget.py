@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.arrays import real_number
+
 __all__ = ["SEEN", "SURE", "TrialBudget", "gain"]
 
 # Standard errors. Several sizes of cells are looked at, so what is seen by chance needs more.
@@ -69,6 +71,7 @@ class TrialBudget:
         Root mean squares over the parameters that were measured, in posterior standard
         deviations, ``(D,)`` each.
         """
+        trials = real_number(trials, "bias: trials", above=0)
         square = np.maximum(self.bias_squared, 0)
         low = np.sqrt(np.maximum(self.bias_squared - self.bias_squared_error, 0))
         high = np.sqrt(square + self.bias_squared_error)

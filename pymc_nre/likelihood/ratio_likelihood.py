@@ -13,6 +13,7 @@ import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
+from pytensor.graph.basic import Variable
 from pytensor.tensor import TensorVariable
 
 from ..estimators.estimator import RatioEstimator
@@ -21,6 +22,7 @@ from ..ops.engines import check_engine
 from ..ops.guards import check_observed, check_outside, refuse_named_axes
 from ..ops.held import HeldRatio
 from ..ops.prior_check import warn_if_many_trials, warn_if_prior_leaves
+from ..runtime.arrays import real_array
 from ..simulation.parameters import check_own_shape
 from ..simulation.simulator import Simulator, as_simulator
 from . import derived  # noqa: F401  # what PyMC may not derive from the variable
@@ -90,7 +92,7 @@ def log_ratio(
     tensors = _as_parameters(ratio, parameters, "log_ratio")
     warn_if_prior_leaves("log_ratio", ratio, tensors, outside)
     options = {"reject": outside == "reject", "engine": engine, "precision": precision}
-    x = pt.as_tensor_variable(x)
+    x = _tensor(x, "log_ratio: x")
     values = table_of(ratio, x, tensors, **options)
     warn_if_data_are_far("log_ratio", ratio, x)
     return values
@@ -289,10 +291,21 @@ def _as_parameters(
     ratio.layout.check_names(parameters, caller)
     for name, value in parameters.items():
         refuse_named_axes(caller, name, value)
-    tensors = {name: pt.as_tensor_variable(parameters[name]) for name in ratio.parameters}
+    tensors = {name: _tensor(parameters[name], f"{caller}: {name}") for name in ratio.parameters}
     for name, own in ratio.parameters.items():
         check_own_shape(name, own, tensors[name].type.shape, caller)
     return tensors
+
+
+def _tensor(value: Any, name: str) -> TensorVariable:
+    """A graph, or what holds graphs, as it is; of anything else the numbers."""
+    return pt.as_tensor_variable(value if _holds_graph(value) else real_array(value, name))
+
+
+def _holds_graph(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_holds_graph, value))
+    return isinstance(value, Variable) or hasattr(value, "_as_TensorVariable")
 
 
 def _check_ratio(ratio: Any, caller: str) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 from ..estimators.checks import check_observations, check_parameters
 from ..estimators.estimator import RatioEstimator
 from ..estimators.trial_budget import SEEN, SURE, TrialBudget
+from ..runtime.arrays import real_number
 from ..simulation.simulations import Simulations
 from .scores import standardized_scores
 
@@ -93,7 +94,8 @@ def trial_budget(
     >>> budget.is_seen  # the exact ratio has no bias
     False
     """
-    _check(ratio, simulations, share)
+    share = real_number(share, "trial_budget: share", above=0)
+    _check(ratio, simulations)
     theta, x = ratio.layout.pack(simulations.parameters), simulations.x
     rows, shares, directions = standardized_scores(ratio, theta, x)
     return TrialBudget(
@@ -121,7 +123,7 @@ def check_continuous(ratio: RatioEstimator) -> None:
         )
 
 
-def _check(ratio: RatioEstimator, simulations: Simulations, share: float) -> None:
+def _check(ratio: RatioEstimator, simulations: Simulations) -> None:
     check_same_parameters(ratio, simulations.layout.shapes)
     check_observations(ratio, simulations.event_shape)
     if len(simulations) < 1_000:
@@ -129,8 +131,6 @@ def _check(ratio: RatioEstimator, simulations: Simulations, share: float) -> Non
             f"trial_budget needs at least 1,000 simulations, got {len(simulations)}; 100,000 are "
             "usual."
         )
-    if not 0 < share < math.inf:
-        raise ValueError(f"share must be positive and finite, got {share}.")
 
 
 def _mean_squares(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

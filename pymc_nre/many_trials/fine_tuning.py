@@ -14,7 +14,6 @@ What comes back is a network like the one before: no engine needs to know.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +27,7 @@ from ..exceptions import SimulationError, TrainingWarning, warn
 from ..losses.base import Loss, checked_loss, is_known_loss
 from ..losses.contrastive import NREB, NREC
 from ..networks.specifications import is_known_network
-from ..runtime.arrays import whole_number
+from ..runtime.arrays import real_number, whole_number
 from ..runtime.devices import differentiable, resolve_device
 from ..runtime.progress import progress, say
 from ..runtime.random_streams import RandomStream, plain_seed
@@ -74,7 +73,8 @@ def fine_tune(
     if replicates is None:
         replicates = max(_REPLICATES, 2 * _PER_PARAMETER * ratio.layout.size)
     replicates = whole_number(replicates, "center: replicates")
-    _check(ratio, simulations, strength, replicates)
+    strength = real_number(strength, "center: strength", above=0)
+    _check(ratio, simulations, replicates)
     seeds = np.random.SeedSequence(plain_seed(random_seed)).spawn(3)
     supply = _Fresh if isinstance(simulations, Online) else _Fixed
     device = resolve_device(device)
@@ -104,7 +104,7 @@ def _loss_for(ratio: RatioEstimator, loss: Loss | None) -> Loss:
     return loss
 
 
-def _check(ratio: RatioEstimator, simulations: Any, strength: float, replicates: int) -> None:
+def _check(ratio: RatioEstimator, simulations: Any, replicates: int) -> None:
     if not isinstance(simulations, Online | Simulations):
         raise TypeError(
             f"center takes Online or Simulations, got {type(simulations).__name__}. Wrap your "
@@ -113,8 +113,6 @@ def _check(ratio: RatioEstimator, simulations: Any, strength: float, replicates:
     fewest = _PER_PARAMETER * ratio.layout.size
     if replicates < fewest:
         raise ValueError(f"replicates must be at least {fewest}, got {replicates}.")
-    if not 0 < strength < math.inf:
-        raise ValueError(f"strength must be positive and finite, got {strength}.")
     enough = max(_FEWEST, round(4 * _CELLS * fewest / (1 - _HELD_OUT)))
     if isinstance(simulations, Simulations) and len(simulations) < enough:
         raise ValueError(

@@ -35,7 +35,7 @@ from ..estimators.evaluator import TorchEvaluator
 from ..exceptions import SimulationError, TrainingWarning, warn
 from ..likelihood.model_parameters import model_in_use, trials_of
 from ..networks.correction import QuadraticCorrection
-from ..runtime.arrays import whole_number
+from ..runtime.arrays import real_number, whole_number
 from ..runtime.progress import say
 from ..runtime.random_streams import plain_seed
 from ..simulation.execution import simulate_at
@@ -136,7 +136,8 @@ def center_locally(
     """Mend a ratio near one posterior: what `pymc_nre.center` does with ``around=``."""
     simulator = simulator_of(ratio, simulator, "center around a posterior")
     n = None if n is None else whole_number(n, "center: n")
-    _check(ratio, n, accuracy)
+    accuracy = real_number(accuracy, "center: accuracy", above=0)
+    _check(ratio, n)
     given = _posterior(ratio, around, model)
     trials = given.trials.sum()
     n = max(math.ceil(trials / accuracy**2) if n is None else n, _FEWEST)
@@ -262,10 +263,8 @@ def _unbent(network: QuadraticCorrection) -> QuadraticCorrection:
     return straight
 
 
-def _check(ratio: RatioEstimator, n: int | None, accuracy: float) -> None:
+def _check(ratio: RatioEstimator, n: int | None) -> None:
     check_continuous(ratio)
-    if not 0 < accuracy < math.inf:
-        raise ValueError(f"accuracy must be positive and finite, got {accuracy}.")
     if n is not None and n < _FEWEST:
         raise ValueError(f"n must be at least {_FEWEST:,}, got {n:,}.")
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..runtime.arrays import real_array, whole_number
 from .layers import (
     Embedding,
     Specification,
@@ -193,8 +194,8 @@ def masked_set(values: Any, members: int) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If there are more than M members, or more than two axes.
+    TypeError, ValueError
+        If they are no real numbers, there are more than M members, or more than two axes.
 
     Examples
     --------
@@ -204,7 +205,8 @@ def masked_set(values: Any, members: int) -> np.ndarray:
            [-1. ,  1. ],
            [ 0. ,  0. ]])
     """
-    values = np.asarray(values, dtype=float)
+    values = real_array(values, "masked_set: values")
+    members = whole_number(members, "masked_set: members")
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or len(values) > members:
         raise ValueError(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..runtime.arrays import whole_number
 from .base import Factory, RatioNetwork, ResidualBlock, SplitNetwork
 from .convolutions import Convolutional, ResNet
 from .embeddings import DeepSet, Dense, build_embedding
@@ -187,6 +188,7 @@ def build(
         If the module's output is not one number for each row.
     """
     check_value("network", network)
+    theta_size = whole_number(theta_size, "build: theta_size")
     if isinstance(network, Dense | DeepSet | Convolutional | ResNet):
         raise TypeError(
             f"{type(network).__name__} is an embedding of x, not a network: use "

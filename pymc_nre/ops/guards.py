@@ -21,6 +21,7 @@ from pytensor.tensor import TensorVariable
 
 from ..estimators.estimator import RatioEstimator
 from ..kernels.inputs import MISSING_DATA
+from ..runtime.arrays import real_array
 from ..simulation.parameters import check_event_shape
 
 __all__ = [
@@ -62,7 +63,7 @@ def check_observed(name: str, ratio: RatioEstimator, observed: Any) -> Any:
         )
     refuse_named_axes(name, "observed", observed)
     if not isinstance(observed, Variable):
-        data = observed if np.ma.isMaskedArray(observed) else np.asarray(observed)
+        data = observed if np.ma.isMA(observed) else real_array(observed, f"{name}: observed")
         _check_data(name, data)
         check_event_shape(ratio.event_shape, data.shape, name)
         return np.asarray(data)

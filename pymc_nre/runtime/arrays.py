@@ -176,7 +176,7 @@ def _is_number(value: Any) -> bool:
 
 def _between(above: float, below: float) -> str:
     if math.isinf(below):
-        return "that is finite" if math.isinf(above) else f"above {above:g}"
+        return "that is finite" if math.isinf(above) else f"above {above:g} and finite"
     return f"between {above:g} and {below:g}"
 
 

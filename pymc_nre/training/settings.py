@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..losses.base import Loss
 from ..networks.specifications import MLP
-from ..runtime.arrays import whole_number
+from ..runtime.arrays import real_number, whole_number
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
 
@@ -56,16 +56,16 @@ class Settings:
         rate = self.learning_rate
         if rate is None:
             rate = getattr(loss, "learning_rate", 1e-2)
-        if not 0 < rate < math.inf:
-            raise ValueError(f"learning_rate must be positive and finite, got {rate}.")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}.")
+        rate = real_number(rate, "learning_rate", above=0)
+        weight_decay = real_number(self.weight_decay, "weight_decay")
+        if weight_decay < 0:
+            raise ValueError(f"weight_decay must not be negative, got {weight_decay}.")
         epochs = whole_number(epochs, "epochs")
         patience = self.patience
         if patience is None:
             patience = epochs if fresh else max(10, epochs // 4)
         patience = whole_number(patience, "patience")
-        return Plan(batch_size, epochs, patience, float(rate), float(self.weight_decay))
+        return Plan(batch_size, epochs, patience, rate, weight_decay)
 
     def _batch_size(self, n: int, loss: Loss) -> int:
         batch_size = self.batch_size

@@ -96,7 +96,7 @@ def test_nothing_known_is_not_called_wrong():
 def test_bad_input():
     with pytest.raises(ValueError, match=r"growing numbers of trials, got \(10, 1\)"):
         follow(TASK.estimator(), n=(10, 1))
-    with pytest.raises(ValueError, match="truths must be at least 10, got 5"):
+    with pytest.raises(ValueError, match="truths: expected at least 10, got 5"):
         follow(TASK.estimator(), truths=5)
     with pytest.raises(ValueError, match="do not know it"):
         follow(TASK.estimator(), nre.Simulations(PAIRS.parameters, PAIRS.x))

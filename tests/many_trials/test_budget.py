@@ -225,7 +225,7 @@ def test_wrong_arguments():
     with pytest.raises(ValueError, match=r"at least 1,000 simulations, got 999"):
         nre.trial_budget(ratio, TASKS["mean"].simulate(999, random_seed=1))
     for share in (0, np.inf, np.nan):
-        with pytest.raises(ValueError, match="share must be positive and finite, got"):
+        with pytest.raises(ValueError, match="share: expected a number above 0 and finite, got"):
             nre.trial_budget(ratio, simulated("mean"), share=share)
 
 

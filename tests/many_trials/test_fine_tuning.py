@@ -251,7 +251,7 @@ def test_wrong_arguments(trained):
         with pytest.raises(TypeError, match=f"center: {option}: expected a whole number"):
             nre.center(trained, supply(), **{option: 2.5})
     for strength in (np.inf, np.nan):
-        with pytest.raises(ValueError, match="strength must be positive and finite"):
+        with pytest.raises(ValueError, match="strength: expected a number above 0 and finite"):
             nre.center(trained, supply(), strength=strength)
     with pytest.raises(TypeError, match=r"got the class NREC.*loss=NREC\(\)"):
         nre.center(trained, supply(), loss=nre.losses.NREC)
@@ -261,7 +261,7 @@ def test_wrong_arguments(trained):
         nre.center(trained, np.zeros(3))
     with pytest.raises(ValueError, match="replicates must be at least 16, got 4"):
         nre.center(trained, supply(), replicates=4)
-    with pytest.raises(ValueError, match="strength must be positive"):
+    with pytest.raises(ValueError, match="strength: expected a number above 0"):
         nre.center(trained, supply(), strength=0)
     with pytest.raises(ValueError, match=r"at least 20,000 simulations, got 100"):
         nre.center(trained, TASK.simulate(100, random_seed=1))

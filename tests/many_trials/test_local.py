@@ -553,7 +553,7 @@ def test_what_is_missing_is_told(biased, data):
     with pytest.raises(ValueError, match="no RatioLikelihood of this ratio"):
         nre.center(TASK.estimator(), around=idata, model=model, simulator=TASK.simulator)
     for accuracy in (0, np.nan, np.inf):
-        with pytest.raises(ValueError, match="accuracy must be positive and finite, got"):
+        with pytest.raises(ValueError, match="accuracy: expected a number above 0 and finite, got"):
             nre.center(biased, around=idata, model=model, accuracy=accuracy)
     with pytest.raises(TypeError, match="center: n: expected a whole number"):
         nre.center(biased, around=idata, model=model, n=2e4 + 0.5)

@@ -161,8 +161,8 @@ def test_what_is_no_number_is_refused(value):
     [
         (np.nan, {}, "that is finite, got nan"),
         (np.inf, {}, "that is finite, got inf"),
-        (0, {"above": 0}, "above 0, got 0"),
-        (np.inf, {"above": 0}, "above 0, got inf"),
+        (0, {"above": 0}, "above 0 and finite, got 0"),
+        (np.inf, {"above": 0}, "above 0 and finite, got inf"),
         (np.nan, {"above": 0, "below": 1}, "between 0 and 1, got nan"),
         (1.0, {"above": 0, "below": 1}, "between 0 and 1, got 1.0"),
     ],

@@ -485,11 +485,11 @@ def test_likelihoods_are_of_arrays_that_fit(name):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: tasks.GaussianMean(0), "half_width: expected a number above 0, got 0"),
-        (lambda: tasks.GaussianMean(np.nan), "half_width: expected a number above 0, got nan"),
+        (lambda: tasks.GaussianMean(0), "half_width: expected a number above 0"),
+        (lambda: tasks.GaussianMean(np.nan), "half_width: expected .* got nan"),
         (lambda: tasks.LocationScale(5, "1"), "log_range: expected a number, got '1'"),
         (lambda: tasks.LinearGaussian(-1), "noise: expected a number above 0"),
-        (lambda: tasks.PoissonRate(mean=np.inf), "mean: expected a number above 0, got inf"),
+        (lambda: tasks.PoissonRate(mean=np.inf), "mean: expected .* got inf"),
         (lambda: tasks.GaussianMixture(narrow=None), "narrow: expected a number, got None"),
         (lambda: tasks.HierarchicalGaussian(2.5), "size: expected a whole number, got 2.5"),
         (lambda: tasks.HierarchicalGaussian(log_tau_range=(1, -1)), "log_tau_range: .*a pair"),

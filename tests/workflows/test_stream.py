@@ -107,8 +107,8 @@ def test_the_mean_of_the_ratio_over_its_prior_is_one(streams, exact, theta):
 
 
 class Sharpened(RatioNetwork):
-    def __init__(self, inner):
-        super().__init__(1, inner.event_shape)
+    def __init__(self, inner, theta_size):
+        super().__init__(theta_size, inner.event_shape)
         self.inner = inner
 
     def embed(self, x):
@@ -129,7 +129,7 @@ def test_regions_of_the_exact_posterior_hold_what_they_say(exact, example, names
     ratio, pairs = exact[names]
     # Two normal numbers: one of them is beyond 4 in 1e-4 of all runs.
     assert np.abs(coverage_errors(ratio, pairs, example.LEVELS)).max() < 4
-    sharpened = ratio.replace(network=Sharpened(ratio.network).double())
+    sharpened = ratio.replace(network=Sharpened(ratio.network, len(names)).double())
     assert coverage_errors(sharpened, pairs, example.LEVELS).max() < -4
 
 
