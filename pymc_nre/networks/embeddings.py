@@ -210,7 +210,7 @@ def masked_set(values: Any, members: int) -> np.ndarray:
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or len(values) > members:
         raise ValueError(
-            f"masked_set needs at most {members} members, shape (m,) or (m, d), got "
+            f"masked_set: values: expected at most {members} members, shape (m,) or (m, d), got "
             f"{values.shape}. Raise members, for all sets alike."
         )
     padded = np.zeros((members, values.shape[1] + 1))

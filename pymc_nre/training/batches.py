@@ -39,8 +39,6 @@ def batches_of(
     source: Simulations | Online, loss: Loss, validation: float, device: str, random_seed: int
 ) -> Batches:
     """The batches of whatever a user trains on."""
-    if not 0 < validation < 1:
-        raise ValueError(f"validation must be a share between 0 and 1, got {validation}.")
     kind = OnlineBatches if isinstance(source, Online) else FixedBatches
     return kind(source, loss, validation, device, np.random.default_rng(random_seed))
 

@@ -26,7 +26,7 @@ from ..losses.base import Loss, checked_loss, is_known_loss
 from ..losses.contrastive import NREC
 from ..networks.base import RatioNetwork
 from ..networks.specifications import build, is_known_network
-from ..runtime.arrays import whole_number
+from ..runtime.arrays import real_number, whole_number
 from ..runtime.checkpoint import Checkpoint, CheckpointWriter
 from ..runtime.devices import differentiable, one_thread_if, resolve_device
 from ..runtime.progress import progress
@@ -155,6 +155,7 @@ def train(
             "nre.Simulations({'mu': mu}, x)."
         )
     members = whole_number(members, "train: members")
+    validation = real_number(validation, "train: validation", above=0, below=1)
     loss = NREC() if loss is None else checked_loss(loss)
     network = default_network(simulations) if network is None else network
     settings = Settings(epochs, batch_size, learning_rate, weight_decay, patience)

@@ -57,7 +57,7 @@ class NoLoss:
         ({"learning_rate": 0}, ValueError, "expected a number above 0 and finite, got 0"),
         ({"learning_rate": np.inf}, ValueError, "learning_rate: expected a number above 0"),
         ({"weight_decay": np.nan}, ValueError, "weight_decay: expected a number that is"),
-        ({"validation": np.nan}, ValueError, "validation must be a share .* got nan"),
+        ({"validation": np.nan}, ValueError, "validation: expected a number between 0 and 1"),
         ({"random_seed": -1}, ValueError, "random_seed: expected at least 0"),
         ({"random_seed": "one"}, TypeError, "random_seed: expected a whole number"),
         ({"device": torch.device("meta")}, ValueError, "'auto', 'cpu' or 'cuda', got 'meta'"),
