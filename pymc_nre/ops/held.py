@@ -19,7 +19,9 @@ __all__ = ["HeldRatio", "keep"]
 
 
 class HeldRatio:
-    """A ratio that others keep; equal where the ratios are equal.
+    """A ratio that others keep; equal where the ratios and their simulators are equal.
+
+    PyTensor puts equal Ops in each other's place, and then the wrong simulator would draw.
 
     Parameters
     ----------
@@ -27,7 +29,7 @@ class HeldRatio:
     """
 
     def __init__(self, ratio: RatioEstimator) -> None:
-        self.digest = ratio.digest
+        self.digest, self.simulator = ratio.digest, ratio.simulator
         self._reference = weakref.ref(ratio)
 
     def __call__(self) -> RatioEstimator:
@@ -41,7 +43,9 @@ class HeldRatio:
         return ratio
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, HeldRatio) and self.digest == other.digest
+        if not isinstance(other, HeldRatio):
+            return NotImplemented
+        return (self.digest, self.simulator) == (other.digest, other.simulator)
 
     def __hash__(self) -> int:
         return hash(self.digest)

@@ -107,3 +107,17 @@ def test_graphs_inside_of_ops_keep_their_ratio():
     del draws
     gc.collect()
     assert inner.fgraph.outputs[0].owner.op.ratio.parameters == {"mu": ()}
+
+
+def test_simulators_tell_random_variables_apart():
+    # PyTensor may put an equal Op in another's place: it would draw by the other's simulator.
+    ratio = make_estimator({"mu": ()})
+    ones, twos = (
+        nre.RatioLikelihood.dist(ratio, mu=0.0, simulator=lambda rng, mu, value=value: value)
+        for value in (1.0, 2.0)
+    )
+    assert ones.owner.op != twos.owner.op
+    assert pm.draw([ones, twos]) == [1.0, 2.0]
+    assert nre.RatioLikelihood.dist(ratio, mu=0.0).owner.op == (
+        nre.RatioLikelihood.dist(ratio, mu=0.0).owner.op
+    )
