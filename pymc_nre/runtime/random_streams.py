@@ -8,8 +8,6 @@ others who do the same wait.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,10 +16,11 @@ import numpy as np
 import torch
 
 from .arrays import whole_number
+from .threads import OneAtATime
 
 __all__ = ["RandomStream", "plain_seed"]
 
-_taken = threading.RLock()
+_alone = OneAtATime()
 
 
 def plain_seed(random_seed: Any) -> int | None:
@@ -69,7 +68,7 @@ class RandomStream:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Within, whoever draws from torch's global generators draws from this stream."""
-        with _taken:
+        with _alone():
             generators = self._generators()
             before = [generator.get_state() for generator in generators]
             _set(generators, self.states)
@@ -90,13 +89,3 @@ class RandomStream:
 def _set(generators: list[torch.Generator], states: list[torch.Tensor]) -> None:
     for generator, state in zip(generators, states, strict=True):
         generator.set_state(state)
-
-
-def _free_in_the_child() -> None:
-    """Whoever held the lock does not exist there."""
-    global _taken
-    _taken = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_free_in_the_child)

@@ -16,7 +16,7 @@ import numpy as np
 from .drawn import Drawn
 from .forward import ForwardDraw, as_dtype
 from .parameters import check_reserved
-from .sampler import Sampler
+from .sampler import Sampler, compiling
 
 if TYPE_CHECKING:
     from pytensor.tensor import TensorVariable
@@ -113,7 +113,8 @@ class Prior:
         from pymc.pytensorf import rvs_in_graph
 
         try:
-            terms = self._log_densities()[1]
+            with compiling():
+                terms = self._log_densities()[1]
         except (NotImplementedError, RuntimeError):  # PyMC has none, or cannot derive it
             return False
         return not rvs_in_graph(list(terms.values()))
@@ -140,12 +141,14 @@ class Prior:
         import pytensor
         from pytensor.graph.replace import vectorize_graph
 
-        values, terms = self._log_densities()
+        with compiling():
+            values, terms = self._log_densities()
         single = _zero_where_impossible(sum(term.sum() for term in terms.values()))
         rows = {name: _with_leading_axis(value) for name, value in values.items()}
         joint = vectorize_graph(single, {values[name]: row for name, row in rows.items()})
         # Compiled by PyTensor's Python linker: a graph for few calls, on long arrays.
-        with pm.Model(model=None):  # none of the user's, whose bounds may go unchecked
+        # No model of the user's, whose bounds may go unchecked.
+        with compiling(), pm.Model(model=None):
             density = pytensor.function(list(rows.values()), joint, mode="FAST_COMPILE")
 
         def evaluate(parameters: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -13,10 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..runtime.threads import OneAtATime
+
 if TYPE_CHECKING:
     from pytensor.tensor import TensorVariable
 
-__all__ = ["Sampler"]
+__all__ = ["Sampler", "compiling"]
+
+# PyTensor changes its configuration while it compiles, and then puts back what it found. Of two
+# threads at once the later one finds what the other changed, and puts that back for good: all that
+# the user compiles after would be compiled by FAST_COMPILE.
+compiling = OneAtATime()
 
 _TRIED = 16  # rows by which the two ways are compared
 _WORTH_IT = 64  # rows from which on compiling twice pays
@@ -41,8 +48,9 @@ class Sampler:
         self, outputs: Sequence[TensorVariable], inputs: Sequence[TensorVariable] = ()
     ) -> None:
         self._inputs = list(inputs)
-        self._outputs = _with_own_streams(outputs)
-        self._one = _compiled(self._inputs, self._outputs)
+        with compiling():
+            self._outputs = _with_own_streams(outputs)
+            self._one = _compiled(self._inputs, self._outputs)
         self._many: Callable[..., Rows] | None = None
         self._tried = False
 
@@ -84,7 +92,8 @@ class Sampler:
         first = [column[:_TRIED] for column in columns]
         before = [stream.get_value() for stream in self.streams]
         try:
-            self._many = self._for_many()
+            with compiling():
+                self._many = self._for_many()
             self._restore(before)  # compiling has seeded them
             got = self._in_one(_TRIED, first)
         except Exception:  # whatever a graph that has no such form raises

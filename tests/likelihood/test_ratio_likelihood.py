@@ -13,7 +13,6 @@ from scipy import stats
 
 import pymc_nre as nre
 from pymc_nre.likelihood.random_variable import RatioLikelihoodRV
-from pymc_nre.ops import torch_engine
 
 MEAN, SCALE, LINEAR = (
     nre.tasks.GaussianMean(),
@@ -514,12 +513,12 @@ def test_shared_parameters_reach_the_network_as_one_row(per_row, rows, monkeypat
         log_sigma = pm.Normal("log_sigma", 0, 0.1)
         row_mu = mu + np.linspace(0, 1, 10) if per_row else mu
         nre.RatioLikelihood("x", SCALE_RATIO, mu=row_mu, log_sigma=log_sigma, observed=X)
-    seen, evaluator = [], torch_engine._InAnyProcess
-    original = evaluator._run
+    seen, evaluator = [], nre.estimators.evaluator.TorchEvaluator
+    original = evaluator.value
     monkeypatch.setattr(
         evaluator,
-        "_run",
-        lambda self, what, *rows: seen.append(len(rows[0])) or original(self, what, *rows),
+        "value",
+        lambda self, theta, x: seen.append(len(theta)) or original(self, theta, x),
     )
     logp = model.compile_logp()
     seen.clear()

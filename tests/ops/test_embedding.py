@@ -15,7 +15,7 @@ from pymc_nre.estimators.estimator import RatioEstimator
 from pymc_nre.networks import MLP, DeepSet
 from pymc_nre.ops.compiled_engine import CompiledEngine
 from pymc_nre.ops.embedding import Features
-from pymc_nre.ops.ratio_ops import RatioOp
+from pymc_nre.ops.ratio_ops import LogRatio
 
 MODES = {
     "C": lambda: Mode(linker="cvm", optimizer=get_mode("FAST_RUN").provided_optimizer),
@@ -117,7 +117,7 @@ def test_data_that_are_computed(mode):
 def test_no_torch_in_the_graph():
     ops = [node.op for node in model_of(mutable()).compile_logp().f.maker.fgraph.apply_nodes]
     assert Features in map(type, ops)
-    (engine,) = (op.engine for op in ops if isinstance(op, RatioOp))
+    (engine,) = (op.engine for op in ops if isinstance(op, LogRatio))
     assert isinstance(engine, CompiledEngine)
 
 
