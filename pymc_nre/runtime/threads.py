@@ -26,5 +26,6 @@ class OneAtATime:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
+        """Within, no other thread is."""
         with self._lock:  # this one to the end, though a fork puts another in its place
             yield
