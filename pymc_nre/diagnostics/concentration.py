@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..amortized.data_sets import summed_log_ratio
 from ..amortized.weights import normalized
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
@@ -35,7 +36,6 @@ from .verdicts import Judgment, Verdict, told, worst
 
 __all__ = ["convergence"]
 
-_PAIRS = 2**18  # log ratios of single trials at once
 _FROM_PRIOR = 10_000  # draws for the first posterior
 _FEWEST = 50  # effective draws of a posterior that is used
 _ENOUGH = 0.4  # share of draws that count, with which a fit is good
@@ -195,16 +195,13 @@ def _follow(
 
 
 def _sum(evaluator: TorchEvaluator, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Log ratios of all trials together, ``(m,)``; each is looked at before it enters the sum."""
-    total, holes = np.zeros(len(theta)), 0
-    at_once = max(1, _PAIRS // len(theta))
-    for start in range(0, len(x), at_once):
-        found = evaluator.table(theta[None], x[start : start + at_once])
-        holes += with_holes(found)
-        if not holes:  # else there is no sum
-            total += found.sum(0)
-    refuse_holes(holes, len(x))
-    return total
+    """Log ratios of all trials together, ``(m,)``; what is wrong is told of by trial."""
+    with np.errstate(invalid="ignore"):  # infinities of both signs make NaN: no trial hides there
+        total = summed_log_ratio(evaluator, theta[None], x[None])
+    if with_holes(total):
+        each = (evaluator.table(theta[None], trial[None]) for trial in x)
+        refuse_holes(sum(map(with_holes, each)), len(x))
+    return total[0]
 
 
 def _proposal(theta: np.ndarray, weights: np.ndarray) -> Any:

@@ -244,9 +244,9 @@ class RatioEstimator:
 
     def for_evaluation(self) -> RatioEstimator:
         """The same function without its history and simulator: what a compiled graph keeps."""
+        self.digest  # noqa: B018  # computed once, here, and not again in every copy
         if self.simulator is None and not self.history:
             return self
-        self.digest  # noqa: B018  # computed once, here, and not again in every copy
         return self.replace(history=xr.Dataset(), simulator=None)
 
     @cached_property

@@ -38,6 +38,7 @@ from ..networks.correction import QuadraticCorrection
 from ..runtime.arrays import real_number, whole_number
 from ..runtime.progress import say
 from ..runtime.random_streams import plain_seed
+from ..simulation.calls import event_shape_error
 from ..simulation.execution import simulate_at
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
@@ -307,10 +308,7 @@ def _simulate(
     own = ratio.layout.unpack(theta)
     succeeded, x = simulate_at(simulator, own, for_simulator, executor, progressbar)
     if x.shape[1:] != ratio.event_shape:
-        raise ValueError(
-            f"The simulator gives observations of shape {x.shape[1:]}, and the ratio was trained "
-            f"on {ratio.event_shape}. Pass simulator= the one that it was trained with."
-        )
+        raise event_shape_error(simulator.function, x.shape[1:], ratio.event_shape)
     if succeeded.mean() < 0.5:
         raise SimulationError(
             f"Only {succeeded.sum():,} of {len(succeeded):,} simulations around the posterior were "

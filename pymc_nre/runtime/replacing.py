@@ -16,9 +16,8 @@ from typing import BinaryIO
 
 __all__ = ["check_writable", "replace_file"]
 
-_NEW = (
-    os.O_CREAT | os.O_EXCL | os.O_RDWR
-)  # EXCL: no file of others, and no link, is written through
+# EXCL: no file of others, and no link, is written through.
+_NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
 _NEW |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
