@@ -454,7 +454,7 @@ def test_unobserved():
 
 
 def test_observations_that_are_not_numbers():
-    with pytest.raises(TypeError, match=r"expected numbers, got .* dtype <U1"):
+    with pytest.raises(TypeError, match=r"x: observed: expected numbers, got .* of dtype <U1"):
         likelihood(observed=["a", "b"])
 
 

@@ -253,7 +253,8 @@ def test_masked_set():
     [(np.zeros(4), r"\(4, 1\)"), (np.zeros((2, 2, 2)), r"\(2, 2, 2\)"), (1.0, r"\(\)")],
 )
 def test_sets_that_do_not_fit(values, got):
-    message = rf"^masked_set: values: expected at most 3 members, .*, got {got}\. Raise members"
+    wanted = r"at most 3 members, shape \(m,\) or \(m, d\)"
+    message = rf"^masked_set: values: expected {wanted}, got {got}\. Raise members"
     with pytest.raises(ValueError, match=message):
         masked_set(values, 3)
 

@@ -36,6 +36,9 @@ def test_the_default_network_follows_the_number_of_simulations(simulations):
     assert layers == [2, 3, 3]
 
 
+POSITIVE = "expected a number above 0 and finite"
+
+
 class NoLoss:
     """It can be called, and says nothing of itself."""
 
@@ -54,10 +57,10 @@ class NoLoss:
         ({"patience": 0}, ValueError, "patience: expected at least 1, got 0"),
         ({"batch_size": "many"}, TypeError, "batch_size: expected a whole number"),
         ({"members": 1.5}, TypeError, r"members: expected a whole number, got 1\.5"),
-        ({"learning_rate": 0}, ValueError, "expected a number above 0 and finite, got 0"),
-        ({"learning_rate": np.inf}, ValueError, "learning_rate: expected a number above 0"),
-        ({"weight_decay": np.nan}, ValueError, "weight_decay: expected a number that is"),
-        ({"validation": np.nan}, ValueError, "validation: expected a number between 0 and 1"),
+        ({"learning_rate": 0}, ValueError, f"learning_rate: {POSITIVE}, got 0"),
+        ({"learning_rate": np.inf}, ValueError, f"learning_rate: {POSITIVE}, got inf"),
+        ({"weight_decay": np.nan}, ValueError, "weight_decay: .* that is finite, got nan"),
+        ({"validation": np.nan}, ValueError, "validation: .* between 0 and 1, got nan"),
         ({"random_seed": -1}, ValueError, "random_seed: expected at least 0"),
         ({"random_seed": "one"}, TypeError, "random_seed: expected a whole number"),
         ({"device": torch.device("meta")}, ValueError, "'auto', 'cpu' or 'cuda', got 'meta'"),
