@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-__all__ = ["Domain"]
+__all__ = ["Domain", "whitening"]
 
 OUTSIDE_SHARE = 1e-4  # the share of the training prior that counts as its edge
 _SCORES = np.linspace(-4.0, 4.0, 33)  # P(|z| > 4) = 6e-5 < OUTSIDE_SHARE
@@ -83,7 +83,7 @@ class Domain:
         maps = [_score_map(column) for column in theta.T]
         knots, widths, steps, start = (np.stack(part) for part in zip(*maps, strict=True))
         scores = _scores_in_blocks(theta, knots, widths, steps, start)
-        whiten = _whitening(scores)
+        whiten = whitening(scores)
         white = scores @ whiten
         del scores
         rarity = np.square(white, out=white).sum(-1)
@@ -218,7 +218,7 @@ def _scores_in_blocks(theta: np.ndarray, *parts: np.ndarray) -> np.ndarray:
     return scores
 
 
-def _whitening(scores: np.ndarray) -> np.ndarray:
+def whitening(scores: np.ndarray) -> np.ndarray:
     """Matrix ``(D, D)`` that turns scores into uncorrelated ones of unit variance."""
     covariance = np.atleast_2d(np.cov(scores, rowvar=False))
     values, vectors = np.linalg.eigh(covariance)

@@ -51,8 +51,8 @@ def evaluate(theta, correction, slopes):
 
 
 @jit_inline
-def subtract_curvature(theta, correction, v, products, there):
-    """Take its Hessian times ``v`` off ``products``, both ``(n, D)``, where theta counts."""
+def subtract_curvature(theta, correction, v, products):
+    """Take its Hessian times ``v`` off ``products``, both ``(n, D)``."""
     size = theta.shape[1]
     if not correction.size:
         return
@@ -61,8 +61,6 @@ def subtract_curvature(theta, correction, v, products, there):
     linear = correction[size * (size + 2) :]
     for i in range(len(v)):
         t = i if len(theta) > 1 else 0
-        if not there[t]:
-            continue
         _coordinates(theta, t, correction, u, inside)
         for d in range(size):
             along[d] = 0

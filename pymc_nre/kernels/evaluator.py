@@ -29,9 +29,8 @@ class CompiledEvaluator:
     program : Program
     moments, weights : ndarray
         As in `Exported`, contiguous; the precision of the weights is that of the computation.
-    domain : ndarray, shape (Q,)
-        What `Domain.to_vector` gives; outside the log ratio is minus infinity, and its derivatives
-        are zero. Empty: every theta is inside.
+    wall : ndarray, shape (Q,)
+        What `Wall.to_vector` gives; empty if there is none.
 
     Notes
     -----
@@ -42,11 +41,11 @@ class CompiledEvaluator:
     program: Program
     moments: np.ndarray
     weights: np.ndarray
-    domain: np.ndarray
+    wall: np.ndarray
 
     @classmethod
     def of(cls, exported: Exported) -> CompiledEvaluator:
-        """In double precision, with every theta inside."""
+        """In double precision, without a wall."""
         return cls(exported.program, exported.moments, exported.weights, np.empty(0))
 
     def value(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -66,7 +65,7 @@ class CompiledEvaluator:
         return _plain(x if x.ndim == 2 else x.reshape(len(x), self.program.columns))
 
     def _constants(self) -> tuple[Any, ...]:
-        return self.program.instructions, self.moments, self.weights, self.domain
+        return self.program.instructions, self.moments, self.weights, self.wall
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

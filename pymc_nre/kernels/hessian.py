@@ -20,15 +20,16 @@ import numpy as np
 from .activations import activate
 from .compilation import jit_entry, jit_inline
 from .correction import subtract_curvature
-from .inputs import checked
+from .inputs import check
 from .program import Kind
 from .ratio import mix_members, part_of, parts_of, step_of
+from .wall import bend_back, confined, within
 
 __all__ = ["hessian_product"]
 
 
 @jit_entry
-def hessian_product(theta, x, v, program, moments, weights, domain):
+def hessian_product(theta, x, v, program, moments, weights, wall):
     """Row by row, the Hessian in theta of the log ratio times ``v``, ``(n, D)``.
 
     Parameters
@@ -40,10 +41,12 @@ def hessian_product(theta, x, v, program, moments, weights, domain):
         `Kind.FEATURES`.
     v : array, shape (n, D)
         What to multiply with.
-    program, moments, weights, domain
+    program, moments, weights, wall
         As for `pymc_nre.kernels.ratio.value`.
     """
-    inside = checked(theta, x, domain)
+    check(theta, x)
+    at, heights = confined(theta, wall)
+    along = within(theta, at, heights, v)
     products = np.zeros(v.shape)
     width = _widest(program)
     # Pairs: [0] are the numbers, [1] their derivatives along v.
@@ -55,18 +58,17 @@ def hessian_product(theta, x, v, program, moments, weights, domain):
     # Of each member: its logit and the logit's slope along v; its gradient and H v.
     logits, results = np.empty((2, members)), np.empty((members, 2, size))
     for i in range(len(x)):
-        if not inside[i if len(theta) > 1 else 0]:
-            continue
         for k in range(members):
             its, scales = part_of(k, program, weights), part_of(k, program, moments)
-            _join(theta, x, v, i, k, program, scales, its, h)
+            _join(at, x, along, i, k, program, scales, its, h)
             h, other = _forward(program, its, h, other, kept, tape)
             logits[0, k], logits[1, k] = h[0, 0], h[1, 0]
             h[0, 0], h[1, 0] = 1, 0
             h, other = _backward(program, its, h, other, kept, tape)
             _to_theta(h, program, scales, its, results[k])
         _mix_members(logits, results, program, products[i])
-    subtract_curvature(theta, correction, v, products, inside)
+    subtract_curvature(at, correction, along, products)
+    bend_back(theta, heights, wall, v, products)
     return products
 
 

@@ -27,8 +27,9 @@ from numba.extending import overload
 from .activations import activate
 from .compilation import jit_entry, jit_inline
 from .correction import evaluate as evaluate_correction
-from .inputs import checked
+from .inputs import check
 from .program import AllSteps, Kind
+from .wall import confined, lowered, push_back
 
 __all__ = ["row_blocks", "value", "value_and_gradient"]
 
@@ -39,8 +40,8 @@ _FEWEST_ROWS, _MOST_ROWS = 16, 128
 
 
 @jit_entry
-def value(theta, x, program, moments, weights, domain):
-    """Log ratios ``(n,)``; minus infinity where theta is outside the domain.
+def value(theta, x, program, moments, weights, wall):
+    """Log ratios ``(n,)``, behind the wall around the training domain.
 
     Parameters
     ----------
@@ -55,51 +56,53 @@ def value(theta, x, program, moments, weights, domain):
         Means and scales of theta and, for `Kind.JOIN`, of x; then a correction, if there is one.
     weights : array, shape (K P,)
         Of all steps. Theirs is the precision of the computation; results are double.
-    domain : array, shape (Q,)
-        As `pymc_nre.kernels.inputs.checked` takes it.
+    wall : array, shape (Q,)
+        As `pymc_nre.kernels.wall.confined` takes it.
 
     Raises
     ------
     ValueError
         If observations have holes, or theta the wrong number of rows.
     """
-    inside = checked(theta, x, domain)
+    check(theta, x)
+    at, heights = confined(theta, wall)
     values = np.empty(len(x))
     rows, h, other, kept, tape = _buffers(program, len(x), weights)
     logits = np.empty((rows, program.members))
     moments, correction = parts_of(moments, theta, program)
-    corrections = evaluate_correction(theta, correction, np.empty(theta.shape))
+    corrections = evaluate_correction(at, correction, np.empty(theta.shape))
     for start in range(0, len(x), rows):
         m = min(rows, len(x) - start)
         for k in range(program.members):
             its, scales = part_of(k, program, weights), part_of(k, program, moments)
-            _join(theta, x, start, m, k, program, scales, its, h)
+            _join(at, x, start, m, k, program, scales, its, h)
             h, other = _forward(program, its, m, h, other, kept, tape, ())
             for r in range(m):
                 logits[r, k] = h[r]
         for r in range(m):
             t = _row(theta, start + r)
             logit = mix_members(logits[r], program)
-            values[start + r] = logit - corrections[t] if inside[t] else -np.inf
+            values[start + r] = lowered(logit - corrections[t], heights[t])
     return values
 
 
 @jit_entry
-def value_and_gradient(theta, x, program, moments, weights, domain):
+def value_and_gradient(theta, x, program, moments, weights, wall):
     """Log ratios ``(n,)`` and, row by row, their gradients in theta, ``(n, D)``."""
-    inside = checked(theta, x, domain)
-    values, gradients = np.empty(len(x)), np.zeros((len(x), theta.shape[1]))
+    check(theta, x)
+    at, heights = confined(theta, wall)
+    values, gradients = np.empty(len(x)), np.empty((len(x), theta.shape[1]))
     rows, h, other, kept, tape = _buffers(program, len(x), weights)
     logits = np.empty((rows, program.members))
     slopes = np.empty((program.members, rows, theta.shape[1]))
     moments, correction = parts_of(moments, theta, program)
     corrected_slopes = np.empty(theta.shape)
-    corrections = evaluate_correction(theta, correction, corrected_slopes)
+    corrections = evaluate_correction(at, correction, corrected_slopes)
     for start in range(0, len(x), rows):
         m = min(rows, len(x) - start)
         for k in range(program.members):
             its, scales = part_of(k, program, weights), part_of(k, program, moments)
-            _join(theta, x, start, m, k, program, scales, its, h)
+            _join(at, x, start, m, k, program, scales, its, h)
             h, other = _forward(program, its, m, h, other, kept, tape, (tape,))
             for r in range(m):
                 logits[r, k] = h[r]
@@ -109,11 +112,12 @@ def value_and_gradient(theta, x, program, moments, weights, domain):
         for r in range(m):
             t = _row(theta, start + r)
             logit = mix_members(logits[r], program)
-            values[start + r] = logit - corrections[t] if inside[t] else -np.inf
-            for d in range(theta.shape[1] if inside[t] else 0):
+            values[start + r] = lowered(logit - corrections[t], heights[t])
+            for d in range(theta.shape[1]):
                 gradients[start + r, d] = -corrected_slopes[t, d]
                 for k in range(program.members):  # by now each logit is the member's share
                     gradients[start + r, d] += logits[r, k] * slopes[k, r, d]
+    push_back(theta, heights, wall, gradients)
     return values, gradients
 
 

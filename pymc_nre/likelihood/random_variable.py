@@ -47,7 +47,7 @@ class RatioLikelihoodRV(RandomVariable):
     dtype = "floatX"
     __props__ = (
         *("name", "signature", "dtype", "inplace"),
-        *("held", "reject", "engine", "precision"),
+        *("held", "outside", "engine", "precision"),
     )
     _print_name = ("RatioLikelihood", "\\operatorname{RatioLikelihood}")
 
@@ -55,12 +55,12 @@ class RatioLikelihoodRV(RandomVariable):
         self,
         *,
         held: HeldRatio,
-        reject: bool,
+        outside: str,
         engine: str,
         precision: str,
         **props: Any,
     ) -> None:
-        self.held, self.reject = held, reject
+        self.held, self.outside = held, outside
         self.engine, self.precision = engine, precision
         super().__init__(**props)
 
@@ -131,5 +131,5 @@ def _ratio_logprob(
     """Unsummed: `pm.compute_log_likelihood` and LOO need one value for each observation."""
     [value] = values
     named = dict(zip(op.ratio.layout.shapes, parameters, strict=True))
-    options = {"reject": op.reject, "engine": op.engine, "precision": op.precision}
+    options = {"outside": op.outside, "engine": op.engine, "precision": op.precision}
     return likelihood_of(op.ratio, value, named, **options)

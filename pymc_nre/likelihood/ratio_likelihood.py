@@ -37,7 +37,7 @@ def log_ratio(
     x: Any,
     /,
     *,
-    outside: str = "reject",
+    outside: str = "repel",
     engine: str = "auto",
     precision: str = "double",
     **parameters: Any,
@@ -52,10 +52,8 @@ def log_ratio(
     ratio : RatioEstimator
     x : array or tensor, shape (*batch, *event)
         Observations.
-    outside : {"reject", "warn", "ignore"}
-        What to do about parameters outside the training domain: ``"reject"`` them with a log
-        ratio of minus infinity, or extrapolate. Both ``"reject"`` and ``"warn"`` warn here if
-        the prior of the parameters reaches outside.
+    outside : {"repel", "reject", "warn", "ignore"}
+        What to do about parameters outside the training domain, as in `RatioLikelihood`.
     engine : {"auto", "compiled", "torch"}
         What evaluates the network: compiled code, which takes `MLP` and `ResidualMLP`, or
         torch, which takes any. ``"auto"`` takes the first where it can.
@@ -91,7 +89,7 @@ def log_ratio(
     check_engine(engine, precision, ratio)
     tensors = _as_parameters(ratio, parameters, "log_ratio")
     warn_if_prior_leaves("log_ratio", ratio, tensors, outside)
-    options = {"reject": outside == "reject", "engine": engine, "precision": precision}
+    options = {"outside": outside, "engine": engine, "precision": precision}
     x = _tensor(x, "log_ratio: x")
     values = table_of(ratio, x, tensors, **options)
     warn_if_data_are_far("log_ratio", ratio, x)
@@ -127,11 +125,12 @@ class RatioLikelihood(pm.Distribution):
     simulator : Simulator or callable, optional
         For predictive sampling; by default the one attached to the ratio. Where it fails,
         predictions are NaN, with a `SimulationWarning`.
-    outside : {"reject", "warn", "ignore"}
-        What to do about parameters outside the training domain: ``"reject"`` them with a
-        log-likelihood of minus infinity, or extrapolate, which can make modes that are not
-        there. Both ``"reject"`` and ``"warn"`` warn here if the prior reaches outside. Optimizers
-        and ADVI need ``"warn"``: line searches stop at a wall as if they had converged.
+    outside : {"repel", "reject", "warn", "ignore"}
+        What to do about parameters outside the training domain: ``"repel"`` them by a wall, which
+        samplers hardly enter and optimizers find back from (the log ratio of the nearest parameters
+        within their ranges, less a steep quadratic); ``"reject"`` them by a log ratio of minus
+        infinity, where line searches stop as if they had converged; or extrapolate, which can make
+        modes that are not there. All but ``"ignore"`` warn here if the prior reaches outside.
     engine : {"auto", "compiled", "torch"}
         What evaluates the network: compiled code, which takes `MLP` and `ResidualMLP`, or
         torch, which takes any. ``"auto"`` takes the first where it can.
@@ -181,7 +180,7 @@ class RatioLikelihood(pm.Distribution):
         shape: Any = None,
         total_size: Any = None,
         simulator: Simulator | Callable[..., Any] | None = None,
-        outside: str = "reject",
+        outside: str = "repel",
         engine: str = "auto",
         precision: str = "double",
         **parameters: Any,
@@ -216,7 +215,7 @@ class RatioLikelihood(pm.Distribution):
         /,
         *,
         simulator: Simulator | Callable[..., Any] | None = None,
-        outside: str = "reject",
+        outside: str = "repel",
         engine: str = "auto",
         precision: str = "double",
         shape: Any = None,
@@ -248,7 +247,7 @@ class RatioLikelihood(pm.Distribution):
             size=size,
             ratio=ratio.for_evaluation(),
             simulator=as_simulator(simulator) or ratio.simulator,
-            reject=outside == "reject",
+            outside=outside,
             engine=engine,
             precision=precision,
         )
@@ -259,7 +258,7 @@ class RatioLikelihood(pm.Distribution):
         *parameters: Any,
         ratio: RatioEstimator,
         simulator: Simulator | None,
-        reject: bool,
+        outside: str,
         engine: str,
         precision: str,
         size: Any = None,
@@ -274,7 +273,7 @@ class RatioLikelihood(pm.Distribution):
         kept = ratio.replace(simulator=simulator)  # by this name, until there is a node
         op = RatioLikelihoodRV(
             held=HeldRatio(kept),
-            reject=reject,
+            outside=outside,
             engine=engine,
             precision=precision,
             signature=signature,

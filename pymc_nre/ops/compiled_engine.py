@@ -1,7 +1,7 @@
 """The engine for networks of the known family: the compiled kernels.
 
 It knows the program alone. What makes it a particular ratio are three inputs: ``moments``,
-``weights`` and ``domain`` (empty: every theta is inside; outside the log ratio is minus infinity).
+``weights`` and ``wall``, around the training domain (empty: there is none).
 So graphs of two networks of one architecture are compiled to the same code.
 """
 
@@ -18,8 +18,8 @@ from numba import types
 from pytensor.graph.basic import Apply
 from pytensor.link.numba.dispatch.basic import numba_njit
 
-from ..estimators.domain import Domain
 from ..estimators.evaluator import Evaluator
+from ..estimators.wall import Wall
 from ..kernels.compilation import call_by_name
 from ..kernels.evaluator import KERNELS, CompiledEvaluator
 from ..kernels.jax_kernels import JaxEvaluator
@@ -35,19 +35,19 @@ class CompiledEngine:
     """Evaluates all networks of one program."""
 
     program: Program
-    constants: ClassVar[int] = 3  # moments, weights, domain
+    constants: ClassVar[int] = 3  # moments, weights, wall
     theta_size: ClassVar[None] = None  # a program serves any number of parameters
     x_ndim: ClassVar[None] = None
     kept: ClassVar[None] = None  # weights are inputs of the graph
 
     def evaluator(self, *constants: np.ndarray) -> CompiledEvaluator:
-        """For moments, weights and a domain."""
+        """For moments, weights and a wall."""
         return CompiledEvaluator(self.program, *constants)
 
-    def jax_evaluator(self, moments: Any, weights: Any, domain: Any) -> Evaluator:
+    def jax_evaluator(self, moments: Any, weights: Any, wall: Any) -> Evaluator:
         """What JAX compiles by itself."""
         evaluator = JaxEvaluator(self.program, moments, weights)
-        return _Inside(evaluator, domain) if domain.shape[0] else evaluator
+        return _Walled(evaluator, wall) if wall.shape[0] else evaluator
 
     def for_numba(self, op: RatioOp, node: Apply, **kwargs: Any) -> tuple[Callable[..., Any], str]:
         """The call of a kernel by name."""
@@ -60,16 +60,16 @@ class CompiledEngine:
         kernel = call_by_name(KERNELS[op.quantity], arguments)
 
         @numba_njit
-        def ratio(theta, x, moments, weights, domain):
+        def ratio(theta, x, moments, weights, wall):
             t = np.ascontiguousarray(theta)
-            return kernel((t, rows_of(x), program, moments, weights, domain))
+            return kernel((t, rows_of(x), program, moments, weights, wall))
 
         @numba_njit
-        def hessian_product(theta, x, moments, weights, domain, v):
+        def hessian_product(theta, x, moments, weights, wall, v):
             t, along = np.ascontiguousarray(theta), np.ascontiguousarray(v)
             if len(v) != len(x):  # the kernel would read whatever lies behind it
                 raise ValueError("v must have one row for each observation.")
-            return kernel((t, rows_of(x), along, program, moments, weights, domain))
+            return kernel((t, rows_of(x), along, program, moments, weights, wall))
 
         described = f"{op.quantity} {self.program} {arguments} {version()}"
         key = hashlib.sha256(described.encode()).hexdigest()
@@ -85,24 +85,48 @@ class CompiledEngine:
 
 
 @dataclass(frozen=True, eq=False)
-class _Inside:
-    """An evaluator for JAX, inside a domain: outside the ratio is zero and knows no slopes."""
+class _Walled:
+    """An evaluator for JAX, behind a wall; rows that are not finite count for nothing."""
 
     evaluator: JaxEvaluator
-    domain: Any
+    vector: Any
 
     def value(self, theta: Any, x: Any) -> Any:
-        return self._where(theta, self.evaluator.value(theta, x), -np.inf)
-
-    def value_and_gradient(self, theta: Any, x: Any) -> tuple[Any, Any]:
-        values, gradients = self.evaluator.value_and_gradient(theta, x)
-        return self._where(theta, values, -np.inf), self._where(theta, gradients, 0.0)
-
-    def hessian_product(self, theta: Any, x: Any, v: Any) -> Any:
-        return self._where(theta, self.evaluator.hessian_product(theta, x, v), 0.0)
-
-    def _where(self, theta: Any, result: Any, outside: float) -> Any:
         import jax.numpy as jnp
 
-        inside = Domain.from_vector(self.domain, theta.shape[1]).inside(theta)
-        return jnp.where(inside.reshape(-1, *[1] * (result.ndim - 1)), result, outside)
+        at, _ = self._confined(theta)
+        heights = self._wall(theta).height(theta)
+        return jnp.where(jnp.isfinite(heights), self.evaluator.value(at, x) - heights, -jnp.inf)
+
+    def value_and_gradient(self, theta: Any, x: Any) -> tuple[Any, Any]:
+        import jax
+        import jax.numpy as jnp
+
+        at, free = self._confined(theta)
+        values, gradients = self.evaluator.value_and_gradient(at, x)
+        heights, back = jax.vjp(self._wall(theta).height, theta)
+        (slopes,) = back(jnp.ones_like(heights))
+        finite = jnp.isfinite(heights)
+        values = jnp.where(finite, values - heights, -jnp.inf)
+        return values, jnp.where(finite[:, None], gradients * free - slopes, 0.0)
+
+    def hessian_product(self, theta: Any, x: Any, v: Any) -> Any:
+        import jax
+        import jax.numpy as jnp
+
+        at, free = self._confined(theta)
+        products = self.evaluator.hessian_product(at, x, v * free) * free
+        height, rows = self._wall(theta).height, jnp.broadcast_to(theta, v.shape)
+        _, bends = jax.jvp(jax.grad(lambda t: height(t).sum()), (rows,), (v,))
+        return jnp.where(jnp.isfinite(height(theta))[:, None], products - bends, 0.0)
+
+    def _wall(self, theta: Any) -> Wall:
+        return Wall.from_vector(self.vector, theta.shape[1])
+
+    def _confined(self, theta: Any) -> tuple[Any, Any]:
+        """Theta within its ranges, and one for each of its elements that was there, or zero."""
+        import jax.numpy as jnp
+
+        wall = self._wall(theta)
+        at = jnp.clip(jnp.nan_to_num(theta), wall.low, wall.high)
+        return at, (at == theta).astype(theta.dtype)

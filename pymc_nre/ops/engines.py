@@ -21,6 +21,7 @@ from pytensor.graph.utils import MissingInputError
 from pytensor.tensor import TensorConstant, TensorVariable
 
 from ..estimators.estimator import RatioEstimator
+from ..estimators.wall import Wall
 from ..kernels.export import export
 from ..kernels.program import Exported
 from . import vectorize  # noqa: F401  # registers how graphs with our Ops are vectorized
@@ -78,31 +79,43 @@ def log_ratios(
     theta: TensorVariable,
     x: TensorVariable,
     *,
-    reject: bool,
+    outside: str,
     engine: str,
     precision: str,
 ) -> TensorVariable:
     """Log ratios ``(n,)`` of theta ``(1 or n, D)`` and observations ``(n, *event)``."""
+    if outside == "reject":
+        # What observations share has no rows: a length of one is forgotten in vectorized graphs.
+        inside = ratio.domain.inside(theta[0] if theta.type.broadcastable[0] else theta)
+        options = {"outside": "ignore", "engine": engine, "precision": precision}
+        return pt.switch(inside, log_ratios(ratio, theta, x, **options), -np.inf)
+    wall = Wall.around(ratio.domain) if outside == "repel" else None
     if engine == "torch" or not _compiles(ratio):
-        evaluated = ratio.for_evaluation()  # kept here until there is a node that keeps it
-        by_torch = LogRatioAndGradient(TorchEngine(evaluated))
         # Constants were looked at when the graph was built.
-        values = by_torch(theta, x if _is_private(x) else only_finite(x))
-        return pt.switch(_inside(ratio, theta), values, -np.inf) if reject else values
+        return _by_torch(ratio, theta, x if _is_private(x) else only_finite(x), wall)
     exported, x = _with_features(ratio, x)
     arrays = {
         "moments": exported.moments,
         "weights": exported.weights.astype(PRECISIONS[precision]),
-        "domain": ratio.domain.to_vector() if reject else np.empty(0),
+        "wall": np.empty(0) if wall is None else wall.to_vector(),
     }
     constants = [_share(name, array) for name, array in arrays.items()]
     return LogRatioAndGradient(CompiledEngine(exported.program))(theta, x, *constants)
 
 
-def _inside(ratio: RatioEstimator, theta: TensorVariable) -> TensorVariable:
-    """Whether theta is inside its domain: for each row, or at once for all that share it."""
-    inside = ratio.domain.inside(theta)
-    return inside[0] if theta.type.broadcastable[0] else inside
+def _by_torch(
+    ratio: RatioEstimator, theta: TensorVariable, x: TensorVariable, wall: Wall | None
+) -> TensorVariable:
+    """Log ratios of torch, behind a wall of PyTensor's own operations."""
+    evaluated = ratio.for_evaluation()  # kept here until there is a node that keeps it
+    evaluate = LogRatioAndGradient(TorchEngine(evaluated))
+    if wall is None:
+        return evaluate(theta, x)
+    shared = theta.type.broadcastable[0]
+    point = theta[0] if shared else theta
+    at, height = point.clip(wall.low, wall.high), wall.height(point)
+    values = evaluate(at[None] if shared else at, x)
+    return pt.switch(pt.isnan(height), -np.inf, values - height)
 
 
 def _why_not_compiled(ratio: RatioEstimator) -> str:

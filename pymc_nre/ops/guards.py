@@ -35,11 +35,11 @@ __all__ = [
     "refuse_named_axes",
 ]
 
-OUTSIDE = ("reject", "warn", "ignore")
+OUTSIDE = ("repel", "reject", "warn", "ignore")
 
 
 def check_outside(outside: str) -> None:
-    """Raise ValueError unless ``outside`` is one of the three policies."""
+    """Raise ValueError unless ``outside`` is one of the policies."""
     if outside not in OUTSIDE:
         raise ValueError(f"outside must be one of {', '.join(OUTSIDE)}, got {outside!r}.")
 

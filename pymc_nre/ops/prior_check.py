@@ -3,8 +3,8 @@
 A ratio extrapolates silently. When a model is built its parameters are drawn from their prior and
 the share that lies outside the training domain is told. That alone is not enough: an extrapolated
 ratio of many observations can outweigh any prior (a model of 100 normal observations, prior well
-inside, had a second mode at 40 times the true scale), so parameters outside are rejected unless the
-user says otherwise.
+inside, had a second mode at 40 times the true scale), so parameters outside are held back unless
+the user says otherwise.
 
 A model may give a theta to each of ten thousand observations. So draws are looked at one at a time,
 and of the rows of a draw only those that differ.
@@ -39,6 +39,7 @@ _TOLD_FROM = 0.005
 # much of it: docs/many_trials.md.
 _FEW, _MANY = 300, 10_000
 _CONSEQUENCE = {
+    "repel": "The likelihood falls off steeply there (outside='repel'), which cuts the prior.",
     "reject": "Their likelihood is set to zero (outside='reject'), which cuts the prior there.",
     "warn": "There the ratio is an extrapolation that may prefer absurd parameters: after "
     "sampling, look at nre.diagnostics.domain_check(idata, ratio).",

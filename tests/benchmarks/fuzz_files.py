@@ -25,6 +25,7 @@ import torch
 from mutations import mutated
 
 import pymc_nre as nre
+from pymc_nre.estimators.wall import Wall
 from pymc_nre.kernels.evaluator import CompiledEvaluator
 from pymc_nre.kernels.export import export
 from pymc_nre.runtime.checkpoint import Checkpoint
@@ -152,8 +153,8 @@ def _use(ratio, number):
     for features in (False, True):
         exported = export(ratio.network, features=features)
         if exported is not None:
-            domain = np.array(ratio.domain.to_vector())
-            engine = CompiledEvaluator(exported.program, exported.moments, exported.weights, domain)
+            wall = Wall.around(ratio.domain).to_vector()
+            engine = CompiledEvaluator(exported.program, exported.moments, exported.weights, wall)
             rows = ratio.evaluator.features(x) if features else x
             engine.value_and_gradient(theta, rows)
     if number % MODELS == 0:

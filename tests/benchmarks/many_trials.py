@@ -220,13 +220,14 @@ class _Densities:
 
 def log_density(ratio, x):
     """A function of parameters ``(g, D)``: the sum of log ratios, by the kernel."""
+    from pymc_nre.estimators.wall import Wall
     from pymc_nre.kernels.evaluator import CompiledEvaluator
     from pymc_nre.kernels.export import export
 
     exported = export(ratio.network, features=False)
-    rows, domain = x.reshape(len(x), -1), ratio.domain.to_vector()
+    rows = x.reshape(len(x), -1)
     evaluator = CompiledEvaluator.of(exported)
-    evaluator.domain = domain
+    evaluator.wall = Wall.around(ratio.domain).to_vector()
 
     def log_p(theta):
         return np.array([evaluator.value(row[None], rows).sum() for row in theta])

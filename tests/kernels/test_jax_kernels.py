@@ -360,7 +360,7 @@ def check_features():
     ratio = RatioEstimator(net, {"theta": (D,)}, domain=domain, probe_x=x)
     data = pytensor.shared(x)
     t = pt.tensor("theta", shape=(1, D), dtype="float64")
-    options = {"reject": True, "engine": "compiled", "precision": "double"}
+    options = {"outside": "repel", "engine": "compiled", "precision": "double"}
     values = log_ratios(ratio, t, as_data(data), **options)
     outputs = [values, pytensor.grad(values.sum(), t)]
     function = pytensor.function([t], outputs, mode="JAX")

@@ -12,6 +12,7 @@ from controls import changed
 from scipy import stats
 
 import pymc_nre as nre
+from pymc_nre.estimators.wall import Wall
 from pymc_nre.likelihood.random_variable import RatioLikelihoodRV
 
 MEAN, SCALE, LINEAR = (
@@ -53,7 +54,7 @@ def model_with(build):
     return model
 
 
-@pytest.mark.parametrize("outside", ["reject", "warn", "ignore"])
+@pytest.mark.parametrize("outside", ["repel", "reject", "warn", "ignore"])
 def test_likelihood_and_potential_have_the_exact_density(outside):
     likelihood = model_with(
         lambda mu: nre.RatioLikelihood("x", RATIO, mu=mu, observed=X, outside=outside)
@@ -286,7 +287,7 @@ def test_prior_that_reaches_outside_is_told_with_its_share():
     assert share == pytest.approx(expected, abs=4 * 0.015)
     assert "mu reaches" in message
     assert "mu in [-10, 10]" in message
-    assert "likelihood is set to zero" in message
+    assert "likelihood falls off steeply there (outside='repel')" in message
 
 
 @pytest.mark.parametrize(
@@ -347,16 +348,24 @@ def test_policies(function):
 
     with pytest.warns(nre.DomainWarning, match="set to zero"):
         assert build("reject") == -np.inf
+    with pytest.warns(nre.DomainWarning, match="falls off steeply"):
+        held = build("repel")
     with pytest.warns(nre.DomainWarning, match="extrapolation"):
-        assert np.isfinite(build("warn"))
+        extrapolated = build("warn")
+    # The log ratio of the end of the range, less the height of the wall, for each observation.
+    wall = Wall.around(RATIO.domain)
+    at_the_end = RATIO.log_ratio(X, mu=wall.high[0]) - wall.height(np.array([10.5]))
+    assert held == pytest.approx(stats.norm.logpdf(10.5, 0, 10) + at_the_end.sum(), rel=1e-9)
+    exact = RATIO.log_ratio(X, mu=10.5).sum()
+    assert extrapolated == pytest.approx(stats.norm.logpdf(10.5, 0, 10) + exact, rel=1e-9)
     assert np.isfinite(build("ignore"))  # and no warning, or the test fails
-    with pytest.raises(ValueError, match=r"reject, warn, ignore, got 'stop'"):
+    with pytest.raises(ValueError, match=r"repel, reject, warn, ignore, got 'stop'"):
         build("stop")
 
 
 def test_only_the_rows_outside_are_rejected():
     with pytest.warns(nre.DomainWarning):
-        values = nre.log_ratio(RATIO, X[:3], mu=np.array([0.0, 10.5, 1.0]))
+        values = nre.log_ratio(RATIO, X[:3], mu=np.array([0.0, 10.5, 1.0]), outside="reject")
     assert np.isneginf(values.eval()).tolist() == [False, True, False]
 
 

@@ -13,6 +13,7 @@ from untrained import make_estimator
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.evaluator import TorchEvaluator
+from pymc_nre.estimators.wall import Wall
 from pymc_nre.kernels.evaluator import CompiledEvaluator
 from pymc_nre.kernels.export import export
 from pymc_nre.likelihood.model_parameters import trials_of
@@ -129,18 +130,27 @@ def test_torch_and_kernels_take_it_off(members, shared, edge):
         np.testing.assert_allclose(compiled.hessian_product(theta, rows, v), bent, atol=1e-10)
 
 
-def test_outside_the_domain_nothing_is_added():
+def test_behind_the_wall_the_tilt_is_that_of_the_edge():
     _, ratio = tilted_estimator()
-    exported = export(ratio.network, features=False)
-    theta = np.full((1, 3), 1e3)
-    domain = ratio.domain.to_vector()
-    compiled = CompiledEvaluator.of(exported)
-    compiled.domain = domain
+    plain, walled = (CompiledEvaluator.of(export(ratio.network, features=False)) for _ in range(2))
+    wall = Wall.around(ratio.domain)
+    walled.wall = wall.to_vector()
     _, x, v = points(True)
-    value, gradient = compiled.value_and_gradient(theta, x)
-    assert np.all(value == -np.inf)
-    assert np.all(gradient == 0)
-    assert np.all(compiled.hessian_product(theta, x, v) == 0)
+    theta = np.array([[wall.high[0] + 1, *np.median(ratio.domain.draws[:, 1:], axis=0)]])
+    at, free = np.clip(theta, wall.low, wall.high), np.array([0, 1, 1])
+    height, step = wall.height(theta), 1e-4 * np.eye(3)
+    around = [(wall.height(theta + h) - wall.height(theta - h)) / 2e-4 for h in step]
+    steep = np.concatenate(around)
+    bends = [(wall.height(theta + h) - 2 * height + wall.height(theta - h)) / 1e-8 for h in step]
+    assert steep[0] > 1
+    np.testing.assert_allclose(steep[1:], 0, atol=0.3)  # hardly a matter of the combination
+    value, gradient = walled.value_and_gradient(theta, x)
+    expected, slope = plain.value_and_gradient(at, x)
+    np.testing.assert_allclose(value, expected - height, rtol=1e-12)
+    np.testing.assert_allclose(gradient, slope * free - steep, atol=1e-6)
+    v[:, 1:] = 0  # the bends along the first parameter
+    bent = walled.hessian_product(theta, x, v)[:, 0]
+    np.testing.assert_allclose(bent, -bends[0] * v[:, 0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("members", [1, 2])

@@ -4,29 +4,11 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 import pytest
-from bound import MODES, ROWS, Bound, perturbed, reference, symbolic
+from bound import MODES, ROWS, Bound, perturbed
 
-from pymc_nre.ops import engines
 from pymc_nre.ops.ratio_ops import HessianProduct, LogRatioAndGradient
 
 pytestmark = pytest.mark.parametrize("engine", ["compiled"], indirect=True)
-
-
-@pytest.mark.parametrize("linker", MODES)
-def test_outside_the_domain_nothing_counts(case, theta, linker):
-    ratio, both, _, _, x = case
-    both.constants[2] = engines._share("domain", ratio.domain.to_vector())
-    theta = theta.copy()
-    theta[-1] = 1e3
-    t = symbolic(theta)
-    values, gradients = pytensor.function([t], both.make_node(t, x).outputs, mode=MODES[linker]())(
-        theta
-    )
-    inside = np.broadcast_to(ratio.domain.inside(theta), ROWS)
-    assert not inside.all()
-    expected, by_row = reference(ratio, theta, x)
-    np.testing.assert_allclose(values, np.where(inside, expected, -np.inf), rtol=1e-12)
-    np.testing.assert_allclose(gradients, np.where(inside[:, None], by_row, 0), rtol=1e-10)
 
 
 @pytest.mark.parametrize("linker", MODES)

@@ -16,7 +16,7 @@ from pymc_nre.ops.compiled_engine import CompiledEngine
 from pymc_nre.ops.engines import as_data, check_engine, log_ratios
 from pymc_nre.ops.torch_engine import TorchEngine
 
-OPTIONS = {"reject": True, "engine": "auto", "precision": "double"}
+OPTIONS = {"outside": "repel", "engine": "auto", "precision": "double"}
 
 
 def op_of(ratio, x, **options):
@@ -33,6 +33,29 @@ def test_compiled_code_is_preferred_and_torch_takes_the_rest():
     assert op_of(ratio, x, engine="torch").engine == TorchEngine(ratio.for_evaluation())
     exact = nre.tasks.GaussianMean(half_width=6.1).estimator()
     assert isinstance(op_of(exact, x).engine, TorchEngine)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+def test_rejected_parameters_count_for_nothing(engine):
+    ratio, x = make_estimator({"mu": (), "beta": (2,)}), np.linspace(-1, 1, 4)
+    inside = ratio.domain.draws[:1]
+    outside = np.array([[0.0, 0.0, 1e3]])
+    for points, expected in (
+        (np.concatenate([inside, outside, inside, inside]), [True, False, True, True]),
+        (outside, [False] * 4),
+    ):
+        theta = pt.tensor("theta", shape=(len(points) if len(points) == 1 else None, 3))
+        data = as_data(pt.as_tensor_variable(x))
+        options = OPTIONS | {"engine": engine, "outside": "reject"}
+        values = log_ratios(ratio, theta, data, **options)
+        gradient = pt.grad(pt.switch(pt.isinf(values), 0, values).sum(), theta)
+        got, slopes = pytensor.function([theta], [values, gradient])(points)
+        rows = np.broadcast_to(points, (4, 3))
+        right, slopes_inside = ratio.evaluator.value_and_gradient(np.ascontiguousarray(rows), x)
+        np.testing.assert_allclose(got, np.where(expected, right, -np.inf), rtol=1e-9)
+        if len(points) == 4:
+            wanted = np.where(np.array(expected)[:, None], slopes_inside, 0)
+            np.testing.assert_allclose(slopes, wanted, rtol=1e-9)
 
 
 def test_graphs_keep_neither_history_nor_simulator():

@@ -7,6 +7,7 @@ from jax_process import process_with_jax
 from untrained import make_estimator
 
 from pymc_nre.estimators.evaluator import Evaluator, TorchEvaluator
+from pymc_nre.estimators.wall import Wall
 from pymc_nre.kernels.evaluator import CompiledEvaluator
 from pymc_nre.kernels.export import export
 from pymc_nre.networks import MLP, ResidualMLP
@@ -24,17 +25,18 @@ def exported(ratio):
     return export(ratio.network, features=False)
 
 
-def constants(ratio, domain):
+def constants(ratio, wall):
     given = exported(ratio)
-    return given.moments, given.weights, ratio.domain.to_vector() if domain else np.empty(0)
+    vector = Wall.around(ratio.domain).to_vector() if wall else np.empty(0)
+    return given.moments, given.weights, vector
 
 
-def compiled(ratio, domain=False):
-    return CompiledEngine(exported(ratio).program).evaluator(*constants(ratio, domain))
+def compiled(ratio, wall=False):
+    return CompiledEngine(exported(ratio).program).evaluator(*constants(ratio, wall))
 
 
-def by_jax(ratio, domain=False):
-    return CompiledEngine(exported(ratio).program).jax_evaluator(*constants(ratio, domain))
+def by_jax(ratio, wall=False):
+    return CompiledEngine(exported(ratio).program).jax_evaluator(*constants(ratio, wall))
 
 
 EVALUATORS = {
@@ -47,8 +49,8 @@ OF_JAX = {
     "kernels": by_jax,
     "callbacks": lambda ratio: TorchEngine(ratio).jax_evaluator(),
 }
-IN_A_DOMAIN = {"kernels": compiled}
-OF_JAX_IN_A_DOMAIN = {"kernels": by_jax}
+BEHIND_A_WALL = {"kernels": compiled}
+OF_JAX_BEHIND_A_WALL = {"kernels": by_jax}
 
 
 def points(ratio, shared):
@@ -66,20 +68,21 @@ def everything(evaluator, *inputs, compiled=lambda function: function):
     return [np.asarray(result) for result in compiled(function)(*inputs)]
 
 
-def expected(ratio, theta, x, v):
+def expected(ratio, theta, x, v, log_ratio=None):
     """By torch's autograd, a row at a time."""
+    log_ratio = log_ratio or (lambda t, data: ratio.network(t[None], data)[0])
     rows = np.broadcast_to(theta, (len(x), theta.shape[1]))
     found = []
     for row, one, along in zip(rows, x, v, strict=True):
         data = torch.tensor(one[None])
 
-        def log_ratio(t, data=data):
-            return ratio.network(t[None], data)[0]
+        def function(t, data=data):
+            return log_ratio(t, data)
 
         t = torch.tensor(row)
-        gradient = torch.autograd.functional.jacobian(log_ratio, t)
-        hessian = torch.autograd.functional.hessian(log_ratio, t)
-        found.append((float(log_ratio(t)), gradient.numpy(), hessian.numpy() @ along))
+        gradient = torch.autograd.functional.jacobian(function, t)
+        hessian = torch.autograd.functional.hessian(function, t)
+        found.append((float(function(t)), gradient.numpy(), hessian.numpy() @ along))
     values, gradients, products = map(np.stack, zip(*found, strict=True))
     return [values, values, gradients, products]
 
@@ -99,20 +102,44 @@ def check(kinds, name, **how):
                 np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-11)
 
 
-def check_in_a_domain(kinds, name, **how):
-    ratio = NETWORKS["several"]()
-    evaluator = kinds[name](ratio, domain=True)
-    assert isinstance(evaluator, Evaluator)
-    for shared in (True, False):
-        theta, x, v = points(ratio, shared)
-        theta[-1] = 1e3
-        inside = np.broadcast_to(ratio.domain.inside(theta), N)
-        assert not inside[-1]
-        right = expected(ratio, theta, x, v)
-        for part, outside in enumerate((-np.inf, -np.inf, 0, 0)):
-            right[part][~inside] = outside
-        for got, wanted in zip(everything(evaluator, theta, x, v, **how), right, strict=True):
-            np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-11)
+def around_the_edges(domain):
+    """Parameters inside, outside by one, by all, on both sides, and by their combination alone."""
+    middle, (low, high) = np.median(domain.draws, 0), (domain.lower, domain.upper)
+    out = np.stack([middle, high + 0.3, low - 7.0, *([middle] * 3)])
+    out[3, 0], out[4, -1] = low[0] - 0.1, high[-1] + 40
+    out[5] = np.where(np.arange(len(low)) % 2, low, high)
+    height = Wall.around(domain).height(out)
+    assert height[0] == 0
+    assert (height[1:5] > 0).all()
+    assert (height[5] > 0) == (len(low) > 1)
+    return out
+
+
+def check_behind_a_wall(kinds, name, height=None, **how):
+    for make in NETWORKS.values():
+        ratio = make()
+        size = ratio.layout.size
+        wall = Wall.from_vector(torch.tensor(Wall.around(ratio.domain).to_vector()), size)
+        wall.largest.squeeze_()
+        height_of = height or Wall.height
+
+        def log_ratio(t, data, ratio=ratio, wall=wall, height_of=height_of):
+            at = t.clip(wall.low, wall.high)
+            return ratio.network(at[None], data)[0] - height_of(wall, t)
+
+        evaluator = kinds[name](ratio, wall=True)
+        assert isinstance(evaluator, Evaluator)
+        _, x, v = points(ratio, False)
+        theta = around_the_edges(ratio.domain)
+        for rows in (theta, *theta[:, None]):
+            right = expected(ratio, rows, x, v, log_ratio)
+            for got, wanted in zip(everything(evaluator, rows, x, v, **how), right, strict=True):
+                np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-9)
+        theta[1, 0], theta[2, 0] = np.nan, np.inf
+        values, _, gradients, products = everything(evaluator, theta, x, v, **how)
+        assert np.isneginf(values).tolist() == [False, True, True, *[False] * 3]
+        assert not gradients[1:3].any()
+        assert not products[1:3].any()
 
 
 @pytest.mark.parametrize("name", EVALUATORS)
@@ -120,9 +147,15 @@ def test_evaluators_agree_with_autograd(name):
     check(EVALUATORS, name)
 
 
-@pytest.mark.parametrize("name", IN_A_DOMAIN)
-def test_outside_a_domain_nothing_counts(name):
-    check_in_a_domain(IN_A_DOMAIN, name)
+@pytest.mark.parametrize("name", BEHIND_A_WALL)
+def test_the_wall_is_that_of_autograd(name):
+    check_behind_a_wall(BEHIND_A_WALL, name)
+
+
+def test_the_battery_sees_a_wrong_wall():
+    """The twin: a wall that is a thousandth higher."""
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        check_behind_a_wall(BEHIND_A_WALL, "kernels", lambda wall, t: 1.001 * wall.height(t))
 
 
 @pytest.mark.parametrize("name", EVALUATORS)
@@ -164,10 +197,10 @@ def check_of_jax(name):
     check(OF_JAX, name, compiled=jax.jit)
 
 
-def check_of_jax_in_a_domain(name):
+def check_of_jax_behind_a_wall(name):
     import jax
 
-    check_in_a_domain(OF_JAX_IN_A_DOMAIN, name, compiled=jax.jit)
+    check_behind_a_wall(OF_JAX_BEHIND_A_WALL, name, compiled=jax.jit)
 
 
 @pytest.mark.parametrize("name", OF_JAX)
@@ -175,6 +208,6 @@ def test_evaluators_of_jax_agree_with_autograd(elsewhere, name):
     elsewhere(check_of_jax, name)
 
 
-@pytest.mark.parametrize("name", OF_JAX_IN_A_DOMAIN)
-def test_outside_a_domain_nothing_counts_in_jax(elsewhere, name):
-    elsewhere(check_of_jax_in_a_domain, name)
+@pytest.mark.parametrize("name", OF_JAX_BEHIND_A_WALL)
+def test_walls_of_jax_are_those_of_autograd(elsewhere, name):
+    elsewhere(check_of_jax_behind_a_wall, name)

@@ -100,7 +100,7 @@ def test_a_parameter_outside_is_rejected_in_its_own_batch():
     for engine in ("torch", "compiled"):
         mu = pt.scalar("mu", dtype="float64")
         ratio = make_estimator({"mu": ()}, ())
-        values = nre.log_ratio(ratio, np.zeros(3), mu=mu, engine=engine)
+        values = nre.log_ratio(ratio, np.zeros(3), mu=mu, engine=engine, outside="reject")
         many = pt.vector("many", dtype="float64")
         batched = pytensor.function([many], vectorize_graph(values, {mu: many}), mode=c_mode())
         assert np.isneginf(batched([0.0, 1e3, 1.0])).all(1).tolist() == [False, True, False]

@@ -12,7 +12,7 @@ import pymc as pm
 import pytest
 import torch
 import xarray as xr
-from scipy import stats
+from scipy import optimize, stats
 
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
@@ -307,34 +307,60 @@ def test_torch_is_left_as_it_was():
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == (threads, grad)
 
 
-@pytest.mark.parametrize("outside", ["warn", "ignore"])
-def test_optimizers_reach_the_optimum_where_the_ratio_has_no_wall(outside):
-    """A wall of any height stops line searches, so optimizers need the ratio to go on outside."""
+def location_scale(likelihood):
+    with pm.Model() as model:
+        mu, log_sigma = pm.Normal("mu", 0, 1), pm.Normal("log_sigma", 0, 0.2)
+        likelihood(mu, log_sigma)
+    return model
+
+
+def around_the_maximum(outside):
+    """Twenty observations whose maximum is inside: by a ratio, and by the density."""
     task = nre.tasks.LocationScale()
     ratio, x = task.estimator(), np.random.default_rng(3).normal(1.3, 0.7, 20)
-
-    def model(likelihood):
-        with pm.Model() as model:
-            mu, log_sigma = pm.Normal("mu", 0, 1), pm.Normal("log_sigma", 0, 0.2)
-            likelihood(mu, log_sigma)
-        return model
-
-    models = (
-        model(lambda mu, s: nre.RatioLikelihood(
-            "x", ratio, mu=mu, log_sigma=s, observed=x, outside=outside)),
-        model(lambda mu, s: pm.Normal("x", mu, pm.math.exp(s), observed=x)),
-    )  # fmt: skip
-    rng, found = np.random.default_rng(5), []
-    for _ in range(5):
-        start = {"mu": rng.uniform(-4.7, 4.7), "log_sigma": rng.uniform(-0.95, 0.95)}
-        found.append([find_map(each, start) for each in models])
-    got, expected = np.array(found).swapaxes(0, 1)
-    np.testing.assert_allclose(got, expected, atol=1e-4)
-    assert np.ptp(expected, axis=0).max() < 1e-3  # one optimum, inside, whatever the start
+    by_ratio = location_scale(
+        lambda mu, s: nre.RatioLikelihood(
+            "x", ratio, mu=mu, log_sigma=s, observed=x, outside=outside
+        )
+    )
+    exact = location_scale(lambda mu, s: pm.Normal("x", mu, pm.math.exp(s), observed=x))
+    maximum = searched(exact)([x.mean(), np.log(x.std())])
+    assert ratio.domain.inside(maximum[None]).all()
+    return by_ratio, maximum
 
 
-def find_map(model, start):
+def found_from_everywhere(outside):
+    """How many of 40 searches all over the domain find the maximum."""
+    model, maximum = around_the_maximum(outside)
+    starts = np.random.default_rng(5).uniform([-4.9, -0.98], [4.9, 0.98], (40, 2))
+    search = searched(model)
+    return sum(np.abs(search(start) - maximum).max() < 1e-3 for start in starts)
+
+
+def searched(model):
+    """A search like that of `pm.find_MAP`, compiled once for all starts."""
+    both = model.logp_dlogp_function(ravel_inputs=True)
+    both.set_extra_values({})
+
+    def negative(point):
+        value, slope = both(point)
+        return -value, -slope
+
+    return lambda start: optimize.minimize(negative, start, jac=True, method="L-BFGS-B").x
+
+
+def test_searches_find_back_from_the_wall():
+    assert found_from_everywhere("repel") == 40
+
+
+def test_searches_stop_where_the_ratio_is_rejected():
+    """The twin, and why there is a wall."""
+    assert found_from_everywhere("reject") < 35
+
+
+def test_find_map_leaves_a_bad_start():
+    model, maximum = around_the_maximum("repel")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PyMC 6 announces new defaults
-        optimum = pm.find_MAP(start=start, model=model, progressbar=False)
-    return [float(optimum[name]) for name in ("mu", "log_sigma")]
+        found = pm.find_MAP(start={"mu": -4.0, "log_sigma": 0.9}, model=model, progressbar=False)
+    np.testing.assert_allclose([found["mu"], found["log_sigma"]], maximum, atol=1e-3)
