@@ -178,7 +178,7 @@ def table(records):
     measures = ("searches that arrive", "ADVI: error", "width by a factor")
     of = ("density, another seed", *POLICIES)
     note = (
-        f"Of {STARTS} searches by L-BFGS-B from all over the training domain, how many arrive within "
+        f"Of {STARTS} searches by L-BFGS-B from all over the domain, how many arrive within "
         "0.002 of the maximum of the density; and mean-field ADVI beside that of the density: the "
         "largest error of a mean, in standard deviations, and the largest factor between those. "
         f"{machine.describe()}."
