@@ -151,7 +151,8 @@ def files():
 def diagnostics_of_a_ratio_that_lives_there():
     ratio = trained(epochs=5).to(DEVICE)
     simulations = TASK.simulate(500, random_seed=9)
-    result = nre.diagnostics.coverage(ratio, simulations)
+    ranks = nre.diagnostics.posterior_ranks(ratio, simulations, random_seed=1, progressbar=False)
+    result = nre.diagnostics.coverage(ranks)
     budget = nre.trial_budget(ratio, TASK.simulate(5_000, random_seed=10))
     return f"coverage {result.attrs.get('verdict', 'made')}, budget {budget.trials}"
 
