@@ -1,0 +1,153 @@
+"""From the defaults, by what the library says, to where it says no more or no more can be done."""
+
+import logging
+import time
+import warnings
+from contextlib import contextmanager
+
+import pymc as pm
+
+import pymc_nre as nre
+
+from .base import summaries
+
+__all__ = ["follow"]
+
+_STATIONS = 5
+_INSIDE = "All posterior draws are inside"
+# What advice says, and what is then done; of several the first that is said and not yet done.
+_REMEDIES = {
+    "nre.trial_budget(ratio": "measure the budget",
+    "around=idata": "center around the posterior",
+    "nre.Online(": "fine-tune",
+    "narrower": "train around the posterior",
+    "wider prior": "train on a wider prior",
+    "more simulations": "four times the simulations",
+}
+
+
+def follow(problem, simulations=20_000, epochs=None, draws=500):
+    """Records of all stations: what was done, errors and widths, what was said, seconds."""
+    began = time.monotonic()
+    x = problem.data()
+    exact = problem.exact(x)
+    journey = _Journey(problem, x, simulations, {"epochs": epochs} if epochs else {}, draws)
+    records, done = [], []
+    action = "defaults"
+    while action and len(records) < _STATIONS:
+        began_here = time.process_time()
+        words = journey.do(action)
+        done.append(action)
+        if action != "measure the budget":
+            words += journey.sample()
+        found = journey.found
+        records.append(
+            {
+                "station": action,
+                "error": {k: (found[k][0] - m) / s for k, (m, s) in exact.items()},
+                "width": {k: found[k][1] / s for k, (m, s) in exact.items()},
+                "words": words,
+                "seconds": round(time.process_time() - began_here),
+            }
+        )
+        action = _next(words, done, problem)
+    return {"problem": problem.name, "stations": records, "wall": round(time.monotonic() - began)}
+
+
+def _next(words, done, problem):
+    said = " ".join(words)
+    order = sorted((said.find(phrase), what) for phrase, what in _REMEDIES.items())
+    for place, what in order:
+        if place < 0 or what in done:
+            continue
+        if what == "train on a wider prior":  # that of the model is given
+            continue
+        if what == "train around the posterior" and not hasattr(problem, "narrower"):
+            continue
+        return what
+    return None
+
+
+class _Journey:
+    def __init__(self, problem, x, simulations, options, draws):
+        self.problem, self.x, self.n = problem, x, simulations
+        self.options, self.draws = options, draws
+        self.model = self.idata = self.ratio = self.found = None
+
+    def do(self, action):
+        """What was advised; all that is said meanwhile."""
+        with _heard() as words:
+            if action in ("defaults", "four times the simulations"):
+                self.n *= 1 if action == "defaults" else 4
+                self._train()
+            elif action == "train around the posterior":
+                self.problem = self.problem.narrower(self.found)
+                self._train()
+            elif action == "measure the budget":
+                budget = nre.trial_budget(self.ratio, self._simulations(5))
+                self.ratio = budget.attach(self.ratio)
+                words.append(str(budget))
+                self._model()
+            elif action == "fine-tune":
+                supply = nre.Online(self.problem.prior(), self.problem.simulator, batched=True)
+                self.ratio = nre.center(self.ratio, supply, random_seed=1, progressbar=False)
+            else:
+                self.ratio = nre.center(
+                    self.ratio,
+                    around=self.idata,
+                    model=self.model,
+                    random_seed=1,
+                    progressbar=False,
+                )
+        return words
+
+    def _simulations(self, seed):
+        return nre.simulate(
+            self.problem.prior(),
+            self.problem.simulator,
+            self.n if seed == 1 else 10_000,
+            batched=True,
+            random_seed=seed,
+            progressbar=False,
+        )
+
+    def _train(self):
+        self.ratio = nre.train(
+            self._simulations(1), random_seed=1, progressbar=False, **self.options
+        )
+
+    def _model(self):
+        self.model = self.problem.model(self.ratio, self.x)
+
+    def sample(self):
+        """Draw the posterior; what is said when the model is built, and of the draws."""
+        with _heard() as words:
+            self._model()
+            with self.model:
+                self.idata = pm.sample(
+                    self.draws, chains=2, cores=1, random_seed=1, progressbar=False
+                )
+            check = nre.diagnostics.domain_check(self.idata, self.ratio, model=self.model)
+            if not check.attrs["summary"].startswith(_INSIDE):
+                words.append(check.attrs["summary"])
+        names = getattr(self.problem, "quantities", [v.name for v in self.model.free_RVs])
+        self.found = summaries(self.idata["posterior"], names)
+        return words
+
+
+@contextmanager
+def _heard():
+    """Warnings of the library, and what PyMC logs of chains that disagree or diverge."""
+    words = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: words.append(record.getMessage())
+    logger = logging.getLogger("pymc")
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            yield words
+    finally:
+        logger.removeHandler(handler)
+    ours = [w for w in told if w.category.__module__.startswith("pymc_nre")]
+    words += [str(w.message) for w in ours]
