@@ -11,7 +11,7 @@ import pymc_nre as nre
 
 from .base import summaries
 
-__all__ = ["follow"]
+__all__ = ["follow", "next_of"]
 
 _STATIONS = 5
 _INSIDE = "All posterior draws are inside"
@@ -50,11 +50,11 @@ def follow(problem, simulations=20_000, epochs=None, draws=500):
                 "seconds": round(time.process_time() - began_here),
             }
         )
-        action = _next(words, done, problem)
+        action = next_of(words, done, problem)
     return {"problem": problem.name, "stations": records, "wall": round(time.monotonic() - began)}
 
 
-def _next(words, done, problem):
+def next_of(words, done, problem):
     said = " ".join(words)
     order = sorted((said.find(phrase), what) for phrase, what in _REMEDIES.items())
     for place, what in order:
@@ -99,7 +99,21 @@ class _Journey:
                     random_seed=1,
                     progressbar=False,
                 )
+            if "center" not in action and action != "measure the budget":
+                words += self._report()
         return words
+
+    def _report(self):
+        """What a report has to say against the ratio."""
+        found = nre.diagnostics.report(
+            self.ratio,
+            self._simulations(7)[:2_000],
+            self.x,
+            random_seed=1,
+            progressbar=False,
+        )
+        failed = [row for row in found.rows if row[0] in found._failed]
+        return [f"{name} {summary} {advice}" for name, _, summary, advice in failed]
 
     def _simulations(self, seed):
         return nre.simulate(
