@@ -4,6 +4,7 @@ import logging
 import time
 import warnings
 from contextlib import contextmanager
+from inspect import signature
 
 import pymc as pm
 
@@ -13,7 +14,7 @@ from .base import summaries
 
 __all__ = ["follow", "next_of"]
 
-_STATIONS = 5
+_STATIONS = 4
 _INSIDE = "All posterior draws are inside"
 # What advice says, and what is then done; of several the first that is said and not yet done.
 _REMEDIES = {
@@ -105,13 +106,11 @@ class _Journey:
 
     def _report(self):
         """What a report has to say against the ratio."""
-        found = nre.diagnostics.report(
-            self.ratio,
-            self._simulations(7)[:2_000],
-            self.x,
-            random_seed=1,
-            progressbar=False,
-        )
+        options = {"random_seed": 1, "progressbar": False}
+        if "trials" in signature(nre.diagnostics.report).parameters:
+            options["trials"] = self.problem.trials
+        held_out = self._simulations(7)[:2_000]
+        found = nre.diagnostics.report(self.ratio, held_out, self.x, **options)
         failed = [row for row in found.rows if row[0] in found._failed]
         return [f"{name} {summary} {advice}" for name, _, summary, advice in failed]
 
