@@ -225,3 +225,47 @@ def test_combinations_of_parameters_are_told():
     assert not check["cut"].any()
     assert check["cut_together"]
     assert "in a combination of parameters" in check.attrs["summary"]
+
+
+@pytest.mark.parametrize(
+    ("prior", "draws_of", "is_cut"),
+    [
+        (lambda: 20 * pm.Beta("p", 2, 1) - 10, lambda mu: (mu + 10) / 20, False),
+        (lambda: 30 * pm.Beta("p", 2, 1) - 10, lambda mu: (mu + 10) / 30, True),
+        (lambda: pm.Uniform("p", -10, 10, default_transform=None), lambda mu: mu, False),
+        (lambda: pm.math.clip(pm.Normal("p", 0, 5), -10, 10), lambda mu: mu, False),
+        (lambda: pm.Flat("p"), lambda mu: mu, True),
+    ],
+    ids=["same range", "wider", "without transform", "clipped", "flat"],
+)
+@pytest.mark.filterwarnings("ignore::pymc_nre.DomainWarning")  # of what lies outside, and of Flat
+def test_where_the_prior_ends_is_found_in_any_expression(prior, draws_of, is_cut):
+    draws = HIGH - quantiles(scipy.stats.expon(scale=0.05), 400)
+    model = model_of(lambda name: prior())
+    check = DOMAIN_CHECK(as_idata(p=draws_of(draws)), RATIO, model=model)
+    assert check["cut"].to_numpy().tolist() == [[False, is_cut]]
+
+
+def test_a_scale_is_cut_below_where_its_prior_goes_on_to_zero():
+    """As far as from .019 to 0 is little beside the range, and much beside the posterior."""
+    rng = np.random.default_rng(1)
+    domain = Domain.from_draws(rng.lognormal(0, 1, (20_000, 1)))
+    ratio = make_estimator({"s": ()}, (), domain=domain)
+    draws = domain.ends()[0, 0] * np.exp(quantiles(scipy.stats.expon(scale=0.1), 400))
+    with pm.Model() as model:
+        nre.RatioLikelihood("x", ratio, s=pm.LogNormal("s", 0, 1), observed=[0.0])
+    check = DOMAIN_CHECK(as_idata(s=draws), ratio, model=model)
+    assert check["cut"].to_numpy().tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize(("prior", "is_cut"), [(pm.DiscreteUniform, False), (pm.Poisson, True)])
+def test_integers_end_where_their_prior_does(prior, is_cut):
+    counts = np.random.default_rng(1).integers(0, 11, (20_000, 1)) * 1.0
+    ratio = make_estimator({"k": ()}, (), domain=Domain.from_draws(counts))
+    draws = np.random.default_rng(2).choice([8, 9, 10], (2, 200), p=[0.1, 0.3, 0.6])
+    with pm.Model() as model:
+        k = prior("k", *((0, 10) if prior is pm.DiscreteUniform else (5,)))
+        nre.RatioLikelihood("x", ratio, k=k, observed=[0.0])
+    check = DOMAIN_CHECK(as_idata(k=draws), ratio, model=model)
+    assert check["cut"].to_numpy().tolist() == [[False, is_cut]]
+    assert check["edge_density"].sel(parameter="k", side="upper") == 1
