@@ -262,12 +262,9 @@ class Simulations:
         Simulations: 1,000 pairs, parameters mu (scalar), observation scalar
         """
         metadata, arrays = read_archive(path, _FORMAT, _problems)
-        integer = set(metadata["integer"])
         parameters = {name: arrays[f"parameters/{name}"] for name in metadata["parameters"]}
-        parameters = {
-            name: np.rint(value).astype(int) if name in integer else value
-            for name, value in parameters.items()
-        }
+        for name in metadata["integer"]:
+            parameters[name] = _whole(parameters[name], name, path)
         if simulator is not None and not isinstance(simulator, Simulator):
             simulator = Simulator(simulator, metadata["batched"])
         try:
@@ -351,6 +348,8 @@ def _problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
     ]
     unknown = sorted(set(metadata) - set(_FIELDS) - {"format", "version", "sha256"})
     wrong += [f"fields that this version does not know: {', '.join(unknown)}"] * bool(unknown)
+    strange = set(metadata["integer"]) - set(metadata["parameters"]) if not wrong else set()
+    wrong += [f"integer must name parameters, names {name!a}" for name in sorted(strange)]
     if wrong:
         return wrong
     x = forms.get("x")
@@ -365,6 +364,13 @@ def _problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
         if forms.get(name) != form and (name in forms or name != "log_prior")
     ]
     return wrong + [f"{name!a} is not known" for name in forms.keys() - expected.keys()]
+
+
+def _whole(values: np.ndarray, name: str, path: Any) -> np.ndarray:
+    """Whole numbers that travelled as floats."""
+    if not (np.abs(values) <= 2**53).all() or (values != np.rint(values)).any():
+        raise EstimatorFileError(f"{path} cannot be used: {name} holds others than whole numbers.")
+    return values.astype(int)
 
 
 def _are_parameters(value: Any) -> bool:

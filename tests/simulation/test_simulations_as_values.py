@@ -131,6 +131,9 @@ WRONG = {
     "a shape": (lambda m, a: (m | {"parameters": {"mu": 3}}, a), "parameters must be"),
     "no field": (lambda m, a: ({k: m[k] for k in m if k != "batched"}, a), "batched must be"),
     "a hole": (lambda m, a: (m, a | {"x": a["x"] * np.nan}), "not finite"),
+    "halves": (lambda m, a: (m, a | {"parameters/n": a["parameters/n"] + 0.5}), "whole numbers"),
+    "huge": (lambda m, a: (m, a | {"parameters/n": a["parameters/n"] * 1e300}), "whole numbers"),
+    "others": (lambda m, a: (m | {"integer": ["z"]}, a), "integer must name parameters"),
     "strange": (lambda m, a: (m | {"integer": [3]}, a), "integer must be"),
 }
 
