@@ -74,6 +74,10 @@ def test_what_is_done_next_is_what_is_said_first_and_not_done_yet():
     assert next_of(["train on a narrower prior"], [], RACE) == "train around the posterior"
     assert next_of(["train on a narrower prior"], [], SURVIVAL) is None
     assert next_of([], [], RACE) is None
+    said = ["No bias was seen: measure it on more simulations, budget = ..."]
+    assert next_of(said, [], RACE) == "measure the budget"
+    assert next_of(said, ["measure the budget"], RACE) is None
+    assert next_of(["Train longer, or on more simulations."], [], RACE).startswith("train on four")
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """From the defaults, by what the library says, to where it says no more or no more can be done."""
 
 import logging
+import re
 import time
 import warnings
 from contextlib import contextmanager
@@ -18,13 +19,13 @@ _STATIONS = 4
 _INSIDE = "All posterior draws are inside"
 # What advice says, and what is then done; of several the first that is said and not yet done.
 _REMEDIES = {
-    "nre.trial_budget(ratio": "measure the budget",
-    "around=idata": "center around the posterior",
-    "nre.Online(": "fine-tune",
-    "narrower": "train around the posterior",
-    "wider prior": "train on a wider prior",
-    "more simulations": "four times the simulations",
+    r"[Mm]easure it": "measure the budget",
+    r"around=idata": "center around the posterior",
+    r"nre\.Online\(|nre\.center\(ratio, \.\.\.\)": "fine-tune",
+    r"narrower (training )?prior": "train around the posterior",
+    r"(?<!easure it )on more simulations": "train on four times as many",
 }
+_SAID = re.compile(r"simulator, ([\d_]+)\)")  # how many simulations measure the budget
 
 
 def follow(problem, simulations=20_000, epochs=None, draws=500):
@@ -51,41 +52,38 @@ def follow(problem, simulations=20_000, epochs=None, draws=500):
                 "seconds": round(time.process_time() - began_here),
             }
         )
+        journey.said = " ".join(words)
         action = next_of(words, done, problem)
     return {"problem": problem.name, "stations": records, "wall": round(time.monotonic() - began)}
 
 
 def next_of(words, done, problem):
     said = " ".join(words)
-    order = sorted((said.find(phrase), what) for phrase, what in _REMEDIES.items())
-    for place, what in order:
-        if place < 0 or what in done:
-            continue
-        if what == "train on a wider prior":  # that of the model is given
-            continue
-        if what == "train around the posterior" and not hasattr(problem, "narrower"):
-            continue
-        return what
-    return None
+    found = {what: re.search(phrase, said) for phrase, what in _REMEDIES.items()}
+    if not hasattr(problem, "narrower"):
+        found["train around the posterior"] = None
+    places = {what: hit.start() for what, hit in found.items() if hit and what not in done}
+    return min(places, key=places.get, default=None)
 
 
 class _Journey:
     def __init__(self, problem, x, simulations, options, draws):
         self.problem, self.x, self.n = problem, x, simulations
         self.options, self.draws = options, draws
-        self.model = self.idata = self.ratio = self.found = None
+        self.model = self.idata = self.ratio = self.found = self.said = None
 
     def do(self, action):
         """What was advised; all that is said meanwhile."""
         with _heard() as words:
-            if action in ("defaults", "four times the simulations"):
+            if action in ("defaults", "train on four times as many"):
                 self.n *= 1 if action == "defaults" else 4
                 self._train()
             elif action == "train around the posterior":
                 self.problem = self.problem.narrower(self.found)
                 self._train()
             elif action == "measure the budget":
-                budget = nre.trial_budget(self.ratio, self._simulations(5))
+                simulations = self._simulations(5, int(_SAID.search(self.said)[1]))
+                budget = nre.trial_budget(self.ratio, simulations)
                 self.ratio = budget.attach(self.ratio)
                 words.append(str(budget))
                 self._model()
@@ -100,7 +98,7 @@ class _Journey:
                     random_seed=1,
                     progressbar=False,
                 )
-            if "center" not in action and action != "measure the budget":
+            if self.ratio.normalized and action != "measure the budget":
                 words += self._report()
         return words
 
@@ -109,16 +107,16 @@ class _Journey:
         options = {"random_seed": 1, "progressbar": False}
         if "trials" in signature(nre.diagnostics.report).parameters:
             options["trials"] = self.problem.trials
-        held_out = self._simulations(7)[:2_000]
+        held_out = self._simulations(7, 2_000)
         found = nre.diagnostics.report(self.ratio, held_out, self.x, **options)
         failed = [row for row in found.rows if row[0] in found._failed]
         return [f"{name} {summary} {advice}" for name, _, summary, advice in failed]
 
-    def _simulations(self, seed):
+    def _simulations(self, seed, n):
         return nre.simulate(
             self.problem.prior(),
             self.problem.simulator,
-            self.n if seed == 1 else 10_000,
+            n,
             batched=True,
             random_seed=seed,
             progressbar=False,
@@ -126,7 +124,7 @@ class _Journey:
 
     def _train(self):
         self.ratio = nre.train(
-            self._simulations(1), random_seed=1, progressbar=False, **self.options
+            self._simulations(1, self.n), random_seed=1, progressbar=False, **self.options
         )
 
     def _model(self):
@@ -138,7 +136,7 @@ class _Journey:
             self._model()
             with self.model:
                 self.idata = pm.sample(
-                    self.draws, chains=2, cores=1, random_seed=1, progressbar=False
+                    self.draws, tune=500, chains=2, cores=1, random_seed=1, progressbar=False
                 )
             check = nre.diagnostics.domain_check(self.idata, self.ratio, model=self.model)
             if not check.attrs["summary"].startswith(_INSIDE):
