@@ -1,9 +1,9 @@
 """Where posterior draws pile up at the edge of the training domain.
 
-A sampler that is refused what is outside leaves no draw there; it leaves them at the edge. A
-posterior that ends there before it has fallen off is cut, unless the prior of the model ends
-there as well: then that is the posterior. "There" is within a part of the posterior's own width,
-so that what is called right is off by less than that.
+Where parameters outside are rejected, or repelled by a wall, draws stay at the edge or little
+beyond it. A posterior that ends there before it has fallen off is cut, unless the prior of the
+model ends there as well: then that is the posterior. "There" is within a part of the posterior's
+own width, so that what is called right is off by less than that.
 
 Every row of parameters has a posterior of its own. Draws are looked at one at a time, and once
 again only where some row comes near an edge.
@@ -49,9 +49,12 @@ class Cuts:
     cut: np.ndarray
 
     @classmethod
-    def find(cls, domain: Domain, draws: Draws, around: Around | None) -> Cuts:
-        """Those of draws; where the prior ends is told by ``around``, if it is known."""
-        columns = _Columns(domain)
+    def find(cls, domain: Domain, draws: Draws, around: Around | None, held_back: bool) -> Cuts:
+        """Those of draws; where the prior ends is told by ``around``, if it is known.
+
+        Draws that are ``held_back`` by a wall are at an edge, however far beyond it.
+        """
+        columns = _Columns(domain, held_back)
         density = np.zeros((len(domain.lower) + 1, 2))
         cut = np.zeros(density.shape, dtype=bool)
         piles = columns.piles(draws)
@@ -76,7 +79,7 @@ class _Pile:
 class _Columns:
     """Parameters ``(rows, D)`` and how rare they are together, and the ends of each."""
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Domain, held_back: bool) -> None:
         self.domain = domain
         # What a single parameter reaches is its own end.
         together = np.sqrt(domain.largest_rarity) if len(domain.lower) > 1 else np.inf
@@ -84,6 +87,8 @@ class _Columns:
         self.ends = np.concatenate([ends, [[-np.inf, together]]])
         slack = np.abs(domain.toward_center(ends.T, HAIR).T - ends)
         self.slack = np.concatenate([slack, [[0, _TOGETHER]]])
+        if held_back:
+            self.slack = np.full(self.ends.shape, np.inf)
 
     def of(self, theta: np.ndarray) -> np.ndarray:
         """``(rows, D + 1)``."""

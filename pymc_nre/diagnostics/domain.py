@@ -1,7 +1,7 @@
 """Which posterior draws left the region where the ratio was trained, and which were kept from it.
 
-Where parameters outside are rejected no draw is outside: what tells of the mass that was lost is a
-posterior that ends at the edge (see `pymc_nre.diagnostics.cuts`).
+Where parameters outside are rejected or repelled, no draw is far outside: what tells of the mass
+that was lost is a posterior that ends at the edge (see `pymc_nre.diagnostics.cuts`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ import xarray as xr
 
 from ..compat import divergences_of, posterior_of
 from ..estimators.estimator import RatioEstimator
-from ..likelihood.model_parameters import likelihoods_of, model_in_use, rows_of_draws
+from ..likelihood.model_parameters import (
+    are_held_back,
+    likelihoods_of,
+    model_in_use,
+    rows_of_draws,
+)
 from ..likelihood.prior_limits import PriorLimits
 from ..ops.prior_check import Reach
 from .cuts import HAIR, Cuts
@@ -73,11 +78,13 @@ def domain_check(idata: Any, ratio: RatioEstimator, *, model: pm.Model | None = 
     domain = ratio.domain
     reach = Reach(domain, (domain.toward_center(theta, HAIR) for theta in draws()))
     limits = _prior_limits(posterior, ratio, model)
-    cuts = Cuts.find(domain, draws, limits and limits.around)
+    held_back = are_held_back(model, ratio)
+    cuts = Cuts.find(domain, draws, limits and limits.around, held_back)
     by_draw = reach.outside.reshape(posterior.sizes["chain"], posterior.sizes["draw"])
     share = float((by_draw > 0).mean())
-    told = [_of_outside(share, reach.beyond, ratio)] if share else []
-    told += [_of_cuts(cuts, ratio, limits is not None, divergences_of(idata))]
+    told = [_of_cuts(cuts, ratio, limits is not None, divergences_of(idata))]
+    if share and not (held_back and any(told)):
+        told.insert(0, _of_outside(share, reach.beyond, ratio, held_back))
     return xr.Dataset(
         {
             "outside": (("chain", "draw"), by_draw),
@@ -114,7 +121,7 @@ def _prior_limits(
     return PriorLimits(posterior, ratio, model)
 
 
-def _of_outside(share: float, beyond: np.ndarray, ratio: RatioEstimator) -> str:
+def _of_outside(share: float, beyond: np.ndarray, ratio: RatioEstimator, held_back: bool) -> str:
     worst = ", ".join(
         f"{label} ({part:.1%})"
         for label, part in zip(ratio.layout.labels, beyond, strict=True)
@@ -123,7 +130,11 @@ def _of_outside(share: float, beyond: np.ndarray, ratio: RatioEstimator) -> str:
     return (
         f"{share:.1%} of the posterior draws left the region where the ratio was trained"
         + (f", by {worst}" if worst else ", in combinations of parameters")
-        + ". There the ratio is an extrapolation: train on a wider prior."
+        + (
+            ". They are too few to cut it off."
+            if held_back
+            else ". There the ratio is an extrapolation: train on a wider prior."
+        )
     )
 
 

@@ -22,6 +22,7 @@ from ..ops.prior_check import packed_rows
 from .random_variable import RatioLikelihoodRV
 
 __all__ = [
+    "are_held_back",
     "expressions_of",
     "likelihoods_of",
     "model_in_use",
@@ -60,6 +61,13 @@ def expressions_of(model: pm.Model, ratio: RatioEstimator) -> list[list[Any]]:
     if found:
         return [_own(variable).op.dist_params(_own(variable)) for variable in found]
     return [[model[name] for name in ratio.parameters]]
+
+
+def are_held_back(model: pm.Model | None, ratio: RatioEstimator) -> bool:
+    """Whether all likelihoods of this ratio keep parameters from leaving its domain."""
+    found = [] if model is None else likelihoods_of(model, ratio)
+    policies = {_own(variable).op.outside for variable in found}
+    return bool(policies) and policies <= {"repel", "reject"}
 
 
 def _own(variable: Any) -> Any:

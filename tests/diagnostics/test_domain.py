@@ -190,6 +190,24 @@ def test_beyond_the_edge_by_a_hair_is_at_the_edge():
     assert check.attrs["share"] == pytest.approx(1 / draws.size)
 
 
+@pytest.mark.parametrize("outside", ["repel", "warn"])
+def test_beyond_the_edge_is_held_back_or_an_extrapolation(outside):
+    """On the wall draws may be beyond the edge, which cuts them none the less."""
+    draws = quantiles(scipy.stats.norm(HIGH + 0.1, 0.05))
+    with pm.Model() as model:
+        nre.RatioLikelihood("x", RATIO, mu=pm.Normal("mu", 0, 2), observed=[0.0], outside=outside)
+    check = DOMAIN_CHECK(as_idata(mu=draws), RATIO, model=model)
+    assert check.attrs["share"] > 0.9
+    assert check["cut"].sel(parameter="mu", side="upper") == (outside == "repel")
+    assert ("is cut off at the edge" in check.attrs["summary"]) == (outside == "repel")
+    assert ("is an extrapolation" in check.attrs["summary"]) == (outside == "warn")
+    # A few far out in a tail cut nothing.
+    draws = np.append(quantiles(scipy.stats.norm(0, 1)), [[HIGH + 0.1], [0.0]], axis=1)
+    summary = DOMAIN_CHECK(as_idata(mu=draws), RATIO, model=model).attrs["summary"]
+    assert summary.startswith("0.1% of the posterior draws left")
+    assert ("too few to cut it off" in summary) == (outside == "repel")
+
+
 def test_divergences_are_named():
     draws = quantiles(truncated(13.0, 0.14))
     idata = {
