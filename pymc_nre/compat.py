@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["OpOfBothMajors", "for_arviz", "has_log_likelihood", "posterior_of", "start_chain"]
+__all__ = [
+    "OpOfBothMajors",
+    "divergences_of",
+    "for_arviz",
+    "has_log_likelihood",
+    "posterior_of",
+    "start_chain",
+]
 
 
 class OpOfBothMajors:
@@ -55,6 +62,14 @@ def posterior_of(idata: Any) -> xr.Dataset:
             f"Add what is missing: posterior.expand_dims({missing[0]}=[0])."
         )
     return group
+
+
+def divergences_of(idata: Any) -> int | None:
+    """How many draws the sampler calls divergent; None if it does not say."""
+    try:
+        return int(idata["sample_stats"]["diverging"].sum())
+    except (KeyError, TypeError, AttributeError):
+        return None
 
 
 def for_arviz(posterior: xr.Dataset) -> Any:

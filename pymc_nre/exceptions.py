@@ -26,7 +26,7 @@ _NOT_THE_USER = (os.path.dirname(__file__) + os.sep, contextlib.__file__)
 
 
 class EstimatorFileError(ValueError):
-    """A file that does not hold an estimator this version can trust."""
+    """A file that does not hold an estimator or simulations that this version can trust."""
 
 
 class SimulationError(RuntimeError):

@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import logsumexp
 
+from ..estimators.edges import is_cut
+
 __all__ = ["Axis", "Summary", "boxes", "cells", "edges_with_mass", "product", "summarize", "within"]
 
 _DROP = 18.0  # six standard deviations of a normal density, and 2e-9 of its mass beyond
@@ -30,7 +32,6 @@ _ZOOMS = 12  # a zoom shrinks a box that is not resolved yet by about 8
 _BRACKET = 40  # points between which the edge of the support is looked for
 _EDGE_ERROR = 1e-6  # of the axis; its edge is located so well
 _PASSES = 6  # three suffice, except where floating point numbers are coarser than that
-_EDGE_DENSITY = 1e-3  # of the largest marginal density: a tail that ends there loses about as much
 Columns = Sequence[np.ndarray]  # for each axis, its coordinates, (S or 1, points)
 
 
@@ -277,7 +278,7 @@ def summarize(
         _quantiles(m, column, width, probabilities, axis.integer)
         for m, column, width, axis in zip(marginals, columns, widths.T, axes, strict=True)
     ]
-    ends = [m[:, [0, -1]] > _EDGE_DENSITY * m.max(1, keepdims=True) for m in marginals]
+    ends = [is_cut(m[:, [0, -1]], m.max(1, keepdims=True)) for m in marginals]
     return Summary(
         log_mass=total.reshape(-1) + np.log(volume),
         density=mass / volume.reshape(-1, *[1] * len(axes)),

@@ -103,7 +103,7 @@ def weighted_draws(
         theta = ratio.domain.draws[:draws]
     else:
         target = Target(ratio, prior_of_parameters(ratio, prior, caller))
-        warn_if_prior_leaves(caller, ratio, target.prior.variables, "reject")
+        warn_if_prior_leaves(caller, ratio, target.prior.variables, "reject", tails=True)
         theta = target.draw(draws, np.random.default_rng(random_seed))
     log_weight = np.where(
         in_domain(ratio, theta), summed_log_ratio(ratio.evaluator, theta[None], data.rows), -np.inf

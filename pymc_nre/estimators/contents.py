@@ -141,6 +141,7 @@ _LATER = {  # older files have only some of these
     "mean_of": (lambda v: v in (None, "ratios", "logits"), "ratios, logits or nothing"),
     "tilted": (lambda v: isinstance(v, bool), "true or false"),
     "edge": (lambda v: isinstance(v, bool), "true or false"),
+    "batched": (lambda v: v is None or isinstance(v, bool), "true, false or nothing"),
     "budget": (lambda v: v is None or isinstance(v, dict), "fields or nothing"),
     "libraries": (_are_libraries, "versions by name"),
 }

@@ -127,15 +127,32 @@ class Domain:
         range_left = (theta < self.lower - slack) | (theta > self.upper + slack) | np.isnan(theta)
         return range_left | (np.abs(scores) > edge)
 
+    def ends(self) -> np.ndarray:
+        """Where each parameter alone leaves, ``(D, 2)``; several may do so together before."""
+        box = np.stack([self.lower, self.upper], axis=1)
+        if len(box) > 1:
+            return box
+        [places], [heights] = self._map()
+        highest = np.sqrt(self.largest_rarity) / abs(self.whiten[0, 0])
+        return np.clip(np.interp([[-highest, highest]], heights, places), *box[0])
+
+    def toward_center(self, theta: np.ndarray, share: float) -> np.ndarray:
+        """Parameters ``(*, D)`` moved by a share of their distance from the median of each."""
+        middle = [np.interp(0.0, y, x) for x, y in zip(*self._map(), strict=True)]
+        return theta + share * (np.array(middle) - theta)
+
+    def _map(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values of each parameter and their normal scores, both ``(D, K + 1)``."""
+        ends = self.knots[:, -1:] + self.widths[:, -1:]
+        rises = np.cumsum(np.pad(self.steps, ((0, 0), (1, 0))), axis=1)
+        return np.concatenate([self.knots, ends], axis=1), self.start[:, None] + rises
+
     def _scores(self, theta: Any) -> Any:
         """Normal scores ``(*, D)``; of arrays by interpolation, which needs no ramps in memory."""
         if not isinstance(theta, np.ndarray):
             return _scores(theta, self.knots, self.widths, self.steps, self.start)
         scores = np.empty(theta.shape)
-        ends = self.knots[:, -1:] + self.widths[:, -1:]
-        places = np.concatenate([self.knots, ends], axis=1)
-        heights = self.start[:, None] + np.cumsum(np.pad(self.steps, ((0, 0), (1, 0))), axis=1)
-        for d, (x, y) in enumerate(zip(places, heights, strict=True)):
+        for d, (x, y) in enumerate(zip(*self._map(), strict=True)):
             scores[..., d] = np.interp(theta[..., d], x, y)
         return scores
 

@@ -25,6 +25,7 @@ from ..networks.specifications import specification_to_dict
 from ..runtime.archive import write_archive
 from ..runtime.arrays import real_array
 from ..runtime.devices import resolve_device
+from ..simulation.forward import ForwardDraw
 from ..simulation.parameters import Layout, broadcast_batches, check_dims, check_event_shape
 from ..simulation.simulator import Simulator
 from .contents import problems, section
@@ -71,6 +72,8 @@ class RatioEstimator:
         Live, for predictive sampling; it is not saved.
     budget : TrialBudget, optional
         How many trials it bears, as `pymc_nre.trial_budget` measures it.
+    batched : bool, optional
+        Whether its simulator took many draws at once, where the simulator itself is gone.
 
     Examples
     --------
@@ -95,6 +98,7 @@ class RatioEstimator:
         history: xr.Dataset | None = None,
         simulator: Simulator | Callable[..., Any] | None = None,
         budget: TrialBudget | None = None,
+        batched: bool | None = None,
     ) -> None:
         shapes = {name: tuple(map(int, shape)) for name, shape in parameters.items()}
         layout = Layout(shapes, frozenset(integer))
@@ -106,6 +110,7 @@ class RatioEstimator:
             probe_x=own_probes(probe_x, _PROBES),
             event_shape=tuple(network.event_shape),
             reference=reference,
+            _batched=batched,
             specification=described(specification, network, layout.size),
             **taken(given | {"simulator": simulator, "budget": budget}, layout),
         )
@@ -198,6 +203,13 @@ class RatioEstimator:
     def evaluator(self) -> TorchEvaluator:
         """The torch engine over this network."""
         return TorchEvaluator(self.network)
+
+    @property
+    def batched(self) -> bool | None:
+        """Whether its simulator takes many draws at once; None if there never was a function."""
+        if self.simulator is None or isinstance(self.simulator.function, ForwardDraw):
+            return self._batched
+        return self.simulator.batched
 
     def log_ratio(self, x: Any, /, **parameters: Any) -> np.ndarray:
         """Log ratios of observations and parameters.
@@ -295,8 +307,8 @@ class RatioEstimator:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the estimator to one file, without pickle; an existing file is replaced.
 
-        The simulator is not saved. A user's own network is saved by its weights; pass the
-        factory that builds it to `load`.
+        The simulator is not saved, only whether it takes many draws at once. A user's own network
+        is saved by its weights; pass the factory that builds it to `load`.
 
         Parameters
         ----------
@@ -341,6 +353,7 @@ class RatioEstimator:
             "normalized": self.normalized,
             "loss": self.loss,
             "history": dict(self.history.attrs),
+            "batched": self.batched,
             "budget": None if self.budget is None else self.budget.to_dict(),
             "libraries": {name: version(name) for name in ("pymc_nre", "torch", "numpy")},
         }

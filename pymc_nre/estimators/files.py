@@ -42,7 +42,8 @@ def load(
         The factory ``(theta_size, event_shape) -> nn.Module`` of a user's own network; its
         weights come from the file. Others are described in the file.
     simulator : Simulator or callable, optional
-        Attached to the estimator, for predictive sampling.
+        Attached to the estimator, for predictive sampling. A function is called as the one that
+        the ratio was trained with, on many draws at once if that was so; a `Simulator` as it says.
     device : {"cpu", "cuda", "auto"}
         Where the network is evaluated, wherever it was trained.
 
@@ -87,13 +88,21 @@ def load(
         specification=specification,
         integer=layout.integer,
         history=_history(metadata["history"], section(arrays, "history/")),
-        simulator=simulator,
+        simulator=_simulator(simulator, metadata.get("batched")),
+        batched=metadata.get("batched"),
         budget=TrialBudget.from_dict(metadata["budget"]) if metadata.get("budget") else None,
     )
     if torch.device(resolve_device(device)) != ratio.device:
         ratio = ratio.to(device)
     _check_parity(ratio, arrays["probe/log_ratio"], path)
     return ratio
+
+
+def _simulator(given: Any, batched: bool | None) -> Simulator | None:
+    """What was given, called as the one in training."""
+    if given is None or isinstance(given, Simulator):
+        return given
+    return Simulator(given, batched=bool(batched))
 
 
 def _domain(arrays: dict[str, np.ndarray], path: Any) -> Domain:

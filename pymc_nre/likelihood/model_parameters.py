@@ -21,7 +21,15 @@ from ..estimators.estimator import RatioEstimator
 from ..ops.prior_check import packed_rows
 from .random_variable import RatioLikelihoodRV
 
-__all__ = ["likelihoods_of", "model_in_use", "ratios_of", "rows_of_draws", "trials_of"]
+__all__ = [
+    "are_held_back",
+    "expressions_of",
+    "likelihoods_of",
+    "model_in_use",
+    "ratios_of",
+    "rows_of_draws",
+    "trials_of",
+]
 
 
 def model_in_use(model: pm.Model | None) -> pm.Model | None:
@@ -42,6 +50,24 @@ def ratios_of(model: pm.Model) -> dict[str, RatioEstimator]:
     """The ratio of each `RatioLikelihood` of a model, by the name of the variable."""
     nodes = {variable.name: _own(variable) for variable in model.observed_RVs}
     return {k: node.op.ratio for k, node in nodes.items() if isinstance(node.op, RatioLikelihoodRV)}
+
+
+def expressions_of(model: pm.Model, ratio: RatioEstimator) -> list[list[Any]]:
+    """What a model gives to a ratio: the parameters of each of its likelihoods, in their order.
+
+    Where it has none, the variables that are called as the parameters.
+    """
+    found = likelihoods_of(model, ratio)
+    if found:
+        return [_own(variable).op.dist_params(_own(variable)) for variable in found]
+    return [[model[name] for name in ratio.parameters]]
+
+
+def are_held_back(model: pm.Model | None, ratio: RatioEstimator) -> bool:
+    """Whether all likelihoods of this ratio keep parameters from leaving its domain."""
+    found = [] if model is None else likelihoods_of(model, ratio)
+    policies = {_own(variable).op.outside for variable in found}
+    return bool(policies) and policies <= {"repel", "reject"}
 
 
 def _own(variable: Any) -> Any:

@@ -6,12 +6,18 @@ ratio of many observations can outweigh any prior (a model of 100 normal observa
 inside, had a second mode at 40 times the true scale), so parameters outside are held back unless
 the user says otherwise.
 
+Of a prior with tails beyond the domain as large a share of data sets have posteriors that the edge
+cuts, and they tell: with up to a fifth in the tails, all of 1,500 posteriors that were off by .3
+standard deviations were found cut afterwards. Such tails are logged. A warning is for what the
+data cannot tell of in time: a row of parameters that is mostly outside, or combinations.
+
 A model may give a theta to each of ten thousand observations. So draws are looked at one at a time,
 and of the rows of a draw only those that differ.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -35,6 +41,8 @@ __all__ = ["Reach", "packed_rows", "warn_if_many_trials", "warn_if_prior_leaves"
 _DRAWS = 1_000
 # The training prior itself has 1e-4 outside: 0.1 of 1,000 draws, so five are no accident.
 _TOLD_FROM = 0.005
+_TAILS = 0.15  # of the prior of a row, up to which what is outside are its tails
+_log = logging.getLogger("pymc_nre")
 # Trials below which a bias is not linear across a posterior, and above which fine-tuning leaves too
 # much of it: docs/many_trials.md.
 _FEW, _MANY = 300, 10_000
@@ -67,14 +75,21 @@ class Reach:
     beyond : ndarray, shape (D,)
         Share of all rows at which a parameter, taken alone, is beyond its training range.
     low, high : ndarray, shape (D,)
+    by_row : ndarray, shape (rows,)
+        Share of the draws of each row that are outside.
+    together : float
+        Share of all rows that are outside though each parameter alone is not.
     """
 
     def __init__(self, domain: Domain, draws: Iterable[np.ndarray]) -> None:
         size = len(domain.lower)
         self.beyond, self._groups = np.zeros(size), None
         self.low, self.high = np.full(size, np.inf), np.full(size, -np.inf)
+        self.by_row, self.together = np.zeros(1), 0.0
         self.outside = np.array([self._add(domain, theta) for theta in draws])
-        self.beyond /= max(len(self.outside), 1)
+        for total in (self.beyond, self.by_row):
+            total /= max(len(self.outside), 1)
+        self.together /= max(len(self.outside), 1)
 
     @property
     def share(self) -> float:
@@ -82,14 +97,17 @@ class Reach:
         return float(self.outside.mean())
 
     def _add(self, domain: Domain, theta: np.ndarray) -> float:
-        rows, weights = self._distinct(theta)
+        rows, weights, group = self._distinct(theta)
         self.low = np.minimum(self.low, rows.min(0))
         self.high = np.maximum(self.high, rows.max(0))
-        self.beyond += weights @ domain.beyond(rows)
-        return float(weights @ ~domain.inside(rows))
+        beyond, outside = domain.beyond(rows), ~domain.inside(rows)
+        self.beyond += weights @ beyond
+        self.together += float(weights @ (outside & ~beyond.any(1)))
+        self.by_row = self.by_row + outside[group]
+        return float(weights @ outside)
 
-    def _distinct(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and their shares, where rows that the first draw has in common stay together."""
+    def _distinct(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows, their shares and which is whose; what the first draw has in common is one row."""
         if self._groups is None:
             _, first, group, counts = np.unique(
                 theta, axis=0, return_index=True, return_inverse=True, return_counts=True
@@ -98,14 +116,21 @@ class Reach:
         first, group, shares = self._groups
         rows = theta[first]
         if np.array_equal(rows[group], theta, equal_nan=True):
-            return rows, shares
-        return theta, np.full(len(theta), 1 / len(theta))
+            return rows, shares, group
+        return theta, np.full(len(theta), 1 / len(theta)), np.arange(len(theta))
 
 
 def warn_if_prior_leaves(
-    name: str, ratio: RatioEstimator, parameters: Mapping[str, TensorVariable], outside: str
+    name: str,
+    ratio: RatioEstimator,
+    parameters: Mapping[str, TensorVariable],
+    outside: str,
+    tails: bool = False,
 ) -> None:
-    """Draw the parameters from their prior in the model; warn if a share is outside."""
+    """Draw the parameters from their prior in the model; warn if a share is outside.
+
+    Of its tails only if they count, ``tails``, or if what is outside is not rejected.
+    """
     if outside == "ignore":
         return
     try:
@@ -120,8 +145,23 @@ def warn_if_prior_leaves(
             DomainWarning,
         )
         return
-    if reach.share > _TOLD_FROM:
-        warn(_message(name, ratio, reach, outside), DomainWarning)
+    if reach.share <= _TOLD_FROM:
+        return
+    if outside in ("repel", "reject") and not tails and _are_tails(reach):
+        _log.info(
+            "%s: %.1f%% of this model's prior lies outside the region where the ratio was trained, "
+            "in its tails. Whether that cuts the posterior is told by "
+            "nre.diagnostics.domain_check(idata, ratio, model=model).",
+            name,
+            100 * reach.share,
+        )
+        return
+    warn(_message(name, ratio, reach, outside), DomainWarning)
+
+
+def _are_tails(reach: Reach) -> bool:
+    """Whether every row is mostly inside, and what is not is beyond the range of a parameter."""
+    return reach.by_row.max() <= _TAILS and reach.together <= _TOLD_FROM
 
 
 def _prior_draws(

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..runtime.arrays import real_array
 
-__all__ = ["FAILURES", "event_shape_error", "name_of", "observation", "observations", "own"]
+__all__ = [
+    "FAILURES",
+    "call_error",
+    "event_shape_error",
+    "name_of",
+    "observation",
+    "observations",
+    "own",
+]
 
 FAILURES = (Exception, SystemExit)  # how a simulation may end, and take nothing with it; not Ctrl-C
 
@@ -32,6 +41,13 @@ def observation(returned: Any) -> np.ndarray:
         raise TypeError(
             "The simulator returned None; expected an observation, a number or an array. Does it "
             "end with a return statement?"
+        )
+    if isinstance(returned, Mapping):
+        names = ", ".join(map(str, returned))
+        raise TypeError(
+            "What the simulator returned: expected real numbers, got an object of type "
+            f"{type(returned).__name__} with outputs by name ({names}). Put them into one array, "
+            "such as np.stack([...], axis=-1) or np.concatenate([...]), and observed data likewise."
         )
     array = real_array(returned, "What the simulator returned")
     return np.array(array)
@@ -64,6 +80,38 @@ def event_shape_error(
         f"trained on {expected}. Pass simulator= the one that it was trained with; one for many "
         "draws at once, draws first, is Simulator(function, batched=True)."
     )
+
+
+def call_error(function: Callable[..., Any], names: Iterable[str], remedy: str) -> TypeError | None:
+    """Why a simulator cannot be called with these parameters, after that failed; None if it can."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # compiled functions may tell none
+        return None
+    names = list(names)
+    try:
+        signature.bind(None, **dict.fromkeys(names))
+    except TypeError as error:
+        name = name_of(function)
+        given = ", ".join(f"{each}={each}" for each in names)
+        remedy = remedy if _takes_generator(signature, names) else _WITHOUT_GENERATOR
+        return TypeError(
+            f"The simulator {name}{signature} is called by {name}(rng, {given}): {error}. {remedy}"
+        )
+    return None
+
+
+_WITHOUT_GENERATOR = (
+    "Its first argument must be the random generator rng, from which it draws: def "
+    "simulator(rng, ...)."
+)
+
+
+def _takes_generator(signature: inspect.Signature, names: list[str]) -> bool:
+    """Whether the first place of a call is for no parameter."""
+    first = next(iter(signature.parameters.values()), None)
+    places = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    return first is not None and first.name not in names and first.kind not in places
 
 
 def name_of(function: Callable[..., Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..exceptions import SimulationError, SimulationWarning, warn
-from .calls import FAILURES, event_shape_error, name_of, observation, observations, own
+from .calls import FAILURES, call_error, event_shape_error, name_of, observation, observations, own
 from .simulator import Simulator
 from .slices import simulate_slice
 
@@ -90,7 +89,7 @@ def _one_by_one(
         try:
             returned = simulator.function(rng, **row)
         except FAILURES as error:
-            _check_arguments(simulator.function, rng, row)
+            _check_arguments(simulator.function, row)
             first = first or error
             continue
         one = observation(returned)
@@ -107,7 +106,7 @@ def _of_a_block(
     try:
         returned = simulator.function(rng, **own(parameters))
     except FAILURES as error:
-        _check_arguments(simulator.function, rng, parameters)
+        _check_arguments(simulator.function, parameters)
         _in_halves(simulator, rng, parameters, x)
         return error
     block = observations(returned, len(x))
@@ -129,19 +128,9 @@ def _in_halves(
         x[rows] = found
 
 
-def _check_arguments(
-    function: Callable[..., Any], rng: np.random.Generator, parameters: Mapping[str, Any]
-) -> None:
+def _check_arguments(function: Callable[..., Any], parameters: Mapping[str, Any]) -> None:
     """Raise TypeError if a simulator is not one of these parameters at all."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # compiled functions may tell none
-        return
-    try:
-        signature.bind(rng, **parameters)
-    except TypeError as error:
-        raise TypeError(
-            f"The simulator {name_of(function)}{signature} is called by {name_of(function)}(rng, "
-            f"{', '.join(f'{name}={name}' for name in parameters)}): {error}. Pass simulator= the "
-            "one that the ratio was trained with."
-        ) from error
+    remedy = "Pass simulator= the one that the ratio was trained with."
+    error = call_error(function, parameters, remedy)
+    if error is not None:
+        raise error

@@ -1,15 +1,22 @@
-"""Simulations: parameters, observations, and what is known of the prior they came from."""
+"""Simulations: parameters, observations, and what is known of the prior they came from.
+
+They are a value: a selection of rows and several sets joined are simulations as well, and a file
+holds arrays and a description, of which nothing is believed before it was compared with the other.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..exceptions import SimulationWarning, warn
+from ..exceptions import EstimatorFileError, SimulationWarning, warn
+from ..runtime.archive import read_archive, write_archive
 from ..runtime.arrays import real_array
+from ..runtime.stored import Form
 from .parameters import Layout, check_reserved, describe_shape, is_integer
 from .prior import Prior
 from .simulator import Simulator, as_simulator
@@ -44,7 +51,8 @@ class Simulations:
     Attributes
     ----------
     n_failed : int
-        Simulations that were left out because they failed or were not finite.
+        Simulations that were left out because they failed or were not finite; of rows of them, in
+        the run that they are from.
 
     Raises
     ------
@@ -67,6 +75,13 @@ class Simulations:
     >>> mu = rng.uniform(-10, 10, 1_000)
     >>> nre.Simulations({"mu": mu}, rng.normal(mu, 1.0))
     Simulations: 1,000 pairs, parameters mu (scalar), observation scalar
+
+    Rows of them, by a slice, by their numbers or by a mask, and several sets together:
+
+    >>> simulations = nre.tasks.GaussianMean().simulate(1_000, random_seed=1)
+    >>> training, held_out = simulations[:900], simulations[900:]
+    >>> len(training + held_out)
+    1000
     """
 
     def __init__(
@@ -133,6 +148,135 @@ class Simulations:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __getitem__(self, rows: Any) -> Simulations:
+        """Those of a slice, of an array of numbers ``(m,)``, or of a mask ``(n,)``."""
+        rows = _which(rows, len(self))
+        arrays = {name: value[rows] for name, value in self.parameters.items()}
+        own = {}
+        if "log_prior" in vars(self):  # computed, or from a file
+            own["log_prior"] = None if self.log_prior is None else self.log_prior[rows]
+        return self._with(arrays, self.x[rows], **own)
+
+    def __add__(self, other: Simulations) -> Simulations:
+        """All of both; the prior stays known if it is that of both."""
+        if not isinstance(other, Simulations):
+            return NotImplemented
+        self._check_alike(other)
+        arrays = {
+            name: np.concatenate([value, other.parameters[name]])
+            for name, value in self.parameters.items()
+        }
+        same = _same_prior(self, other)
+        return self._with(
+            arrays,
+            np.concatenate([self.x, other.x]),
+            n_failed=self.n_failed + other.n_failed,
+            simulator=self.simulator or other.simulator,
+            **({} if same else {"known_prior": None, "log_prior": None}),
+        )
+
+    def _with(self, parameters: dict[str, np.ndarray], x: np.ndarray, **own: Any) -> Simulations:
+        """The same with other rows, which have been looked at."""
+        _check_lengths([*parameters.items(), ("x", x)])
+        made = object.__new__(type(self))
+        kept = {name: value for name, value in vars(self).items() if name != "log_prior"}
+        vars(made).update(kept | {"parameters": parameters, "x": x} | own)
+        return made
+
+    def _check_alike(self, other: Simulations) -> None:
+        mine, others = (
+            (dict(each.layout.shapes), sorted(each.layout.integer), each.event_shape)
+            for each in (self, other)
+        )
+        if mine != others:
+            raise ValueError(
+                "Simulations that are joined need the same parameters and observations; got "
+                f"{self!r} and {other!r}."
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write them to one file, without pickle; an existing file is replaced.
+
+        The prior and the simulator are not saved, but the log density of each draw and whether
+        the simulator takes many draws at once.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; an old one is left as it was.
+        """
+        arrays = {f"parameters/{name}": value for name, value in self.parameters.items()}
+        arrays["x"] = self.x
+        if self.log_prior is not None:
+            arrays["log_prior"] = self.log_prior.astype(float)
+        metadata = {
+            "parameters": {name: list(shape) for name, shape in self.layout.shapes.items()},
+            "integer": sorted(self.layout.integer),
+            "n_failed": self.n_failed,
+            "batched": bool(self.simulator and self.simulator.batched),
+        }
+        write_archive(path, metadata, arrays, _FORMAT, _problems)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        prior: Any = None,
+        simulator: Simulator | Callable[..., Any] | None = None,
+    ) -> Simulations:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+        prior : pymc.Model or dict, optional
+            The prior that the draws came from. Without it the log density of each draw is known
+            if it was saved, and no other.
+        simulator : Simulator or callable, optional
+            What made them. A function is called on many draws at once if the one that made them
+            was; a `Simulator` as it says.
+
+        Returns
+        -------
+        Simulations
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        EstimatorFileError
+            If it is not one of simulations, is damaged, was changed, or is of a newer format.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import pymc_nre as nre
+        >>> path = os.path.join(tempfile.mkdtemp(), "gaussian.simulations")
+        >>> nre.tasks.GaussianMean().simulate(1_000, random_seed=1).save(path)
+        >>> nre.Simulations.load(path)
+        Simulations: 1,000 pairs, parameters mu (scalar), observation scalar
+        """
+        metadata, arrays = read_archive(path, _FORMAT, _problems)
+        parameters = {name: arrays[f"parameters/{name}"] for name in metadata["parameters"]}
+        for name in metadata["integer"]:
+            parameters[name] = _whole(parameters[name], name, path)
+        if simulator is not None and not isinstance(simulator, Simulator):
+            simulator = Simulator(simulator, metadata["batched"])
+        try:
+            made = cls(parameters, arrays["x"], simulator=simulator)
+        except ValueError as error:
+            raise EstimatorFileError(f"{path} cannot be used: {error}") from error
+        made.known_prior = None if prior is None else made._known(prior)
+        made.n_failed = metadata["n_failed"]
+        if made.known_prior is None and "log_prior" in arrays:
+            made.__dict__["log_prior"] = arrays["log_prior"]
+        return made
+
     @property
     def theta(self) -> np.ndarray:
         """The parameters packed, ``(n, D)``."""
@@ -165,6 +309,90 @@ class Simulations:
             f"Simulations: {len(self):,} pairs{failed}, parameters {names}, "
             f"observation {describe_shape(self.event_shape)}"
         )
+
+
+def _which(rows: Any, n: int) -> Any:
+    """A slice, numbers of rows, or a mask; TypeError if it is none of these."""
+    if isinstance(rows, slice):
+        return rows
+    array = np.asarray(rows)
+    is_mask = array.dtype == bool and array.shape == (n,)
+    if not is_mask and (array.ndim != 1 or array.dtype.kind not in "iu"):
+        raise TypeError(
+            "Rows of simulations: expected a slice, such as simulations[:1000], whole numbers "
+            f"(m,), or a mask ({n},), got {type(rows).__name__} of shape {array.shape}."
+        )
+    return array
+
+
+def _same_prior(one: Simulations, other: Simulations) -> bool:
+    """Whether both have the same prior: its variables are the same, or its density at draws."""
+    first, second = one.known_prior, other.known_prior
+    if first is None or second is None:
+        return False
+    if first is second or first.variables == second.variables:
+        return True
+    return all(
+        np.array_equal(first.log_density(rows), second.log_density(rows))
+        for rows in (one[:_LOOKED_AT].parameters, other[:_LOOKED_AT].parameters)
+    )
+
+
+# --- what a file of them holds ---------------------------------------------------------------
+
+
+def _problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
+    """What is wrong with a description and with the forms of arrays, in words."""
+    wrong = [
+        f"{k} must be {what}" for k, (fits, what) in _FIELDS.items() if not fits(metadata.get(k))
+    ]
+    unknown = sorted(set(metadata) - set(_FIELDS) - {"format", "version", "sha256"})
+    wrong += [f"fields that this version does not know: {', '.join(unknown)}"] * bool(unknown)
+    strange = set(metadata["integer"]) - set(metadata["parameters"]) if not wrong else set()
+    wrong += [f"integer must name parameters, names {name!a}" for name in sorted(strange)]
+    if wrong:
+        return wrong
+    x = forms.get("x")
+    if x is None or not x.shape:
+        return ["x is missing, or no array of rows"]
+    shapes = {"x": x.shape, "log_prior": x.shape[:1]}
+    shapes |= {f"parameters/{k}": (x.shape[0], *own) for k, own in metadata["parameters"].items()}
+    expected = {name: Form(np.dtype(float), shape) for name, shape in shapes.items()}
+    wrong = [
+        f"{name!a} must be {form}, is {forms.get(name, 'missing')}"
+        for name, form in expected.items()
+        if forms.get(name) != form and (name in forms or name != "log_prior")
+    ]
+    return wrong + [f"{name!a} is not known" for name in forms.keys() - expected.keys()]
+
+
+def _whole(values: np.ndarray, name: str, path: Any) -> np.ndarray:
+    """Whole numbers that travelled as floats."""
+    if not (np.abs(values) <= 2**53).all() or (values != np.rint(values)).any():
+        raise EstimatorFileError(f"{path} cannot be used: {name} holds others than whole numbers.")
+    return values.astype(int)
+
+
+def _are_parameters(value: Any) -> bool:
+    if not isinstance(value, dict) or not value:
+        return False
+    lengths = [
+        length for own in value.values() for length in (own if isinstance(own, list) else [0])
+    ]
+    return all(type(length) is int and length >= 1 for length in lengths)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+_FORMAT = "pymc_nre.Simulations"
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "parameters": (_are_parameters, "names with shapes"),
+    "integer": (_are_names, "a list of names"),
+    "n_failed": (lambda v: type(v) is int and v >= 0, "a count"),
+    "batched": (lambda v: isinstance(v, bool), "true or false"),
+}
 
 
 def _by_name(parameters: Any) -> dict[str, Any]:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..runtime.executors import Outcome, unpickled
-from .calls import FAILURES, observation, observations, own
+from .calls import FAILURES, call_error, observation, observations, own
 from .simulator import Simulator
 
 __all__ = ["BLOCK", "FIRST", "Simulated", "simulate_slice"]
 
 BLOCK = 1_000  # draws in one call of a batched simulator; part of the meaning of a seed
 FIRST = 100  # draws by which a simulator is judged: what is wrong with them is no accident
+
+_REMEDY = (
+    "Let it take rng and every free variable of the prior by name; what else it needs, such as a "
+    "pm.Deterministic, it computes from those."
+)
 
 Root = tuple[Any, tuple[int, ...]]  # entropy and spawn key of a seed
 
@@ -103,6 +108,15 @@ class _Found:
         """No observation came back for a row."""
         self.wrong = self.wrong or (row, error)
 
+    def refuse_call(
+        self, function: Callable[..., Any], parameters: Mapping[str, Any], error: BaseException
+    ) -> bool:
+        """Whether an error came of calling a function that does not take these parameters."""
+        wrong = call_error(function, parameters, _REMEDY) if type(error) is TypeError else None
+        if wrong is not None:
+            self.refuse(0, wrong)
+        return wrong is not None
+
     @property
     def is_hopeless(self) -> bool:
         """Whether so many draws failed each for itself that the others need not be tried."""
@@ -134,8 +148,10 @@ def _one_by_one(
         row = own({name: values[i] for name, values in parameters.items()})
         try:
             returned = simulator.function(_generator(root, start + int(i)), **row)
-        except FAILURES:
+        except FAILURES as error:
             found.fail(alone=True)
+            if found.refuse_call(simulator.function, row, error):
+                return
             continue
         try:
             found.enter(i, observation(returned)[None])
@@ -161,8 +177,10 @@ def _in_halves(
     whole, alone = len(indices) == 1, len(rows) == 1
     try:
         returned = simulator.function(_generator(root, *indices), **several)
-    except FAILURES:
+    except FAILURES as error:
         found.fail(alone)
+        if whole and found.refuse_call(simulator.function, several, error):
+            return
     else:
         try:
             found.enter(rows, observations(returned, len(rows)))

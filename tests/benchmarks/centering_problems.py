@@ -23,8 +23,10 @@ import pymc as pm
 import torch
 import xarray as xr
 from many_trials import parser_of
+from problems.densities import g_and_k, log_g_and_k, log_race, race
+from problems.posteriors import moments, posterior
 from results import Results
-from scipy.special import gammaln, logsumexp, ndtr
+from scipy.special import gammaln
 from scipy.stats import norm
 from tables import Table
 
@@ -33,7 +35,6 @@ import pymc_nre as nre
 SIMULATIONS, SETS = 50_000, 1
 NETWORK = nre.networks.MLP((64, 64))
 TOLD = 1_000  # draws of a posterior that `center` is given
-PARTICLES, MOVES = 1_000, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,58 +105,6 @@ class Problem:
 # The problems.
 
 
-def _g_and_k(z, a, b, g, k):
-    return a + b * (1 + 0.8 * np.tanh(g * z / 2)) * z * (1 + z**2) ** k
-
-
-_Z = np.concatenate([-np.geomspace(9, 1e-3, 700), [0], np.geomspace(1e-3, 9, 700)])
-
-
-def _log_g_and_k(x, a, b, g, k):
-    """By the inverse of the quantile function, and its derivative."""
-    rows = _g_and_k(_Z, a, b, g, k)
-    z = np.stack([np.interp(x, row, _Z) for row in rows])
-    for _ in range(3):
-        slope = _g_and_k_slope(z, b, g, k)
-        z = np.clip(z - (_g_and_k(z, a, b, g, k) - x) / slope, -9, 9)
-    return norm.logpdf(z) - np.log(_g_and_k_slope(z, b, g, k))
-
-
-def _g_and_k_slope(z, b, g, k):
-    t, w = np.tanh(g * z / 2), 1 + z**2
-    return b * w**k * ((1 + 0.8 * t) * (1 + 2 * k * z**2 / w) + 0.4 * g * z * (1 - t**2))
-
-
-_DELAY = 0.2
-
-
-def _race(rng, *parameters):
-    """Log response time and choice of a linear ballistic accumulator; drifts are positive."""
-    v, (a, b) = np.stack(parameters[:2]), parameters[2:]
-    drift = v + norm.isf(rng.uniform(size=v.shape) * ndtr(v))
-    times = (a + b - a * rng.uniform(size=v.shape)) / drift
-    return np.stack([np.log(_DELAY + times.min(0)), times.argmin(0)], -1)
-
-
-def _log_race(x, v1, v2, a, b):
-    log_time, first = x[:, 0], x[:, 1] == 0
-    time_ = np.maximum(np.exp(log_time) - _DELAY, 1e-9)
-    density1, left1 = _accumulator(time_, v1, a, b)
-    density2, left2 = _accumulator(time_, v2, a, b)
-    density = np.where(first, density1 * left2, density2 * left1)
-    return np.log(np.maximum(density, 1e-300)) + log_time
-
-
-def _accumulator(t, v, a, b):
-    """Density of a first passage at t, and the probability that it is later."""
-    low, high = (b - t * v) / t, (a + b - t * v) / t
-    density = (v * (ndtr(high) - ndtr(low)) + norm.pdf(low) - norm.pdf(high)) / a
-    parts = (b - t * v) * ndtr(low) - (a + b - t * v) * ndtr(high)
-    passed = 1 + (parts + t * (norm.pdf(low) - norm.pdf(high))) / a
-    # Given a positive drift, which alone passes.
-    return density / ndtr(v), np.clip(1 - passed / ndtr(v), 1e-300, 1)
-
-
 def _mixture(rng, first, second):
     means = np.where(rng.random(len(first)) < 0.5, first, second)
     return rng.normal(means, 1)
@@ -187,16 +136,16 @@ PROBLEMS = (
         500,
         {"A": (0, 10), "B": (0, 5), "g": (0, 5), "k": (0, 1)},
         (3.0, 1.0, 2.0, 0.5),
-        lambda rng, *p: np.arcsinh(_g_and_k(rng.normal(size=len(p[0])), *p)),
-        lambda x, *p: _log_g_and_k(np.sinh(x), *p),
+        lambda rng, *p: np.arcsinh(g_and_k(rng.normal(size=len(p[0])), *p)),
+        lambda x, *p: log_g_and_k(np.sinh(x), *p),
     ),
     Problem(
         "ballistic accumulator",
         300,
         {"v1": (0, 4), "v2": (0, 4), "A": (0.1, 1), "b": (0.1, 1)},
         (2.5, 1.5, 0.5, 0.5),
-        _race,
-        _log_race,
+        race,
+        log_race,
     ),
     Problem(
         "location",
@@ -263,79 +212,6 @@ PROBLEMS = (
         _log_weibull,
     ),
 )
-
-
-# Posteriors.
-
-
-def posterior(log_p, ends, seed):
-    """Points ``(n, D)`` and their weights ``(n,)``."""
-    return _on_grid(log_p, ends) if ends.shape[1] < 3 else _tempered(log_p, ends, seed)
-
-
-def _on_grid(log_p, ends, cells=24, rounds=12):
-    """Grids ever closer around all that has any mass; the last is fine."""
-    low, high = ends
-    cells = cells if len(low) > 1 else 600
-    for _ in range(rounds):
-        width = (high - low) / cells
-        axes = [lo + w * (np.arange(cells) + 0.5) for lo, w in zip(low, width, strict=True)]
-        theta = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(low))
-        values = log_p(theta)
-        kept = theta[values > values.max() - 25]
-        closer = np.maximum(kept.min(0) - 2 * width, low), np.minimum(kept.max(0) + 2 * width, high)
-        if np.all(closer[1] - closer[0] > 0.8 * (high - low)):
-            break
-        low, high = closer
-    weights = np.exp(values - values.max())
-    return theta, weights / weights.sum()
-
-
-def _tempered(log_p, ends, seed):
-    """Particles from the prior to the posterior, by half of them at each step."""
-    rng = np.random.default_rng(seed)
-    low, high = ends
-    theta = rng.uniform(low, high, (PARTICLES, len(low)))
-    values, power = log_p(theta), 0.0
-    while power < 1:
-        power, weights = _next_power(values, power)
-        rows = rng.choice(PARTICLES, PARTICLES, p=weights)
-        theta, values = theta[rows], values[rows]
-        for move in range(MOVES * (4 if power == 1 else 1)):
-            # Differences of other particles fit every scale and mode; now and then from one to
-            # another.
-            one, other = rng.integers(PARTICLES, size=(2, PARTICLES))
-            length = 1.0 if move % 4 == 3 else 2.38 / np.sqrt(2 * len(low))
-            steps = length * (theta[one] - theta[other])
-            steps += 1e-5 * (high - low) * rng.normal(size=steps.shape)
-            there = log_p(theta + steps)
-            moved = np.log(rng.random(PARTICLES)) < power * (there - values)
-            theta[moved], values[moved] = (theta + steps)[moved], there[moved]
-    return theta, np.full(PARTICLES, 1 / PARTICLES)
-
-
-def _next_power(values, power):
-    """The largest step at which half of the particles still count, and their weights."""
-
-    def weights(at):
-        logs = (at - power) * values
-        return np.exp(logs - logsumexp(logs))
-
-    def effective(at):
-        return 1 / (weights(at) ** 2).sum()
-
-    if effective(1.0) > PARTICLES / 2:
-        return 1.0, weights(1.0)
-    below, above = power, 1.0
-    for _ in range(40):
-        middle = (below + above) / 2
-        below, above = (middle, above) if effective(middle) > PARTICLES / 2 else (below, middle)
-    return above, weights(above)
-
-
-def moments(theta, weights):
-    mean = weights @ theta
-    return mean, np.sqrt(weights @ (theta - mean) ** 2)
 
 
 # Before and after.

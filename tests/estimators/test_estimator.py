@@ -10,6 +10,7 @@ import zipfile
 
 import cloudpickle
 import numpy as np
+import pymc as pm
 import pytest
 import torch
 import xarray as xr
@@ -409,6 +410,30 @@ def test_a_simulator_may_be_attached(estimator, tmp_path):
     assert again.simulator == nre.Simulator(simulator)
     batched = nre.Simulator(simulator, batched=True)
     assert nre.load(tmp_path / "a.nre", simulator=batched).simulator is batched
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_file_remembers_how_the_simulator_is_called(batched, tmp_path):
+    def simulator(rng, mu, beta):
+        return mu
+
+    ratio = make_estimator(simulator=nre.Simulator(simulator, batched))
+    again = load_again(ratio, tmp_path / "a.nre", simulator=simulator)
+    assert again.simulator == nre.Simulator(simulator, batched)
+    # Also where it was saved again without.
+    nre.load(tmp_path / "a.nre").save(tmp_path / "b.nre")
+    assert nre.load(tmp_path / "b.nre", simulator=simulator).simulator.batched is batched
+    other = nre.Simulator(simulator, not batched)
+    assert nre.load(tmp_path / "b.nre", simulator=other).simulator is other
+
+
+def test_a_variable_that_was_its_own_simulator_says_nothing_of_functions(tmp_path):
+    with pm.Model() as model:
+        pm.Normal("x", pm.Normal("mu", 0, 1), 1)
+    simulations = nre.simulate(model, "x", 10, random_seed=1, progressbar=False)
+    ratio = make_estimator({"mu": ()}, simulator=simulations.simulator)
+    again = load_again(ratio, tmp_path / "a.nre", simulator=lambda rng, mu: mu)
+    assert not again.simulator.batched
 
 
 def test_there_is_no_pickle_in_the_file(any_estimator, tmp_path):

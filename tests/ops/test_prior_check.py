@@ -57,9 +57,9 @@ def test_parents_that_were_observed_are_their_data():
         true = pm.Normal("true", 0, 50, observed=measured)  # reaches far outside, were it free
         slope = pm.Normal("slope", 0, 0.1)
         nre.RatioLikelihood("x", RATIO, mu=true + slope, observed=np.zeros(5))
-    draws = {"slope": (("chain", "draw"), np.array([[0.0, 9.0]]))}
+    draws = {"slope": (("chain", "draw"), np.array([[0.0, 9.5]]))}
     check = nre.diagnostics.domain_check({"posterior": xr.Dataset(draws)}, RATIO, model=model)
-    np.testing.assert_allclose(check["outside"], [[0.0, 0.4]])  # 9 + 1, 9 + 2 of five
+    np.testing.assert_allclose(check["outside"], [[0.0, 0.4]])  # 9.5 + 1, 9.5 + 2 of five
     with pm.Model():
         true = pm.Normal("true", 0, 50, observed=[0.0, 11.0])
         with pytest.warns(nre.DomainWarning, match="mu reaches"):
@@ -90,3 +90,35 @@ def test_messages_tell_the_edge_from_what_is_beyond_it():
     message = str(caught[0].message)
     assert "dose in [0.1, 0.3]" in message
     assert "dose reaches [0.100001, 0.300003]" in message
+
+
+def build(outside="reject", **parameters):
+    with pm.Model():
+        made = {name: make(name) for name, make in parameters.items()}
+        nre.RatioLikelihood("x", RATIO, **made, observed=np.zeros(20), outside=outside)
+
+
+def normal(sd):
+    return lambda name: pm.Normal(name, 0, sd)
+
+
+@pytest.mark.parametrize("sd", [4.5, 6.0, 6.8])  # 2.6, 9.6 and 14 % outside
+def test_tails_are_logged(sd, caplog):
+    with caplog.at_level("INFO", logger="pymc_nre"):
+        build(mu=normal(sd))  # warnings are errors
+    (record,) = (r for r in caplog.records if "prior" in r.message)
+    assert "in its tails" in record.message
+    assert "domain_check" in record.message
+    with pytest.warns(nre.DomainWarning, match="extrapolation"):  # nothing tells of it later
+        build("warn", mu=normal(sd))
+
+
+def mostly_inside(name):
+    """19 of 20 rows are inside, and the last nowhere."""
+    return pm.Normal(name, 0, 1) + np.array([0.0] * 19 + [20.0])
+
+
+@pytest.mark.parametrize("prior", [normal(8.0), lambda name: pm.Normal(name, 11, 1), mostly_inside])
+def test_much_of_the_prior_of_any_row_is_no_tail(prior):
+    with pytest.warns(nre.DomainWarning, match="lies outside the region"):
+        build(mu=prior)

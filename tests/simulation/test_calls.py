@@ -130,3 +130,57 @@ def test_simulators_have_names():
 
     assert name_of(clean) == name_of(functools.partial(clean, theta=1)) == "clean"
     assert name_of(nre.Simulator(clean)) == "Simulator"
+
+
+def without_generator(mu):
+    return mu
+
+
+def of_a_deterministic(rng, mu, double):
+    return rng.normal(mu, double)
+
+
+def by_name(rng, mu):
+    return {"time": mu, "choice": 0 * mu}
+
+
+def model_with_deterministic():
+    with pm.Model() as model:
+        pm.Deterministic("double", 2 * pm.Normal("mu", 0, 1))
+    return model
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(
+    ("simulator", "told"),
+    [
+        (
+            without_generator,
+            r"without_generator\(mu\) is called by without_generator\(rng, mu=mu\)",
+        ),
+        (lambda: 1.0, "Its first argument must be the random generator rng"),
+        (lambda **_: 1.0, "Its first argument must be the random generator rng"),
+        (of_a_deterministic, r"missing.*'double'.*every free variable.*pm.Deterministic.*computes"),
+        (by_name, r"got an object of type dict with outputs by name \(time, choice\).*np.stack"),
+    ],
+)
+def test_simulators_that_cannot_be_called_or_used_so_are_told(simulator, told, batched):
+    with pytest.raises(TypeError, match=told):
+        nre.simulate(
+            model_with_deterministic(), simulator, 2_000, batched=batched, progressbar=False
+        )
+
+
+def test_a_type_error_of_the_simulators_own_is_shown():
+    def simulator(rng, mu):
+        raise TypeError("my own")
+
+    with pytest.raises(nre.SimulationError, match="TypeError: my own"):
+        nre.simulate(model_with_deterministic(), simulator, 200, progressbar=False)
+
+
+def test_the_generator_may_have_any_name():
+    def simulator(generator, *, mu):
+        return generator.normal(mu)
+
+    assert len(nre.simulate(model_with_deterministic(), simulator, 10, progressbar=False)) == 10
