@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import pymc_nre as nre
+from pymc_nre.estimators.scores import free_directions, scatter
 from pymc_nre.many_trials import fine_tuning
 from pymc_nre.many_trials.fine_tuning import (
     _Centered,
@@ -17,7 +18,6 @@ from pymc_nre.many_trials.fine_tuning import (
     squared_bias,
     told_of_change,
 )
-from pymc_nre.many_trials.scores import free_directions, scatter
 
 TASK = nre.tasks.GaussianMean()
 
