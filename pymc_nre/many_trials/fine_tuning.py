@@ -349,7 +349,7 @@ def _measured(
         before, after = trial_budget(ratio, held_out), trial_budget(centered, held_out)
     except KeyboardInterrupt:
         warn("Interrupted: the ratio is fine-tuned, but was not measured.", TrainingWarning)
-        return centered.replace(budget=None)
+        return centered
     if progressbar:
         say(f"{gain(before, after, _TOLD)}; {told_of_change(ratio, centered, held_out)}")
     if after.bias_squared.max() > before.bias_squared.max():
