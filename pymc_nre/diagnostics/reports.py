@@ -278,6 +278,8 @@ def report(
             skipped[name] = str(reason)  # the others count
     if checks["normalization"].attrs["verdict"] == Verdict.KNOWS_NOTHING:
         checks = _overridden(checks, told_of_decades(simulations.x))
+    elif checks.get("convergence", xr.Dataset()).attrs.get("verdict") == Verdict.RIGHT:
+        checks["convergence"] = _doubted(checks)
     if observed is None:
         skipped |= dict.fromkeys(("lc2st", "observation_check"), "no observed= was given.")
     return Report(checks, skipped, ranks, ratio)
@@ -303,6 +305,20 @@ def _overridden(checks: dict[str, xr.Dataset], cause: str) -> dict[str, xr.Datas
     if "convergence" in found:
         found["convergence"].attrs["trials"] = 0
     return found
+
+
+def _doubted(checks: dict[str, xr.Dataset]) -> xr.Dataset:
+    """Convergence, which many more pairs may know better: they ask the same of one trial."""
+    found = checks["convergence"]
+    stronger = ("coverage", "sbc", "tarp")
+    wrong = [name for name in stronger if not Verdict(checks[name].attrs["verdict"]).passes]
+    if not wrong:
+        return found
+    summary = (
+        f"By few true parameters nothing wrong is seen up to {found.attrs['trials']:,} trials, but "
+        f"by many posteriors of a single one are not right ({', '.join(wrong)})."
+    )
+    return found.assign_attrs(told(math.nan, Verdict.NOT_KNOWN, summary)).assign_attrs(trials=0)
 
 
 def _mark(verdict: Verdict) -> str:

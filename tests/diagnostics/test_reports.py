@@ -270,3 +270,13 @@ def test_few_effective_draws_are_not_called_safe():
     assert "but nothing is known by coverage, sbc" in found.headline
     assert "narrower prior around the data" in repr(found)
     assert "wasteful" not in repr(found)
+
+
+def test_few_truths_do_not_contradict_many_pairs():
+    """Too wide by a fifth is seen by 1,000 pairs, and not by 50 truths."""
+    found = quick(changed(TASK.estimator(), power=0.6), trials=2)
+    assert "too wide" in (found.verdicts["coverage"], found.verdicts["sbc"])
+    assert found.verdicts["convergence"] == "not known"
+    assert found.checks["convergence"].attrs["trials"] == 0
+    assert "by many posteriors of a single one are not right" in repr(found)
+    assert quick(trials=2).checks["convergence"].attrs["trials"] == 2
