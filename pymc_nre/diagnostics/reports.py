@@ -33,6 +33,7 @@ _NOTHING = (
     "The ratio knows nothing, and its posteriors are the prior, which on average is right: nothing "
     "is known of others."
 )
+_UNSEEN = "The classifier has not seen data like the observed ones, and knows nothing of them."
 _TRIALS = "nre.center(ratio, ...) makes a ratio bear more trials; trial_budget tells how many."
 
 
@@ -173,7 +174,8 @@ _DRAWN = {
 }
 _REMARK = (
     "Each check gives a false alarm in one of a hundred ratios that are right. None sees all: "
-    "the documentation has a table of what each can see."
+    "the documentation has a table of what each can see. And none knows whether the simulator is "
+    "right: compare the data with predictions of the posterior."
 )
 
 
@@ -278,8 +280,10 @@ def report(
             skipped[name] = str(reason)  # the others count
     if checks["normalization"].attrs["verdict"] == Verdict.KNOWS_NOTHING:
         checks = _overridden(checks, told_of_decades(simulations.x))
-    elif checks.get("convergence", xr.Dataset()).attrs.get("verdict") == Verdict.RIGHT:
+    elif _says(checks, "convergence") == Verdict.RIGHT:
         checks["convergence"] = _doubted(checks)
+    if _says(checks, "observation_check") == Verdict.FOREIGN and _says(checks, "lc2st") == "right":
+        checks["lc2st"] = checks["lc2st"].assign_attrs(told(math.nan, Verdict.NOT_KNOWN, _UNSEEN))
     if observed is None:
         skipped |= dict.fromkeys(("lc2st", "observation_check"), "no observed= was given.")
     return Report(checks, skipped, ranks, ratio)
@@ -290,6 +294,11 @@ def _numbers(trials: int) -> list[int]:
     if trials == 1:
         raise CheckNotApplicable("trials=1: there is nothing to add up.")
     return [10**k for k in range(math.ceil(math.log10(trials)))] + [trials]
+
+
+def _says(checks: dict[str, xr.Dataset], name: str) -> str | None:
+    """The verdict of a check, if it was made."""
+    return checks[name].attrs.get("verdict") if name in checks else None
 
 
 def _overridden(checks: dict[str, xr.Dataset], cause: str) -> dict[str, xr.Dataset]:

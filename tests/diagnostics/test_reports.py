@@ -280,3 +280,10 @@ def test_few_truths_do_not_contradict_many_pairs():
     assert found.checks["convergence"].attrs["trials"] == 0
     assert "by many posteriors of a single one are not right" in repr(found)
     assert quick(trials=2).checks["convergence"].attrs["trials"] == 2
+
+
+def test_a_classifier_does_not_know_data_that_nobody_simulated():
+    found = quick(observed=5_000 + np.arange(5.0), trials=1)
+    assert found.verdicts["observation_check"] == "foreign"
+    assert found.verdicts["lc2st"] != "right"
+    assert "ok lc2st" not in repr(found)
