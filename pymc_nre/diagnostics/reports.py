@@ -321,11 +321,15 @@ def _doubted(checks: dict[str, xr.Dataset]) -> xr.Dataset:
     found = checks["convergence"]
     stronger = ("coverage", "sbc", "tarp")
     wrong = [name for name in stronger if not Verdict(checks[name].attrs["verdict"]).passes]
-    if not wrong:
+    if wrong:
+        but = f"by many posteriors of a single one are not right ({', '.join(wrong)})"
+    elif _says(checks, "coverage") == Verdict.NOT_KNOWN:
+        but = "so it is where posteriors are of the prior's kind, far wider than data would allow"
+    else:
         return found
     summary = (
         f"By few true parameters nothing wrong is seen up to {found.attrs['trials']:,} trials, but "
-        f"by many posteriors of a single one are not right ({', '.join(wrong)})."
+        f"{but}."
     )
     return found.assign_attrs(told(math.nan, Verdict.NOT_KNOWN, summary)).assign_attrs(trials=0)
 

@@ -287,3 +287,12 @@ def test_a_classifier_does_not_know_data_that_nobody_simulated():
     assert found.verdicts["observation_check"] == "foreign"
     assert found.verdicts["lc2st"] != "right"
     assert "ok lc2st" not in repr(found)
+
+
+def test_convergence_is_not_called_right_where_ranks_know_nothing():
+    task = nre.tasks.GaussianMean(half_width=1_000)
+    pairs = task.simulate(1_000, random_seed=1)
+    with pytest.warns(nre.PosteriorWarning, match="narrower prior around the data"):
+        found = quick(task.estimator(), pairs, trials=2)
+    assert found.verdicts["coverage"] == found.verdicts["convergence"] == "not known"
+    assert "far wider than data would allow" in repr(found)
