@@ -106,8 +106,11 @@ class Report:
         if self.passed:
             fine = sum(verdict.is_fine for verdict in self._verdicts.values())
             unknown = [k for k, v in self._verdicts.items() if v is Verdict.NOT_KNOWN]
+            if len(unknown) > fine:
+                most = f"Nothing is known by {len(unknown)} of {len(self.checks)} checks on {pairs}"
+                return f"{most}: {', '.join(unknown)}."
             but = f", but nothing is known by {', '.join(unknown)}" if unknown else ""
-            return f"Nothing wrong found by {fine} checks on {pairs}{but}."
+            return f"Nothing wrong found by {fine} check{'s' * (fine != 1)} on {pairs}{but}."
         if Verdict.KNOWS_NOTHING in self._verdicts.values():
             return f"The ratio knows nothing of its parameters, by {pairs}."
         names = ", ".join(self._failed)
