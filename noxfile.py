@@ -25,8 +25,8 @@ BINARIES = CHECKS / ("Scripts" if os.name == "nt" else "bin")
 SECOND_PYTHON = "3.12"
 SAME_ON_BOTH = [
     "tests/diagnostics/classifier_tests",
+    "tests/estimators/test_measured_budget.py",
     "tests/losses",
-    "tests/many_trials/test_budget.py",
     "tests/many_trials/test_fine_tuning.py",
     "tests/networks",
     "tests/runtime",

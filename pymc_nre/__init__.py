@@ -8,6 +8,7 @@ from .amortized.importance import resample, weighted_draws
 from .estimators.ensemble import ensemble
 from .estimators.estimator import RatioEstimator
 from .estimators.files import load
+from .estimators.measured_budget import trial_budget
 from .estimators.trial_budget import TrialBudget
 from .exceptions import (
     DomainWarning,
@@ -19,7 +20,6 @@ from .exceptions import (
     TrialsWarning,
 )
 from .likelihood.ratio_likelihood import RatioLikelihood, log_ratio
-from .many_trials.budget import trial_budget
 from .many_trials.centering import center
 from .simulation.joint import simulate
 from .simulation.online import Online

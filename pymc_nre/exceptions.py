@@ -42,7 +42,7 @@ class DomainWarning(UserWarning):
 
 
 class TrialsWarning(UserWarning):
-    """There are more trials than a ratio was found to bear."""
+    """There are more trials than a ratio is known to bear."""
 
 
 class TrainingWarning(UserWarning):

@@ -34,6 +34,13 @@ __all__ = [
 
 _LEVELS = np.round(np.arange(0.05, 0.96, 0.05), 2)
 FEW = 10  # effective draws
+# What is smaller than this nobody would notice: a share of the truths that a region holds; ranks
+# whose mean is off by .01 (posteriors by 4 % of their width) or whose spread by .002 (a width by
+# 2 %); a factor of the evidence, the balance, and the surplus of probability.
+_COVERED = 0.01
+_SHAPE, _MEAN, _SPREAD = 0.015, 0.01, 0.002
+_EVIDENCE, _BALANCE, _SURPLUS = 0.01, 0.005, 0.002
+_LEARNED = 3.0  # standard errors by which observations tell more than nothing
 
 
 def coverage(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
@@ -68,20 +75,23 @@ def coverage(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     """
     levels = checked_levels(levels, "coverage")
     u, n = _uniform(ranks, "density", "coverage"), _number_of(ranks)
-    p_value = judge(u, n).p_value
+    judged = judge(u, n)
     # The direction is that of the usual level where most is amiss for its standard error: tails
     # may be too thin where the middle is too wide.
     usual = _by_level(u, n, _LEVELS[_LEVELS >= 0.5])
     amiss = ((usual["coverage"] - usual["level"]) / usual["error"]).to_numpy()
     most = np.abs(amiss).argmax()
     deviation = Verdict.TOO_NARROW if amiss[most] < 0 else Verdict.TOO_WIDE
-    verdict = Judgment(p_value, deviation).verdict
     level, covered = (float(usual[name][most]) for name in ("level", "coverage"))
+    matters = judged.matters and abs(covered - level) > _COVERED
+    found = _known(Judgment(judged.p_value, deviation, matters=matters), ranks)
     summary = (
-        f"{level:.0%} regions hold {covered:.1%} of the true parameters: posteriors are {verdict} "
-        f"(p = {p_value:.2g}, {len(u):,} pairs)."
+        f"{level:.0%} regions hold {covered:.1%} of the true parameters: posteriors are "
+        f"{found.verdict} ({found.odds}, {len(u):,} pairs)."
     )
-    return _by_level(u, n, levels).assign_attrs(told(p_value, verdict, summary))
+    return _by_level(u, n, levels).assign_attrs(
+        told(found.p_value, found.verdict, summary + _few(found, ranks))
+    )
 
 
 def sbc(ranks: xr.Dataset) -> xr.Dataset:
@@ -117,11 +127,11 @@ def sbc(ranks: xr.Dataset) -> xr.Dataset:
     columns, n = _uniform(ranks, "pit", "sbc", "parameter").T, _number_of(ranks)
     pit = ranks["pit"].transpose("pair", "parameter")
     labels = list(pit["parameter"].to_numpy())
-    found = [judge(column, n).among(len(labels)) for column in columns]
+    found = [_known(judge(column, n).among(len(labels)), ranks) for column in columns]
     verdicts = [one.verdict.value for one in found]
     each = "; ".join(f"{label} {v}" for label, v in zip(labels, verdicts, strict=True))
     least = worst(found, labels)
-    summary = f"Posteriors by parameter: {each} (smallest p = {least.p_value:.2g})."
+    summary = f"Posteriors by parameter: {each} (smallest {least.odds}).{_few(least, ranks)}"
     return xr.Dataset(
         {
             "pit": pit,
@@ -166,10 +176,10 @@ def tarp(ranks: xr.Dataset, levels: np.ndarray | None = None) -> xr.Dataset:
     """
     levels = checked_levels(levels, "tarp")
     u, n = _uniform(ranks, "distance", "tarp"), _number_of(ranks)
-    found = judge(u, n)
+    found = _known(judge(u, n), ranks)
     summary = (
         f"By distance from random points posteriors are {found.verdict} "
-        f"(p = {found.p_value:.2g}, {len(u):,} pairs)."
+        f"({found.odds}, {len(u):,} pairs).{_few(found, ranks)}"
     )
     return _by_level(u, n, levels).assign_attrs(told(found.p_value, found.verdict, summary))
 
@@ -217,6 +227,29 @@ def _uniform(ranks: Any, name: str, who: str, *more: str) -> np.ndarray:
     return values
 
 
+def _effective_draws(ranks: xr.Dataset) -> float:
+    """On which half of the posteriors rest at most; many, if nothing is said."""
+    return float(np.median(ranks["ess"])) if "ess" in ranks else math.inf
+
+
+def _known(found: Judgment, ranks: xr.Dataset) -> Judgment:
+    """What is said where posteriors rest on enough draws; on few, nearly all pass or look wide."""
+    doubtful = (Verdict.RIGHT, Verdict.TOO_WIDE, Verdict.TOO_UNSURE)
+    if _effective_draws(ranks) < FEW and found.verdict in doubtful:
+        return Judgment(math.nan, Verdict.NOT_KNOWN)
+    return found
+
+
+def _few(found: Judgment, ranks: xr.Dataset) -> str:
+    """Why nothing is known, in words."""
+    if found.verdict is not Verdict.NOT_KNOWN:
+        return ""
+    return (
+        f" Half of the posteriors rest on {_effective_draws(ranks):.1f} effective draws of the "
+        "prior or fewer."
+    )
+
+
 def _number_of(ranks: xr.Dataset) -> float:
     """As how many independent pairs these count; all of them, if nothing else is said."""
     return ranks.attrs.get("effective_pairs", ranks.sizes["pair"])
@@ -231,15 +264,19 @@ def _is_normalized(ranks: xr.Dataset, who: str) -> bool:
     return bool(ranks.attrs["normalized"])
 
 
+def _distance(u: np.ndarray) -> float:
+    """Between the distribution function of numbers and that of uniform ones, at most."""
+    ordered, steps = np.sort(u), np.arange(len(u) + 1) / len(u)
+    return float(max((steps[1:] - ordered).max(), (ordered - steps[:-1]).max()))
+
+
 def _shape(u: np.ndarray, n: float) -> float:
     """p value of Kolmogorov's and Smirnov's test, for numbers that count as n.
 
     By the limit for large n with the correction of Stephens (1970), which from n = 100 on is
     right to a percent of itself.
     """
-    ordered, steps = np.sort(u), np.arange(len(u) + 1) / len(u)
-    distance = max((steps[1:] - ordered).max(), (ordered - steps[:-1]).max())
-    return float(kolmogorov((math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n)) * distance))
+    return float(kolmogorov((math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n)) * _distance(u)))
 
 
 def _moments(u: np.ndarray, n: float) -> tuple[float, float]:
@@ -256,9 +293,15 @@ def judge(u: np.ndarray, n: float) -> Judgment:
     """Three tests together of numbers that count as n, and what the strongest deviation means."""
     mean, spread = _moments(u, n)
     p_value = min(1.0, 3 * min(_shape(u, n), _two_sided(mean), _two_sided(spread)))
+    matters = (
+        _distance(u) > _SHAPE
+        or abs(mean) > _MEAN * math.sqrt(12 * n)
+        or abs(spread) > _SPREAD * math.sqrt(180 * n)
+    )
+    deviation = Verdict.TOO_NARROW if spread > 0 else Verdict.TOO_WIDE
     if abs(mean) > abs(spread):
-        return Judgment(p_value, Verdict.TOO_LOW if mean > 0 else Verdict.TOO_HIGH)
-    return Judgment(p_value, Verdict.TOO_NARROW if spread > 0 else Verdict.TOO_WIDE)
+        deviation = Verdict.TOO_LOW if mean > 0 else Verdict.TOO_HIGH
+    return Judgment(p_value, deviation, matters=bool(matters))
 
 
 def normalization(ranks: xr.Dataset) -> xr.Dataset:
@@ -278,7 +321,8 @@ def normalization(ranks: xr.Dataset) -> xr.Dataset:
         the evidence off (biased upwards for few draws), ``I1`` is a lower bound. Attributes as
         for `coverage`; the verdict of a ratio that is not normalized is ``"not normalized"``, and
         ``"not known"`` where half of the posteriors rest on fewer than 10 effective draws, on
-        which no mean of ratios can rest.
+        which no mean of ratios can rest. It is ``"knows nothing"`` where ``I0`` cannot be told from
+        zero: posteriors are then the prior, which other checks find right.
 
     References
     ----------
@@ -304,12 +348,20 @@ def normalization(ranks: xr.Dataset) -> xr.Dataset:
     found = Judgment(math.nan, Verdict.NOT_NORMALIZED)
     if is_normalized:
         found = _judge_evidence(evidence.mean(), error, float(np.median(ess)))
+    told_by, _, z_told = _mean_and_z(log_ratio - log_evidence, _number_of(ranks))
+    if told_by == 0 or z_told < _LEARNED:
+        found = Judgment(math.nan, Verdict.KNOWS_NOTHING)
     bounds = [(log_ratio - log_evidence).mean(), log_ratio.mean() - evidence.mean() + 1]
     nats = bounds[1] if is_normalized else bounds[0]
     summary = (
         f"The ratio's mean over the prior is {evidence.mean():.3g} ± {error:.2g}, and should be "
-        f"one: {found.verdict}. Observations tell {nats:.3g} nats."
+        f"one: {found.verdict} ({found.odds}). Observations tell {nats:.3g} nats."
     )
+    if found.verdict is Verdict.KNOWS_NOTHING:
+        summary = (
+            f"Observations tell {nats:.2g} nats, which is nothing that {len(ess):,} pairs could "
+            "tell from zero: the ratio knows nothing."
+        )
     return xr.Dataset(
         {
             "evidence": evidence.mean(),
@@ -326,7 +378,8 @@ def _judge_evidence(mean: float, error: float, ess: float) -> Judgment:
     if ess < FEW:
         return Judgment(math.nan, Verdict.NOT_KNOWN)
     p_value = _two_sided((mean - 1) / error) if error else float(mean == 1)
-    return Judgment(p_value, Verdict.TOO_LARGE if mean > 1 else Verdict.TOO_SMALL)
+    deviation = Verdict.TOO_LARGE if mean > 1 else Verdict.TOO_SMALL
+    return Judgment(p_value, deviation, matters=abs(mean - 1) > _EVIDENCE)
 
 
 def reliability(ranks: xr.Dataset, bins: int = 10) -> xr.Dataset:
@@ -383,16 +436,17 @@ def reliability(ranks: xr.Dataset, bins: int = 10) -> xr.Dataset:
     scale = math.sqrt(len(joint) / n)  # pairs that share draws count as fewer
     unbalance, error, z_balance = _mean_and_z(1 - joint - marginal, n)
     surplus = (joint - 0.5) * (1 - joint) - (marginal - 0.5) * marginal
-    z_sure = _mean_and_z(surplus, n)[2]
+    more, _, z_sure = _mean_and_z(surplus, n)
     found = Judgment(math.nan, Verdict.NOT_NORMALIZED)
     if _is_normalized(ranks, who):
-        found = _judge_balance(z_balance, z_sure)
+        matters = abs(unbalance) > _BALANCE or abs(more) > _SURPLUS
+        found = _known(_judge_balance(z_balance, z_sure, matters), ranks)
     distance = float(np.abs(curve["observed"] - curve["predicted"]).mean())
     chance = float(scale * (curve["error"] * math.sqrt(2 / math.pi)).mean())
     summary = (
         f"Probabilities that pairs belong together are {found.verdict}: on average off by "
         f"{distance:.2g} (by chance {chance:.2g}); balance {1 - unbalance:.3g} ± {error:.2g}, "
-        "which should be one."
+        f"which should be one ({found.odds}).{_few(found, ranks)}"
     )
     return curve.assign(
         error=scale * curve["error"],
@@ -403,12 +457,14 @@ def reliability(ranks: xr.Dataset, bins: int = 10) -> xr.Dataset:
     ).assign_attrs(told(found.p_value, found.verdict, summary))
 
 
-def _judge_balance(z_balance: float, z_sure: float) -> Judgment:
+def _judge_balance(z_balance: float, z_sure: float, matters: bool) -> Judgment:
     """Of two numbers that are standard normal for an exact ratio, by the one that is further."""
     p_value = min(1.0, 2 * min(_two_sided(z_balance), _two_sided(z_sure)))
     if abs(z_sure) >= abs(z_balance):
-        return Judgment(p_value, Verdict.TOO_SURE if z_sure < 0 else Verdict.TOO_UNSURE)
-    return Judgment(p_value, Verdict.TOO_HIGH if z_balance < 0 else Verdict.TOO_LOW)
+        deviation = Verdict.TOO_SURE if z_sure < 0 else Verdict.TOO_UNSURE
+    else:
+        deviation = Verdict.TOO_HIGH if z_balance < 0 else Verdict.TOO_LOW
+    return Judgment(p_value, deviation, matters=matters)
 
 
 def _by_predicted(d: np.ndarray, n_joint: int, bins: int) -> xr.Dataset:

@@ -42,6 +42,7 @@ _ENOUGH = 0.4  # share of draws that count, with which a fit is good
 _FITS = 8
 _LEAST = 1e-6  # of the variance of the draws before, that a proposal has at least
 _FEWEST_TRUTHS = 10
+_AS_WIDE = 0.99  # of the prior, that the narrowest posterior must not be
 _WIDER, _TAILS = 1.3, 6  # of the t: its covariance over that of the posterior, degrees of freedom
 
 
@@ -86,9 +87,10 @@ def convergence(
         truth's rank, uniform over truths if posteriors are right. ``ess`` (truth, n); where fewer
         than 50 draws count the others are NaN. ``p_value`` and ``verdict`` (n): ``"right"``, what
         is wrong with the worst parameter, or ``"not known"`` if fewer than ten posteriors could be
-        made; ``worst`` (n) is the label of that parameter, empty where nothing is wrong. The
-        attribute ``trials`` is the largest n up to which all is right; the others are as for
-        `sbc`, of the smallest n at which something is wrong.
+        made, or those with the most trials are as wide as the prior; ``worst`` (n) is the label of
+        that parameter, empty where nothing is wrong. The attribute ``trials`` is the largest n up
+        to which all is right; the others are as for `sbc`, of the smallest n at which something is
+        wrong.
 
     Raises
     ------
@@ -143,7 +145,7 @@ def convergence(
             parts.append(_follow(evaluator, log_prior, truth, x, n, start, draws, rng))
             display.advance(bar)
     trials.tell()
-    return _result(ratio, np.array(parts), theta, n)
+    return _result(ratio, np.array(parts), theta, n, start.std(0))
 
 
 def _check(ratio: RatioEstimator, simulations: Simulations, n: Sequence[int], draws: int) -> Prior:
@@ -231,11 +233,18 @@ def _described(
 
 
 def _result(
-    ratio: RatioEstimator, found: np.ndarray, theta: np.ndarray, numbers: Sequence[int]
+    ratio: RatioEstimator,
+    found: np.ndarray,
+    theta: np.ndarray,
+    numbers: Sequence[int],
+    prior_sd: np.ndarray | float = math.inf,
 ) -> xr.Dataset:
     """The dataset, of what was found ``(truths, N, 3 D + 1)``."""
     size = theta.shape[1]
     error, spread, pit = np.moveaxis(found[..., :-1].reshape(*found.shape[:2], 3, size), 2, 0)
+    nothing = _learn_nothing(spread, prior_sd)
+    if nothing:
+        pit = np.full_like(pit, math.nan)  # the prior is right on average
     by_number = zip(numbers, np.moveaxis(pit, 1, 0), strict=True)
     judged = {n: _judged(ranks, ratio.layout.labels, len(numbers)) for n, ranks in by_number}
     wrong = next((n for n, one in judged.items() if not one.verdict.passes), None)
@@ -261,7 +270,7 @@ def _result(
         attrs=told(
             min([p for p in p_values if p == p], default=math.nan),
             told_of.verdict,
-            f"{_summary(trials, wrong, told_of)}, by {len(theta)} true parameters.",
+            f"{_summary(trials, wrong, told_of, nothing)}, by {len(theta)} true parameters.",
         )
         | {"parameter": told_of.parameter, "trials": trials},
     )
@@ -276,11 +285,21 @@ def _judged(pit: np.ndarray, labels: Sequence[str], numbers: int) -> Judgment:
     return worst(found, labels)
 
 
-def _summary(trials: int, wrong: int | None, told_of: Judgment) -> str:
+def _learn_nothing(spread: np.ndarray, prior_sd: np.ndarray | float) -> bool:
+    """Whether with the most trials posteriors ``(truths, N, D)`` are as wide as the prior."""
+    last = spread[np.isfinite(spread[:, -1]).all(-1), -1]
+    return bool(len(last)) and bool((np.median(last, axis=0) > _AS_WIDE * prior_sd).all())
+
+
+def _summary(trials: int, wrong: int | None, told_of: Judgment, nothing: bool) -> str:
     """Up to how many trials all is right, and what is wrong with how many."""
+    if nothing:
+        return "Posteriors of however many trials are as wide as the prior: nothing is known"
     if not (trials or wrong):
         return "Too few posteriors could be made to tell whether they are right"
-    said = f"Posteriors are right up to {trials:,} trials" if trials else "Posteriors are not right"
+    said = "Posteriors are not right"
+    if trials:
+        said = f"Posteriors are right up to {trials:,} trial{'s' * (trials > 1)}"
     if wrong:
         said += f"; with {wrong:,} those of {told_of.parameter} are {told_of.verdict} "
         said += f"(p = {told_of.p_value:.2g})"

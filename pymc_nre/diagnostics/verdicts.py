@@ -1,8 +1,8 @@
 """What a check can say of a ratio, when it says so, and what to do then.
 
 A check ends in a p value and in what the strongest deviation would mean. Only where the p value is
-below `ALARM` it is said; else the ratio is right. Where there is nothing to judge by, it is NaN,
-and what is said is why.
+below `ALARM`, and the deviation is large enough to matter, it is said; else the ratio is right.
+Where there is nothing to judge by, it is NaN, and what is said is why.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ ALARM = 0.01  # p values below it are told
 _MORE = "Train on more simulations, with members=5, or by BNRE(), which errs on the wide side."
 _WASTEFUL = "Safe, but wasteful: train longer, on more simulations, or a larger network."
 _OFF = f"Posterior means are off. {_MORE}"
+_NARROWER = (
+    "Train with a narrower prior around the data (see the how-to on very informative data), or "
+    "give more draws=."
+)
 _UNNORMALIZED = "Use no evidences. Train longer, or by NREA() or NREC(gamma=1)."
 
 
@@ -55,6 +59,11 @@ class Verdict(StrEnum):
         "Look at these observations and at what the simulator leaves out; widen the prior.",
     )
     NOT_KNOWN = "not known", "Give more simulations."
+    KNOWS_NOTHING = (
+        "knows nothing",
+        "Posteriors are the prior. Check the simulator, whether parameters and observations are in "
+        "the same order, and the size of the observations; then train on more simulations.",
+    )
     NOT_NORMALIZED = (
         "not normalized",
         "As this loss leaves it: posteriors are not touched, evidences are refused.",
@@ -84,7 +93,10 @@ _FACTOR = f"The ratio is off by a factor, as evidences are; posteriors need not 
 _IN_A_CHECK = {
     ("reliability", Verdict.TOO_LOW): _FACTOR,
     ("reliability", Verdict.TOO_HIGH): _FACTOR,
-    ("normalization", Verdict.NOT_KNOWN): "Give more draws=.",
+    **{
+        (check, Verdict.NOT_KNOWN): _NARROWER
+        for check in ("coverage", "sbc", "tarp", "reliability", "normalization")
+    },
     ("auc", Verdict.NOT_KNOWN): "Make this check by itself, with more simulations.",
     ("convergence", Verdict.NOT_KNOWN): "Make this check by itself, with more draws=.",
     ("lc2st", Verdict.NOT_KNOWN): "Train with a narrower prior around the data.",
@@ -108,16 +120,26 @@ class Judgment:
         Or why there is no p value.
     parameter : str
         Whose deviation it is; empty if it is that of no single one, or nothing is wrong.
+    matters : bool
+        Whether it is large: of enough pairs a p value tells what nobody would notice.
     """
 
     p_value: float
     deviation: Verdict
     parameter: str = ""
+    matters: bool = True
 
     @property
     def verdict(self) -> Verdict:
         """What is said."""
-        return Verdict.RIGHT if self.p_value >= ALARM else self.deviation
+        is_right = self.p_value >= ALARM or not self.matters
+        return Verdict.RIGHT if is_right else self.deviation
+
+    @property
+    def odds(self) -> str:
+        """The p value in words."""
+        small = self.p_value < ALARM and not self.matters
+        return f"p = {self.p_value:.2g}" + ", but too little to matter" * small
 
     def among(self, tests: int) -> Judgment:
         """The same as one of several tests, any of which may raise the alarm (Bonferroni)."""
@@ -125,9 +147,9 @@ class Judgment:
 
 
 def worst(judgments: Sequence[Judgment], labels: Sequence[str]) -> Judgment:
-    """Of one judgment for each parameter that with the smallest p value."""
+    """Of one judgment for each parameter that with the smallest p value, if it matters."""
     pairs = zip(judgments, labels, strict=True)
-    judgment, label = min(pairs, key=lambda pair: pair[0].p_value)
+    judgment, label = min(pairs, key=lambda pair: (not pair[0].matters, pair[0].p_value))
     return judgment if judgment.verdict.passes else replace(judgment, parameter=str(label))
 
 

@@ -235,7 +235,7 @@ def _wrong_budget(metadata: Mapping[str, Any]) -> Iterator[str]:
     except ValueError as error:
         yield f"budget: {error}"
         return
-    if budget.parameters != tuple(layout_of(metadata).labels):
+    if budget.parameters != tuple(layout_of(metadata).continuous_labels):
         yield f"budget is one of other parameters: {_short(budget.parameters)}"
 
 

@@ -60,7 +60,7 @@ def ensemble(ratios: Sequence[RatioEstimator]) -> RatioEstimator:
     mean_of = "ratios" if first.normalized else "logits"
     network = Ensemble([copy.deepcopy(ratio.network) for ratio in ratios], mean_of)
     history = _history([ratio.history for ratio in ratios])
-    return first.replace(network=network, history=history, budget=None)
+    return first.replace(network=network, history=history)
 
 
 def _check(ratios: list[Any]) -> None:

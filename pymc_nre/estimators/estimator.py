@@ -132,7 +132,7 @@ class RatioEstimator:
         **changes
             ``simulator``, ``budget``, ``history``, ``loss``, ``normalized`` or ``network``, of
             which a copy is frozen and converted to float64; it has a specification only if that
-            builds such a network.
+            builds such a network, and a budget only if that is given beside it.
 
         Returns
         -------
@@ -162,7 +162,7 @@ class RatioEstimator:
         kept, changes = dict(vars(self)), taken(changes, self.layout)
         if "network" in changes:
             network = checked_network(changes["network"], self.domain.draws, self.probe_x)
-            changes["network"] = network
+            changes = {"budget": None} | changes | {"network": network}
             changes["specification"] = described(self.specification, network, self.layout.size)
             for of_the_network in ("evaluator", "digest"):
                 kept.pop(of_the_network, None)
@@ -252,7 +252,8 @@ class RatioEstimator:
 
     def to(self, device: str) -> RatioEstimator:
         """The same estimator on ``"cpu"`` or ``"cuda"``."""
-        return self.replace(network=copy.deepcopy(self.network).to(resolve_device(device)))
+        moved = copy.deepcopy(self.network).to(resolve_device(device))
+        return self.replace(network=moved, budget=self.budget)
 
     def for_evaluation(self) -> RatioEstimator:
         """The same function without its history and simulator: what a compiled graph keeps."""

@@ -114,4 +114,4 @@ def _check_budget(budget: Any, layout: Layout) -> None:
         raise TypeError(
             f"budget must be what nre.trial_budget(ratio, simulations) gives, got {budget!r}."
         )
-    budget.check_parameters(layout.labels)
+    budget.check_parameters(layout.continuous_labels)

@@ -4,18 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from ..runtime.arrays import real_number
 
-__all__ = ["SEEN", "SURE", "TrialBudget", "gain"]
+__all__ = ["FEW", "SEEN", "SURE", "Region", "TrialBudget", "counted", "gain"]
 
 # Standard errors. Several sizes of cells are looked at, so what is seen by chance needs more.
 SEEN = 3.0
 SURE = 2.0
+# Trials up to which nothing is said of a ratio of which nothing is known.
+FEW = 30
+
+
+@dataclass(frozen=True)
+class Region:
+    """A fifth of the prior along a parameter that holds more than half of a squared bias.
+
+    Attributes
+    ----------
+    parameter : str
+        Its label.
+    low, high : float
+        Between which values; infinite at an end of the prior.
+    share : float
+        Of the mean square of the bias of the parameter that is most biased.
+    elsewhere : float
+        How many trials the ratio surely bears in the rest of the prior.
+    """
+
+    parameter: str
+    low: float
+    high: float
+    share: float
+    elsewhere: float
+
+    def in_words(self) -> str:
+        """What is where."""
+        where = f"between {self.low:.3g} and {self.high:.3g}"
+        if math.isinf(self.low):
+            where = f"below {self.high:.3g}"
+        elif math.isinf(self.high):
+            where = f"above {self.low:.3g}"
+        return (
+            f"{self.share:.0%} of the squared bias is where {self.parameter} is {where}, and "
+            f"elsewhere the ratio bears {counted(self.elsewhere)}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +74,15 @@ class TrialBudget:
         What it surely does not exceed.
     width, width_error : array, shape (D,)
         Posterior standard deviation over what it should be; NaN for networks that are linear
-        piece by piece.
+        piece by piece, and where it was not measured.
     positions, curves : array, shape (D, P)
         The bias of one trial along each parameter, averaged over the others.
     curve_errors : array, shape (D, P)
         Standard errors of the curves.
+    region : Region or None
+        Where most of the bias is, if that is in one part of the prior.
+    informed : bool
+        Whether the ratio knows anything: without that it bears no trial, whatever its bias.
 
     Examples
     --------
@@ -64,6 +105,8 @@ class TrialBudget:
     positions: np.ndarray
     curves: np.ndarray
     curve_errors: np.ndarray
+    region: Region | None = None
+    informed: bool = True
 
     def bias(self, trials: float) -> tuple[np.ndarray, np.ndarray]:
         """Predicted error of the posterior mean, and the standard error of the prediction.
@@ -89,11 +132,13 @@ class TrialBudget:
     @property
     def trials(self) -> int:
         """The number of trials that the ratio surely bears."""
-        return int(self.share**2 / self.bias_squared_limit.max())
+        return int(self.informed * self.share**2 / self.bias_squared_limit.max())
 
     @property
     def likely_trials(self) -> float:
         """The most likely number; infinite if no bias was seen."""
+        if not self.informed:
+            return 0.0
         seen = self.bias_squared[self._seen]
         return self.share**2 / seen.max() if len(seen) else math.inf
 
@@ -138,15 +183,29 @@ class TrialBudget:
 
     def in_short(self) -> str:
         """How many trials, in words."""
-        surely = f"{_rounded(self.trials)} trials"
+        if not self.informed:
+            return "no trial: it knows nothing of its parameters"
+        surely = counted(self.trials)
         if self.is_seen:
             return f"{surely}, most likely {_rounded(self.likely_trials)}"
         return f"{surely} or more: no bias was seen, and more simulations would tell better"
 
+    def bears(self, trials: np.ndarray) -> bool:
+        """Whether so many trials of each parameter ``(D,)`` are no more than it surely bears.
+
+        Where no bias was seen that number is one of the simulations, and few trials are not
+        doubted.
+        """
+        if not self.informed:
+            return False
+        doubted = np.asarray(trials) if self.is_seen else np.where(trials > FEW, trials, 0)
+        return bool((doubted * self.bias_squared_limit <= self.share**2).all())
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for a file."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+        plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+        return plain | {"region": None if self.region is None else asdict(self.region)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrialBudget:
@@ -158,7 +217,8 @@ class TrialBudget:
             If these are not the values of a budget.
         """
         names = [field.name for field in fields(cls)]
-        if sorted(values) != sorted(names):
+        given = {"region": None, "informed": True} | dict(values)  # older files lack them
+        if sorted(given) != sorted(names):
             raise ValueError(f"expected the fields {', '.join(names)}")
         parameters, simulations, share = (values[name] for name in names[:3])
         labels = parameters if isinstance(parameters, list | tuple) else ()
@@ -166,15 +226,18 @@ class TrialBudget:
             raise ValueError("parameters must be labels")
         if type(simulations) is not int or type(share) not in (int, float):
             raise ValueError("simulations and share must be numbers")
-        arrays = {name: _numbers(name, values[name]) for name in names[3:]}
-        budget = cls(tuple(labels), simulations, share, **arrays)
+        arrays = {name: _numbers(name, values[name]) for name in names[3:-2]}
+        if not isinstance(given["informed"], bool):
+            raise ValueError("informed must be true or false")
+        rest = {"region": _region(given["region"]), "informed": given["informed"]}
+        budget = cls(tuple(labels), simulations, share, **arrays, **rest)
         budget._check()
         return budget
 
     def _check(self) -> None:
         """Raise ValueError unless all arrays are of the same parameters, and trials can be told."""
         count, points = len(self.parameters), self.positions.shape[-1:]
-        for name, shape in ((field.name, (count,)) for field in fields(self)[3:]):
+        for name, shape in ((field.name, (count,)) for field in fields(self)[3:-2]):
             along = name in ("positions", "curves", "curve_errors")
             if getattr(self, name).shape != (shape + points if along else shape):
                 raise ValueError(f"{name} must be of {count} parameters")
@@ -187,9 +250,11 @@ class TrialBudget:
     def __repr__(self) -> str:
         lines = [
             f"TrialBudget: the ratio bears {self.in_short()}",
-            f"  (a bias of at most {self.share:g} posterior standard deviations of any parameter; "
-            f"measured on {self.simulations:,} simulations)",
+            f"  (a bias of at most {self.share:g} posterior standard deviations of any parameter, "
+            f"root mean square over the prior of {self.simulations:,} simulations)",
         ]
+        if self.region is not None:
+            lines.append(f"  {self.region.in_words()}")
         return "\n".join([*lines, *map(self._line, range(len(self.parameters)))])
 
     def _line(self, j: int) -> str:
@@ -198,7 +263,9 @@ class TrialBudget:
         text = f"{bias:.2g} ± {error:.1g}" if self._seen[j] else f"not seen, below {most:.2g}"
         text = f"  {self.parameters[j]}: bias at 1,000 trials {text}"
         if np.isnan(self.width[j]):
-            return f"{text}; the width is not known: the network is linear piece by piece"
+            return f"{text}; the width is not known (not measured, or linear piece by piece)"
+        if np.isnan(self.width_error[j]):
+            return f"{text}; the width is not known: there the log ratio has no maximum"
         return f"{text}; width {self.width[j]:.3f} ± {self.width_error[j]:.1g} of what it should be"
 
     def plot(self) -> Any:
@@ -218,7 +285,7 @@ class TrialBudget:
                 self.positions[j], scale * self.curves[j], error, fmt="o", markersize=3, capsize=0
             )
             axis.set_xlabel(self.parameters[j])
-        axes[0, 0].set_ylabel(f"bias at {_rounded(self.trials)} trials\n(posterior sd)")
+        axes[0, 0].set_ylabel(f"bias at {counted(self.trials)}\n(posterior sd)")
         return figure
 
 
@@ -250,3 +317,25 @@ def _rounded(number: float) -> str:
         return f"{number:.0f}"
     digits = 1 - math.floor(math.log10(number))
     return f"{round(number, digits):,.0f}"
+
+
+def counted(trials: float) -> str:
+    """With the word: no trial, 1 trial, 2 trials."""
+    if trials < 1:
+        return "no trial"
+    return "1 trial" if trials < 2 else f"{_rounded(math.floor(trials))} trials"
+
+
+def _region(values: Any) -> Region | None:
+    """The region of a file."""
+    if values is None:
+        return None
+    known = [field.name for field in fields(Region)]
+    if not isinstance(values, Mapping) or sorted(values) != sorted(known):
+        raise ValueError(f"region must have the fields {', '.join(known)}")
+    label, *numbers = (values[name] for name in known)
+    if not isinstance(label, str) or not all(type(each) is float for each in numbers):
+        raise ValueError("region must have a label and numbers")
+    if not all(map(math.isfinite, numbers[2:])):
+        raise ValueError("region must have a finite share and number of trials")
+    return Region(label, *numbers)

@@ -153,7 +153,8 @@ class RatioLikelihood(pm.Distribution):
         If the prior of the parameters reaches outside the training domain, or data are far from
         all that was simulated: in other units, or with codes for missing values.
     TrialsWarning
-        If more observations share their parameters than ``ratio.budget`` allows.
+        If more observations share a parameter than ``ratio.budget`` allows, or than 30 where
+        nothing is known of how many a trained ratio bears.
 
     Examples
     --------
@@ -204,7 +205,7 @@ class RatioLikelihood(pm.Distribution):
             **tensors,
         )
         warn_if_prior_leaves(name, ratio, tensors, outside)
-        warn_if_many_trials(name, ratio, tensors, observed)
+        warn_if_many_trials(name, ratio, tensors, observed, total_size)
         warn_if_data_are_far(name, ratio, observed)
         return variable
 

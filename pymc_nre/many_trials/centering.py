@@ -1,7 +1,7 @@
 r"""Center a ratio: take away what adds up over many trials.
 
 A ratio's score has a mean :math:`b(\theta) = E_{x \mid \theta}[\nabla_\theta s]` that should be
-zero and shifts posteriors by more the more trials there are (see `pymc_nre.many_trials.scores`).
+zero and shifts posteriors by more the more trials there are (see `pymc_nre.estimators.scores`).
 Two ways lead out: `pymc_nre.many_trials.fine_tuning` trains on, everywhere, for any data to come;
 `pymc_nre.many_trials.local` mends the ratio where one posterior is.
 """
@@ -110,10 +110,10 @@ def center(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit, a parameter is an integer, the ratio's denominator is a
-        fixed reference and simulations are given (CARL), the ratio is to be fine-tuned after it
-        was centered around a posterior, there are fewer than 100 posterior draws, or no model or
-        simulator can be found.
+        If an argument does not fit, all parameters are integers or, around a posterior, one is,
+        the ratio's denominator is a fixed reference and simulations are given (CARL), the ratio is
+        to be fine-tuned after it was centered around a posterior, there are fewer than 100
+        posterior draws, or no model or simulator can be found.
     SimulationError
         If more than half of the fresh simulations fail.
 

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 
 from ..estimators.estimator import RatioEstimator
+from ..estimators.measured_budget import check_same_parameters, trial_budget
+from ..estimators.scores import free_directions, nested_cells, scatter
 from ..estimators.trial_budget import gain
 from ..exceptions import SimulationError, TrainingWarning, warn
 from ..losses.base import Loss, checked_loss, is_known_loss
@@ -35,8 +37,6 @@ from ..simulation.online import Online
 from ..simulation.simulations import Simulations
 from ..training.settings import Plan
 from ..training.trainer import Trainer
-from .budget import check_same_parameters, trial_budget
-from .scores import free_directions, nested_cells, scatter
 
 __all__ = ["change", "fine_tune", "scores_of", "squared_bias", "told_of_change"]
 
@@ -80,7 +80,7 @@ def fine_tune(
     device = resolve_device(device)
     batches = supply(ratio, simulations, replicates, device, seeds[0])
     trained = copy.deepcopy(ratio.network).float().to(device)
-    free = free_directions(ratio.layout.pack(batches.held_out.parameters))
+    free = _free_directions(ratio, batches.held_out)
     free = torch.tensor(free, dtype=torch.float32, device=device)
     centering = _Centered(loss, strength, trained, free)
     draws = not (is_known_network(ratio.specification) and is_known_loss(loss))
@@ -90,6 +90,15 @@ def fine_tune(
         network=run.averaged.cpu(), normalized=ratio.normalized and loss.normalized
     )
     return _measured(ratio, centered, batches.held_out, progressbar)
+
+
+def _free_directions(ratio: RatioEstimator, simulations: Simulations) -> np.ndarray:
+    """A basis ``(D, k)`` of those that parameters can take; integers have none."""
+    continuous = ratio.layout.continuous
+    own = free_directions(ratio.layout.pack(simulations.parameters)[:, continuous])
+    free = np.zeros((ratio.layout.size, own.shape[1]))
+    free[continuous] = own
+    return free
 
 
 def _loss_for(ratio: RatioEstimator, loss: Loss | None) -> Loss:
@@ -340,7 +349,7 @@ def _measured(
         before, after = trial_budget(ratio, held_out), trial_budget(centered, held_out)
     except KeyboardInterrupt:
         warn("Interrupted: the ratio is fine-tuned, but was not measured.", TrainingWarning)
-        return centered.replace(budget=None)
+        return centered
     if progressbar:
         say(f"{gain(before, after, _TOLD)}; {told_of_change(ratio, centered, held_out)}")
     if after.bias_squared.max() > before.bias_squared.max():
@@ -357,7 +366,8 @@ def told_of_change(ratio: RatioEstimator, centered: RatioEstimator, held_out: Si
     theta = ratio.layout.pack(held_out.parameters)
     sizes = scatter(ratio, centered, theta, held_out.x)
     told = ", ".join(
-        f"{label} {size:.2g}" for label, size in zip(ratio.layout.labels, sizes, strict=True)
+        f"{label} {size:.2g}"
+        for label, size in zip(ratio.layout.continuous_labels, sizes, strict=True)
     )
     remedy = " (a smaller strength= moves them less)" if sizes.max() > _MUCH else ""
     return f"posteriors of any number of trials also move by {told}, either way{remedy}"

@@ -1,6 +1,6 @@
 r"""Center a ratio where one posterior is: the bias there, fitted and taken off.
 
-Near a posterior the mean :math:`b(\theta)` of a ratio's score (see `pymc_nre.many_trials.scores`)
+Near a posterior the mean :math:`b(\theta)` of a ratio's score (see `pymc_nre.estimators.scores`)
 is nearly linear in the parameters. So it is fitted by the gradient of a quadratic,
 
 .. math:: \min_{c, B} E \| \nabla_\theta s(\theta, x) - c - B u \|^2, \qquad
@@ -42,7 +42,6 @@ from ..simulation.calls import event_shape_error
 from ..simulation.execution import simulate_at
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
-from .budget import check_continuous
 from .local_gain import LocalGain, slopes_of
 
 __all__ = ["center_locally"]
@@ -169,7 +168,7 @@ def center_locally(
 
 def _centered(ratio: RatioEstimator, network: QuadraticCorrection) -> RatioEstimator:
     # It is not normalized, by the quadratic, and what was measured everywhere no longer holds.
-    return ratio.replace(network=network, normalized=False, budget=None)
+    return ratio.replace(network=network, normalized=False)
 
 
 class _Rounds:
@@ -265,7 +264,14 @@ def _unbent(network: QuadraticCorrection) -> QuadraticCorrection:
 
 
 def _check(ratio: RatioEstimator, n: int | None) -> None:
-    check_continuous(ratio)
+    if ratio.layout.integer:
+        names = ", ".join(sorted(ratio.layout.integer))
+        raise ValueError(
+            f"center(around=) takes off a quadratic in the parameters, so all must be continuous; "
+            f"{names} is an integer. Fine-tune the ratio everywhere, nre.center(ratio, "
+            "nre.Online(prior, simulator)). Whether the model is calibrated as it is tells "
+            "nre.diagnostics.sbc_model(model)."
+        )
     if n is not None and n < _FEWEST:
         raise ValueError(f"n must be at least {_FEWEST:,}, got {n:,}.")
 

@@ -33,6 +33,7 @@ from pytensor.tensor import TensorVariable
 
 from ..estimators.domain import Domain
 from ..estimators.estimator import RatioEstimator
+from ..estimators.trial_budget import FEW, counted
 from ..exceptions import DomainWarning, TrialsWarning, warn
 from .guards import held_data
 
@@ -45,7 +46,7 @@ _TAILS = 0.15  # of the prior of a row, up to which what is outside are its tail
 _log = logging.getLogger("pymc_nre")
 # Trials below which a bias is not linear across a posterior, and above which fine-tuning leaves too
 # much of it: docs/many_trials.md.
-_FEW, _MANY = 300, 10_000
+_TOO_WIDE, _MANY = 300, 10_000
 _CONSEQUENCE = {
     "repel": "The likelihood falls off steeply there (outside='repel'), which cuts the prior.",
     "reject": "Their likelihood is set to zero (outside='reject'), which cuts the prior there.",
@@ -213,39 +214,98 @@ def _digits_apart(domain: Domain, reach: Reach) -> int:
 
 
 def warn_if_many_trials(
-    name: str, ratio: RatioEstimator, parameters: Mapping[str, TensorVariable], observed: Any
+    name: str,
+    ratio: RatioEstimator,
+    parameters: Mapping[str, TensorVariable],
+    observed: Any,
+    total_size: Any = None,
 ) -> None:
-    """Warn if more observations share their parameters than the ratio's budget allows."""
-    data = held_data(observed) if isinstance(observed, Variable) else observed
-    if ratio.budget is None or data is None:
-        return
-    trials = math.prod(data.shape[: data.ndim - len(ratio.event_shape)])
-    if trials <= ratio.budget.trials:
+    """Warn if more observations share a parameter than the ratio is known to bear."""
+    trials = _trials(ratio, observed, total_size)
+    if not trials or not (ratio.budget or ratio.loss) or ratio.is_locally_centered:
+        return  # an exact ratio has no loss; one that was centered here was measured for that
+    columns = ratio.layout.continuous
+    if not len(columns) or _bears(ratio, np.full(len(columns), trials)):
         return
     try:
-        theta = next(_prior_draws(ratio, parameters, 1))
+        together = _sharing(ratio, parameters, trials)[columns]
     except (MissingInputError, NotImplementedError):  # no prior here to draw from
         return
-    _, sharing = np.unique(theta, axis=0, return_counts=True)
-    together = trials * int(sharing.max()) // int(sharing.sum())
-    if together <= ratio.budget.trials:
-        return
-    bias = math.sqrt(together * ratio.budget.bias_squared_limit.max())
-    warn(
-        f"{name}: {together:,} trials share their parameters, and this ratio was found to bear "
-        f"{ratio.budget.trials:,}: the posterior mean may be off by up to {bias:.2g} posterior "
-        f"standard deviations. {_remedy(ratio, together)}; see ratio.budget.",
-        TrialsWarning,
+    if not _bears(ratio, together):
+        warn(f"{name}: {_told_of_trials(ratio, together)}", TrialsWarning)
+
+
+def _trials(ratio: RatioEstimator, observed: Any, total_size: Any) -> int:
+    """How many there are, with those that a minibatch stands for; zero where it is not known."""
+    if isinstance(total_size, int | np.integer):
+        return int(total_size)
+    data = held_data(observed) if isinstance(observed, Variable) else observed
+    if data is None:
+        return 0
+    return math.prod(data.shape[: data.ndim - len(ratio.event_shape)])
+
+
+def _bears(ratio: RatioEstimator, trials: np.ndarray) -> bool:
+    """Whether that many trials ``(D,)`` of each continuous parameter are nothing to warn of."""
+    return trials.max() <= FEW if ratio.budget is None else ratio.budget.bears(trials)
+
+
+def _sharing(
+    ratio: RatioEstimator, parameters: Mapping[str, TensorVariable], trials: int
+) -> np.ndarray:
+    """How many of the trials share a value, of each packed number; none of one that is given."""
+    if all(parameters[name].ndim == len(own) for name, own in ratio.parameters.items()):
+        return np.full(ratio.layout.size, trials)
+    one, other = _prior_draws(ratio, parameters, 2)
+    counts = [np.unique(column, return_counts=True)[1].max() for column in one.T]
+    return np.where((one == other).all(0), 0, trials * np.array(counts) // len(one))
+
+
+def _told_of_trials(ratio: RatioEstimator, together: np.ndarray) -> str:
+    """How many there are, what is known of how many the ratio bears, and what to do."""
+    budget, labels = ratio.budget, ratio.layout.continuous_labels
+    if budget is None:
+        most = int(together.max())
+        return (
+            f"{most:,} trials share {_named(labels, together, most)}, and how many this ratio "
+            "bears is not known: small errors add up over trials. Measure it, "
+            f"{_measurement(most)}; ratio = budget.attach(ratio)."
+        )
+    if not budget.informed:
+        return (
+            f"on {budget.simulations:,} simulations this ratio was found to know nothing of its "
+            "parameters: posteriors are the prior. Check the simulator, and train again."
+        )
+    squares = together * budget.bias_squared_limit
+    trials, limit = together[squares.argmax()], budget.bias_squared_limit[squares.argmax()]
+    where = "" if budget.region is None else f" {budget.region.in_words()}."
+    return (
+        f"{trials:,} trials share {_named(labels, together, trials)}, and this ratio was found to "
+        f"bear {counted(budget.share**2 / limit)} (on average over its training prior, by "
+        f"{budget.simulations:,} simulations): the posterior mean may be off by up to "
+        f"{math.sqrt(squares.max()):.2g} posterior standard deviations.{where} "
+        f"{_remedy(ratio, int(trials))}; see ratio.budget."
     )
+
+
+def _named(labels: Sequence[str], together: np.ndarray, trials: int) -> str:
+    """The parameters that so many trials share."""
+    names = [label for label, each in zip(labels, together, strict=True) if each == trials]
+    return "their parameters" if len(names) == len(labels) else ", ".join(names)
+
+
+def _measurement(trials: int) -> str:
+    simulations = min(math.ceil(max(1_000 * trials, 100_000) / 100_000) * 100_000, 10_000_000)
+    return f"budget = nre.trial_budget(ratio, nre.simulate(prior, simulator, {simulations:_}))"
 
 
 def _remedy(ratio: RatioEstimator, trials: int) -> str:
     """What helps most at that number of trials, first."""
     if not ratio.budget.is_seen:
-        return "No bias was seen: measure it on more simulations, nre.trial_budget(ratio, ...)"
+        return f"No bias was seen: measure it on more simulations, {_measurement(trials)}"
     everywhere = "fine-tune it, nre.center(ratio, nre.Online(prior, simulator, batched=True))"
     around = "mend it around the posterior that you get, nre.center(ratio, around=idata)"
-    if trials < _FEW:
+    if trials < _TOO_WIDE:
         return f"First {everywhere}: posteriors of so few trials are too wide to mend it around one"
     if trials < _MANY:
         return f"First {around}; if that is refused, or for other data, {everywhere}"

@@ -69,6 +69,17 @@ class Layout:
             for index in np.ndindex(shape)
         ]
 
+    @cached_property
+    def continuous(self) -> np.ndarray:
+        """Places of the packed numbers that are not integers: a likelihood has a score in these."""
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
+        return np.flatnonzero(np.repeat([name not in self.integer for name in self.shapes], sizes))
+
+    @property
+    def continuous_labels(self) -> list[str]:
+        """The labels of those numbers."""
+        return [self.labels[place] for place in self.continuous]
+
     def check_names(self, given: Mapping[str, Any], caller: str) -> None:
         """Raise TypeError unless ``given`` names every parameter and nothing else."""
         if not hasattr(given, "keys"):

@@ -30,6 +30,7 @@ class Batches(Protocol):
     size: int  # pairs in an epoch
     training: Batch  # pairs whose moments standardize the network
     held_out: Batch
+    unseen: np.ndarray  # rows of the sample that no gradient comes from
 
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
         """Batches of epoch ``index``, shuffled by ``order``."""
@@ -61,7 +62,8 @@ class FixedBatches:
         self.training = _tensors(device, theta[order[held_out:]], x[order[held_out:]])
         self.size = len(self.training[0])
         self.reference = _Reference(loss, simulations, validation, device, rng)
-        held = _tensors(device, theta[order[:held_out]], x[order[:held_out]])
+        self.unseen = order[:held_out]
+        held = _tensors(device, theta[self.unseen], x[self.unseen])
         self.held_out = (*held, *self.reference.held_out(held_out))
 
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
@@ -82,6 +84,7 @@ class OnlineBatches:
     ) -> None:
         self.online, self.device = online, device
         self.simulations = online.simulations(0)
+        self.unseen = np.arange(len(self.simulations))
         self.size = online.per_epoch
         self.training = _tensors(device, self.simulations.theta, self.simulations.x)
         self.reference = _Reference(loss, self.simulations, validation, device, rng)

@@ -18,6 +18,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from ..estimators.checks import told_of_decades
 from ..estimators.domain import Domain
 from ..estimators.ensemble import ensemble
 from ..estimators.estimator import RatioEstimator
@@ -33,12 +34,13 @@ from ..runtime.progress import progress
 from ..runtime.random_streams import RandomStream, plain_seed
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
-from .batches import Batch, batches_of
+from .batches import Batch, Batches, batches_of
 from .identity import Identity
 from .precision import check_range
 from .settings import Settings, default_network
 from .trainer import Trainer, TrainingState, part
 from .trial import check_weights, try_out
+from .unseen import with_budget
 from .work import work_of_a_step
 
 __all__ = ["train"]
@@ -46,6 +48,7 @@ __all__ = ["train"]
 _VALIDATION_ROWS = 16_384  # pairs evaluated at once in validation ...
 _VALIDATION_NUMBERS = 2**20  # ... fewer if their observations are large
 _ROUNDED = 1e-5  # single precision rounds by 6e-8: 0.6 % of a spread that is 1e-5 of its numbers
+_EASY = 0.015  # of chance: two parameters whose posteriors are a fiftieth of the prior make it
 _SAME = 1e-3  # of a loss in single precision, on another processor
 _ONE_THREAD_WORK = 2e7  # multiplications in a forward pass; two layers of 64 make 7e6
 
@@ -64,6 +67,7 @@ def train(
     patience: int | None = None,
     device: str | torch.device = "auto",
     checkpoint: str | os.PathLike[str] | None = None,
+    measure_budget: bool = True,
     random_seed: Any = None,
     progressbar: bool = True,
 ) -> RatioEstimator:
@@ -112,6 +116,11 @@ def train(
         was written, to the same weights as if it had not been interrupted (on the CPU, with
         the same versions of everything). Other members of an ensemble have files of their own
         beside it, ``<file>.1`` and so on.
+    measure_budget : bool
+        Whether to measure how many trials the ratio bears (`trial_budget`) on simulations that
+        training has not seen, if there are 1,000 or more: those that are held out, and with
+        `Online` a whole set. For members of an ensemble that is what all of them have not seen.
+        Weights do not depend on it.
     random_seed : int, Generator or SeedSequence, optional
         The same seed on the same machine gives the same weights. One is drawn from a generator.
     progressbar : bool
@@ -163,6 +172,7 @@ def train(
     recipe = _Recipe(loss, network, validation, settings, resolve_device(device), draws)
     random_seed = Checkpoint(checkpoint).chosen_seed(plain_seed(random_seed))
     ratios: list[RatioEstimator] = []
+    unseen: list[np.ndarray] = []
     for k in range(members):
         title = f"training {k + 1}/{members}" if members > 1 else "training"
         its_file = Checkpoint(f"{os.fspath(checkpoint)}.{k}" if checkpoint and k else checkpoint)
@@ -170,7 +180,10 @@ def train(
             seed = _seed((random_seed, k)) if k else random_seed
             with its_file.held():
                 shown = title if progressbar else ""
-                ratios.append(_train(simulations, recipe, its_file, seed, shown))
+                ratio, batches = _train(simulations, recipe, its_file, seed, shown)
+            sample = batches.simulations  # the same for all members
+            ratios, unseen = [*ratios, ratio], [*unseen, batches.unseen]
+            del batches  # much memory
         except KeyboardInterrupt:
             if not ratios:
                 raise
@@ -182,7 +195,8 @@ def train(
             f"The ensemble has {len(ratios)} of {members} members: training was interrupted.",
             TrainingWarning,
         )
-    return ensemble(ratios)
+    ratio = ensemble(ratios)
+    return with_budget(ratio, sample, unseen[: len(ratios)]) if measure_budget else ratio
 
 
 @dataclass(frozen=True)
@@ -218,7 +232,7 @@ def _train(
     checkpoint: Checkpoint,
     random_seed: int,
     title: str,
-) -> RatioEstimator:
+) -> tuple[RatioEstimator, Batches]:
     """Train one network; no progress is shown without a title."""
     loss, device, seed = recipe.loss, recipe.device, _seed(random_seed)
     batches = batches_of(simulations, loss, recipe.validation, device, random_seed)
@@ -240,8 +254,8 @@ def _train(
     run = Trainer(net.to(device), loss, batches, plan, seed, stream, recipe.draws)
     with one_thread_if(work_of_a_step(run) <= _ONE_THREAD_WORK):
         state = _fit(run, writer, identity, title)
-    _report(state, loss, len(batches.held_out[0]))
-    return _estimator(run, state, recipe.network, writer.seconds, domain)
+    _report(state, loss, batches)
+    return _estimator(run, state, recipe.network, writer.seconds, domain), batches
 
 
 def _estimator(
@@ -368,8 +382,9 @@ def _validate(net: RatioNetwork, loss: Loss, held_out: Batch) -> float:
     return sum(loss(net, *part).item() * len(part[0]) for part in parts) / n
 
 
-def _report(state: TrainingState, loss: Loss, n_held_out: int) -> None:
+def _report(state: TrainingState, loss: Loss, batches: Batches) -> None:
     """Warn where the result is not what was asked for."""
+    n_held_out, decades = len(batches.held_out[0]), told_of_decades(batches.simulations.x)
     # By Wilks' theorem k useless directions of a logit gain k / 2n by luck; k = 10 is ample.
     luck = 5 / n_held_out
     epochs = len(state.train_loss)
@@ -384,7 +399,18 @@ def _report(state: TrainingState, loss: Loss, n_held_out: int) -> None:
         warn(
             f"The validation loss ({state.best_loss:.4f} on {n_held_out:,} held-out simulations) "
             f"cannot be told from chance ({loss.chance:.4f}): the network has found nothing in x "
-            "that depends on the parameters. Check the simulator, or use more simulations.",
+            "that depends on the parameters. "
+            f"{decades or 'Check the simulator, or use more simulations.'}",
+            TrainingWarning,
+        )
+    elif decades:
+        warn(f"{decades} Small ones count for little in what was learned.", TrainingWarning)
+    elif state.best_loss < _EASY * loss.chance:
+        warn(
+            f"The validation loss ({state.best_loss:.4f}) is next to nothing (chance "
+            f"{loss.chance:.4f}): observations tell so much that pairs are told apart without "
+            "effort, and the shape of posteriors need not be learned. Train with a narrower prior "
+            "around your data, and check with nre.diagnostics.report.",
             TrainingWarning,
         )
 

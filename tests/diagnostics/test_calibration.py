@@ -9,7 +9,7 @@ from scipy.stats import kstest, norm
 
 import pymc_nre as nre
 from pymc_nre.diagnostics import coverage, normalization, reliability, sbc, tarp
-from pymc_nre.diagnostics.calibration import _shape, judge
+from pymc_nre.diagnostics.calibration import _judge_evidence, _shape, judge
 
 TASK = nre.tasks.GaussianMean()
 PAIRS = TASK.simulate(2_000, random_seed=1)
@@ -136,7 +136,7 @@ def test_bounds_of_the_information(exact_ranks):
 def test_a_ratio_that_knows_nothing_is_not_seen_but_tells_nothing():
     found = ranks(changed(TASK.estimator(), power=0.0))
     assert coverage(found).attrs["verdict"] == "right"
-    assert normalization(found).attrs["verdict"] == "right"
+    assert normalization(found).attrs["verdict"] == "knows nothing"
     assert np.all(np.abs(normalization(found)["information"]) < 1e-6)
 
 
@@ -160,12 +160,73 @@ def test_false_alarms_are_as_rare_as_they_say():
     assert found > 500
 
 
-def test_a_ratio_that_is_the_same_everywhere_has_an_evidence_without_error():
+def test_a_ratio_that_is_the_same_everywhere_knows_nothing():
     same = ranks(changed(TASK.estimator(), power=0.0))
-    assert normalization(same).attrs["p_value"] == 1
     twice = same.assign(log_evidence=same["log_evidence"] + np.log(2))
-    assert normalization(twice).attrs["verdict"] == "too large"
-    assert normalization(twice).attrs["p_value"] == 0
+    for found in map(normalization, (same, twice)):
+        assert found.attrs["verdict"] == "knows nothing"
+        assert np.isnan(found.attrs["p_value"])
+    assert "0 nats" in normalization(same).attrs["summary"]
+    # Its evidence has no error.
+    assert _judge_evidence(1.0, 0.0, 100.0).p_value == 1
+    twice = _judge_evidence(2.0, 0.0, 100.0)
+    assert (twice.p_value, twice.verdict) == (0, "too large")
+
+
+def test_noise_knows_nothing():
+    """Log ratios that depend on parameters and observations, and not on both together."""
+    found = ranks(TASK.estimator())
+    noise = np.random.default_rng(1).normal(size=(2, found.sizes["pair"]))
+    found = found.assign(log_ratio=("pair", noise[0] - 0.5), log_evidence=("pair", 0.01 * noise[1]))
+    assert normalization(found).attrs["verdict"] == "knows nothing"
+
+
+def ranks_of_noise(n, **columns):
+    """Of n pairs, each column uniform but for what is given."""
+    rng = np.random.default_rng(3)
+    return xr.Dataset(
+        {name: ("pair", rng.uniform(size=n)) for name in ("density", "distance")}
+        | {name: ("pair", values) for name, values in columns.items()},
+        attrs={"normalized": 1},
+    )
+
+
+def test_what_nobody_would_notice_is_right():
+    """A million pairs tell regions that hold half a percent too much."""
+    n = 1_000_000
+    u = (np.arange(n) + 0.5) / n
+    for off, verdict in ((0.99, "right"), (0.8, "too narrow")):
+        found = coverage(ranks_of_noise(n, density=u**off))
+        assert found.attrs["p_value"] < 1e-6
+        assert found.attrs["verdict"] == verdict or verdict != "right"
+        assert ("too little to matter" in found.attrs["summary"]) is (verdict == "right")
+    shifted = tarp(ranks_of_noise(n, distance=u**0.99))
+    assert shifted.attrs["p_value"] < 1e-6
+    assert shifted.attrs["verdict"] == "right"
+
+
+def test_an_evidence_that_is_one_to_a_percent_is_right():
+    rng = np.random.default_rng(4)
+    n = 10_000
+    columns = {"log_ratio": np.ones(n), "ess": np.full(n, 100.0)}
+    for mean, verdict in ((0.999, "right"), (0.9, "too small")):
+        evidence = np.log(mean) + 1e-4 * rng.normal(size=n)
+        found = normalization(ranks_of_noise(n, log_evidence=evidence, **columns))
+        assert found.attrs["verdict"] == verdict
+        assert found.attrs["p_value"] < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("exponent", "verdict"), [(1.0, "not known"), (2.0, "not known"), (0.5, "too narrow")]
+)
+def test_few_effective_draws_know_only_of_what_is_too_narrow(exponent, verdict):
+    n = 2_000
+    u = ((np.arange(n) + 0.5) / n) ** exponent
+    found = coverage(ranks_of_noise(n, density=u, ess=np.full(n, 1.2)))
+    assert found.attrs["verdict"] == verdict
+    assert ("rest on 1.2 effective draws" in found.attrs["summary"]) is (verdict == "not known")
+    many = coverage(ranks_of_noise(n, density=u, ess=np.full(n, 100.0)))
+    assert many.attrs["verdict"] == {1.0: "right", 2.0: "too wide", 0.5: "too narrow"}[exponent]
 
 
 @pytest.mark.parametrize("check", [coverage, tarp])

@@ -136,3 +136,10 @@ def test_simulations_that_fail_now_and_then_do_not_stop_it():
     with pytest.warns(nre.SimulationWarning, match=r"^convergence: \d+ of .* simulations failed"):
         found = follow(TASK.estimator(), simulator=simulator, truths=20)
     assert found.attrs["trials"] == 100
+
+
+def test_posteriors_as_wide_as_the_prior_are_not_called_right():
+    found = follow(changed(TASK.estimator(), power=0.0))
+    assert found.attrs["verdict"] == "not known"
+    assert found.attrs["trials"] == 0
+    assert "as wide as the prior: nothing is known" in found.attrs["summary"]

@@ -6,7 +6,7 @@ from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.diagnostics import observation_check
-from pymc_nre.diagnostics.misspecification import _result
+from pymc_nre.diagnostics.misspecification import _result, _together
 
 TASK = nre.tasks.GaussianMean()
 SIMULATIONS = TASK.simulate(4_000, random_seed=1)
@@ -106,3 +106,26 @@ def test_bad_input():
         check(1.0, simulations=TASK.simulate(100, random_seed=1))
     with pytest.raises(ValueError, match="observation"):
         check(1.0, simulations=nre.tasks.LinearGaussian().simulate(300, random_seed=1))
+
+
+def test_several_that_are_further_than_all_simulations_are_foreign_together():
+    """Of 20 observations 2,000 simulations cannot tell one, and 19 they can."""
+    pairs = TASK.simulate(2_000, random_seed=3)
+    x = np.random.default_rng(4).normal(0, 1, 20)
+    one, many = x.copy(), x + 5_000
+    one[0] = 5_000
+    assert check(one, simulations=pairs).attrs["verdict"] == "not known"
+    assert check(many, simulations=pairs).attrs["verdict"] == "foreign"
+
+
+def test_how_many_are_beyond_all_is_bounded():
+    # By counting: of m + n exchangeable numbers the k largest are all among the n.
+    rng = np.random.default_rng(5)
+    m, n = 20, 5
+    ranks = rng.permuted(np.tile(np.arange(m + n), (100_000, 1)), axis=1)
+    beyond = (ranks[:, :n] > ranks[:, n:].max(1)[:, None]).sum(1)
+    for k in (2, 3):
+        share = (beyond >= k).mean()
+        assert share <= _together(k, n, m) + 4 * (share / 100_000) ** 0.5
+        assert share > _together(k, n, m) / 3
+    assert _together(1, n, m) == _together(0, n, m) == 1

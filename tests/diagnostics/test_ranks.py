@@ -70,5 +70,7 @@ def test_few_effective_draws_are_told():
     task = nre.tasks.GaussianMean(half_width=1e6)
     with pytest.warns(nre.PosteriorWarning, match=r"fewer than .* effective draws of 300"):
         found = ranks(task.estimator(), task.simulate(1_000, random_seed=11))
-    assert sbc(found)["verdict"].item() == "right"
+    # Uniform as ever, and nothing to go by: nearly all ratios would pass.
+    assert kstest(found["pit"].to_numpy()[:, 0], "uniform").pvalue > 0.001
+    assert sbc(found)["verdict"].item() == "not known"
     assert normalization(found).attrs["verdict"] == "not known"

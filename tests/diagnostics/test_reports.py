@@ -54,8 +54,8 @@ def test_a_wrong_one_is_told_with_what_to_do(sharp):
     assert all(advice and advice in page for *_, advice in failed)
 
 
-def quick(ratio=None, pairs=PAIRS, observed=None):
-    options = {"draws": 100, "random_seed": 1, "progressbar": False}
+def quick(ratio=None, pairs=PAIRS, observed=None, **options):
+    options = {"draws": 100, "random_seed": 1, "progressbar": False} | options
     return report(ratio or TASK.estimator(), pairs, observed, **options)
 
 
@@ -209,3 +209,90 @@ def test_a_figure_with_all_checks(exact, sharp):
         drawn = [ax for ax in figure.axes if ax.axison]
         assert len(drawn) == 10  # 8 checks that have figures, log ratios and evidence
         assert all(ax.has_data() for ax in drawn)
+
+
+def nothing_known(task=TASK):
+    """The prior's own ratio."""
+    return changed(task.estimator(), power=0.0)
+
+
+def test_knowing_nothing_overrides_what_is_right():
+    found = quick(nothing_known())
+    assert found.headline == "The ratio knows nothing of its parameters, by 1,000 held-out pairs."
+    assert not found.passed
+    assert found.verdicts["normalization"] == "knows nothing"
+    judged = {"coverage", "sbc", "tarp", "reliability", "convergence"}
+    assert {found.verdicts[name] for name in judged} == {"not known"}
+    assert found.checks["convergence"].attrs["trials"] == 0
+    assert "ok " not in repr(found)
+    assert "powers of ten" not in repr(found)
+
+
+def test_data_over_many_decades_are_named_as_the_cause():
+    wide = np.random.default_rng(1).normal(PAIRS.parameters["mu"], 1.0)
+    pairs = nre.Simulations(PAIRS.parameters, 10.0 ** (0.6 * wide), prior=TASK.prior())
+    found = quick(nothing_known(), pairs)
+    (row,) = [row for row in found.rows if row[0] == "normalization"]
+    assert re.search(r"x reaches over \d\d powers of ten.*logarithm.*arcsinh", row[2])
+
+
+def test_trials_say_how_the_ratio_will_be_used(monkeypatch):
+    asked = []
+
+    def recorded(*_, n, **__):
+        asked.append(list(n))
+        return xr.Dataset(attrs={"verdict": "right", "summary": "", "trials": n[-1]})
+
+    monkeypatch.setattr(reports, "convergence", recorded)
+    monkeypatch.setattr(reports, "auc", recorded_auc)
+    for trials in (100, 5_000, 30, 2):
+        quick(trials=trials)
+    assert asked == [[1, 10, 100], [1, 10, 100, 1_000, 5_000], [1, 10, 30], [1, 2]]
+    found = quick(trials=1)
+    assert "trials=1: there is nothing to add up" in found.skipped["convergence"]
+    quick()
+    assert asked[4:] == [[1, 10, 100]]
+
+
+def recorded_auc(*_, **__):
+    return xr.Dataset(attrs={"verdict": "right", "summary": ""})
+
+
+def test_few_effective_draws_are_not_called_safe():
+    task = nre.tasks.GaussianMean(half_width=1e6)
+    pairs = task.simulate(1_000, random_seed=1)
+    with pytest.warns(nre.PosteriorWarning, match="effective draws"):
+        found = report(
+            task.estimator(), pairs, trials=1, draws=300, random_seed=1, progressbar=False
+        )
+    by_draws = ("coverage", "sbc", "tarp", "reliability", "normalization")
+    assert {found.verdicts[name] for name in by_draws} == {"not known"}
+    assert re.match(r"Nothing is known by \d of 6 checks on .*: coverage, sbc", found.headline)
+    assert "narrower prior around the data" in repr(found)
+    assert "wasteful" not in repr(found)
+
+
+def test_few_truths_do_not_contradict_many_pairs():
+    """Too wide by a fifth is seen by 1,000 pairs, and not by 50 truths."""
+    found = quick(changed(TASK.estimator(), power=0.6), trials=2)
+    assert "too wide" in (found.verdicts["coverage"], found.verdicts["sbc"])
+    assert found.verdicts["convergence"] == "not known"
+    assert found.checks["convergence"].attrs["trials"] == 0
+    assert "by many posteriors of a single one are not right" in repr(found)
+    assert quick(trials=2).checks["convergence"].attrs["trials"] == 2
+
+
+def test_a_classifier_does_not_know_data_that_nobody_simulated():
+    found = quick(observed=5_000 + np.arange(5.0), trials=1)
+    assert found.verdicts["observation_check"] == "foreign"
+    assert found.verdicts["lc2st"] != "right"
+    assert "ok lc2st" not in repr(found)
+
+
+def test_convergence_is_not_called_right_where_ranks_know_nothing():
+    task = nre.tasks.GaussianMean(half_width=1_000)
+    pairs = task.simulate(1_000, random_seed=1)
+    with pytest.warns(nre.PosteriorWarning, match="narrower prior around the data"):
+        found = quick(task.estimator(), pairs, trials=2)
+    assert found.verdicts["coverage"] == found.verdicts["convergence"] == "not known"
+    assert "far wider than data would allow" in repr(found)

@@ -52,11 +52,11 @@ def tarp(verdict):
     return diagnostics.tarp(ranks_with(distance=RANKS[verdict]))
 
 
-def normalization(mean, ess=100.0, **options):
+def normalization(mean, ess=100.0, nats=1.0, **options):
     evidence = mean * np.exp(0.1 * np.random.default_rng(2).normal(size=N) - 0.005)
     zero = np.zeros(N)
     return diagnostics.normalization(
-        ranks_with(log_evidence=np.log(evidence), log_ratio=zero, ess=zero + ess, **options)
+        ranks_with(log_evidence=np.log(evidence), log_ratio=zero + nats, ess=zero + ess, **options)
     )
 
 
@@ -109,6 +109,7 @@ CASES = {
         "too small": partial(normalization, 0.9),
         "not known": partial(normalization, 1.0, ess=5.0),
         "not normalized": partial(normalization, 1.0, normalized=0),
+        "knows nothing": partial(normalization, 1.0, nats=0.0),
     },
     "reliability": {
         "right": reliability,
@@ -191,7 +192,7 @@ def test_a_failed_convergence_is_told_with_what_to_do():
     assert list(found["verdict"].to_numpy()) == ["right", "too narrow"]
     assert list(found["worst"].to_numpy()) == ["", "log_sigma"]
     assert found.attrs["trials"] == 1
-    assert "up to 1 trials; with 100 those of log_sigma are too narrow" in found.attrs["summary"]
+    assert "up to 1 trial; with 100 those of log_sigma are too narrow" in found.attrs["summary"]
     assert "nre.center" in advice_on(convergence=found)
     none = convergence("too low", "too low")
     assert none.attrs["trials"] == 0

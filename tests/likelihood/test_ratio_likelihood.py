@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 from controls import changed
 from scipy import stats
+from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.estimators.wall import Wall
@@ -317,6 +318,58 @@ def test_too_many_trials_are_told(ratio, remedy):
     model(many, ratio=ratio)  # nothing is known of it
 
 
+TRAINED = RATIO.replace(loss="NREC()")  # nothing else tells it from one that was trained
+
+
+def test_many_trials_are_told_where_nothing_is_known():
+    def build(n, ratio=TRAINED, groups=None):
+        with pm.Model():
+            mu = pm.Uniform("mu", -9, 9, shape=groups)
+            mu = mu if groups is None else mu[np.arange(n) % groups]
+            nre.RatioLikelihood("x", ratio, mu=mu, observed=np.zeros(n))
+
+    measure = r"nre\.simulate\(prior, simulator, 300_000\)\)"
+    with pytest.warns(nre.TrialsWarning, match=f"300 trials share their parameters.*{measure}"):
+        build(300)
+    with pytest.warns(nre.TrialsWarning, match="150 trials share"):
+        build(300, groups=2)
+    build(30)
+    build(300, groups=10)
+    build(300, RATIO)  # exact
+    with pm.Model():
+        few = pm.Minibatch(np.zeros(5_000), batch_size=5)
+        mu = pm.Uniform("mu", -9, 9)
+        with pytest.warns(nre.TrialsWarning, match="5,000 trials share"):
+            nre.RatioLikelihood("x", TRAINED, mu=mu, observed=few, total_size=5_000)
+
+
+def test_few_trials_are_no_matter_of_few_simulations():
+    few = nre.trial_budget(TRAINED, MEAN.simulate(1_000, random_seed=1)).attach(TRAINED)
+    assert few.budget.trials < 30
+    assert not few.budget.is_seen
+    with pm.Model():
+        mu = pm.Uniform("mu", -9, 9)
+        nre.RatioLikelihood("x", few, mu=mu, observed=np.zeros(30))
+        with pytest.warns(nre.TrialsWarning, match="No bias was seen: measure it on more"):
+            nre.RatioLikelihood("y", few, mu=mu, observed=np.zeros(31))
+
+
+def test_trials_are_counted_for_each_parameter():
+    """A scale that all share, locations of two groups, and a design that is given."""
+    ratio = make_estimator({"mu": (), "log_sigma": (), "dose": ()}).replace(loss="NREC()")
+    x, dose = np.zeros(300), np.linspace(-1, 1, 3)[np.arange(300) % 3]
+    with pm.Model():
+        mu = pm.Normal("mu", shape=2)[np.arange(300) % 2]
+        log_sigma = pm.Normal("log_sigma")
+        parameters = {"mu": mu, "log_sigma": log_sigma, "dose": dose}
+        with pytest.warns(nre.TrialsWarning, match="300 trials share log_sigma, and how many"):
+            nre.RatioLikelihood("x", ratio, observed=x, outside="ignore", **parameters)
+    with pm.Model():
+        mu, log_sigma = (pm.Normal(name, shape=300) for name in ("mu", "log_sigma"))
+        parameters = {"mu": mu, "log_sigma": log_sigma, "dose": dose}
+        nre.RatioLikelihood("x", ratio, observed=x, outside="ignore", **parameters)
+
+
 @pytest.mark.parametrize(
     ("trials", "order"),
     [
@@ -391,8 +444,9 @@ def test_combinations_outside_are_told():
         {"a": shared + 0.1 * rng.normal(size=20_000), "b": shared + 0.1 * rng.normal(size=20_000)},
         rng.normal(size=20_000),
     )
+    options = {"measure_budget": False, "random_seed": 1, "progressbar": False}
     with pytest.warns(nre.TrainingWarning):
-        ratio = nre.train(correlated, epochs=1, random_seed=1, progressbar=False)
+        ratio = nre.train(correlated, epochs=1, **options)
     with pm.Model():
         a, b = pm.Normal("a", 0, 0.5), pm.Normal("b", 0, 0.5)
         with pytest.warns(nre.DomainWarning, match="but not their combinations"):

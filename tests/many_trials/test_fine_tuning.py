@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import pymc_nre as nre
+from pymc_nre.estimators.scores import free_directions, scatter
 from pymc_nre.many_trials import fine_tuning
 from pymc_nre.many_trials.fine_tuning import (
     _Centered,
@@ -17,7 +18,6 @@ from pymc_nre.many_trials.fine_tuning import (
     squared_bias,
     told_of_change,
 )
-from pymc_nre.many_trials.scores import free_directions, scatter
 
 TASK = nre.tasks.GaussianMean()
 
@@ -304,3 +304,31 @@ def test_gradients_across_a_simplex_are_no_bias():
     # Products of 64 x 128 scores of mean zero have a standard error of sqrt(2 x 3 / 64) / 128.
     assert abs(penalty(20.0, free)) < 5 * 0.0024
     assert penalty(20.0, torch.eye(3)) > 0.9  # the twin: all directions; 1200 / 1201 in theory
+
+
+def of_counts(rng, rate, k):
+    return rng.poisson(rate * k).astype(float)
+
+
+@pytest.fixture(scope="module")
+def with_an_integer():
+    prior = {"rate": pm.Uniform.dist(2, 6), "k": pm.DiscreteUniform.dist(1, 4)}
+    options = {"batched": True, "random_seed": 1}
+    simulations = nre.simulate(prior, of_counts, 4_000, progressbar=False, **options)
+    ratio = nre.train(simulations, epochs=4, random_seed=1, progressbar=False)
+    return ratio, nre.Online(prior, of_counts, **options)
+
+
+def test_an_integer_has_no_score_and_the_others_are_centered(with_an_integer):
+    ratio, supply = with_an_integer
+    centered = nre.center(ratio, supply, steps=200, random_seed=2, progressbar=False)
+    unseen = supply.joint_simulator.run(100_000, seed=9, progressbar=False)
+    before, after = (nre.trial_budget(one, unseen) for one in (ratio, centered))
+    assert centered.budget.parameters == before.parameters == ("rate",)
+    assert after.bias_squared[0] < before.bias_squared[0] / 2
+
+
+def test_around_a_posterior_integers_are_refused_with_what_to_do(with_an_integer):
+    ratio, _ = with_an_integer
+    with pytest.raises(ValueError, match=r"k is an integer.*sbc_model"):
+        nre.center(ratio, around={}, progressbar=False)

@@ -253,3 +253,21 @@ def test_small_networks_train_on_one_thread(simulations, width, threads):
     finally:
         torch.set_num_threads(before)
     assert set(seen[1:]) == {threads}  # the first call measures the work of a step
+
+
+def test_many_powers_of_ten_are_named():
+    theta = np.random.default_rng(1).uniform(-7, 7, 4_000)
+    wide = nre.Simulations({"theta": theta}, 10.0 ** np.random.default_rng(2).normal(theta, 1))
+    with pytest.warns(nre.TrainingWarning, match=r"x reaches over 1\d powers of ten.*logarithm"):
+        quick(wide)
+    two = nre.Simulations({"theta": theta}, np.stack([theta, wide.x], axis=1))
+    with pytest.warns(nre.TrainingWarning, match=r"x \(at \(1,\)\) reaches over"):
+        quick(two)
+
+
+def test_observations_that_tell_too_much_are_told():
+    rng = np.random.default_rng(1)
+    theta = rng.uniform(-1, 1, (4_000, 2))
+    sharp = nre.Simulations({"theta": theta}, theta + 0.01 * rng.normal(size=theta.shape))
+    with pytest.warns(nre.TrainingWarning, match=r"next to nothing.*narrower prior around your"):
+        quick(sharp, epochs=60)

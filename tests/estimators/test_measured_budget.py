@@ -1,6 +1,8 @@
 """The trial budget: exact ratios have no bias, planted ones are found, predictions come true."""
 
+import json
 import math
+import re
 from functools import cache
 
 import matplotlib.pyplot as plt
@@ -8,12 +10,13 @@ import numpy as np
 import pymc as pm
 import pytest
 import torch
+from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.estimator import RatioEstimator
+from pymc_nre.estimators.scores import nested_cells, scatter, standardized_scores
 from pymc_nre.estimators.trial_budget import TrialBudget
-from pymc_nre.many_trials.scores import nested_cells, scatter, standardized_scores
 from pymc_nre.networks import MLP, RatioNetwork
 
 TASKS = {
@@ -310,3 +313,99 @@ def test_a_budget_is_attached_to_its_own_ratio():
     assert budget.attach(ratio).budget is budget
     with pytest.raises(ValueError, match="parameters mu, and the ratio has mu, log_sigma"):
         budget.attach(TASKS["location and scale"].estimator())
+
+
+class _OfCoins(RatioNetwork):
+    """The exact ratio of a rate and k Poisson trials of it, up to a function of their sum."""
+
+    def __init__(self, planted=0.0):
+        super().__init__(2, ())
+        self.planted = planted
+
+    def embed(self, x):
+        return x[:, None]
+
+    def head(self, theta, features):
+        rate, k = theta[..., 0], theta[..., 1]
+        exact = torch.special.xlogy(features[..., 0], rate * k) - rate * k
+        return exact + self.planted * torch.where(k > 2, -rate, rate)
+
+
+@pytest.mark.parametrize("planted", [0.0, 0.1])
+def test_an_integer_beside_others_which_are_measured_at_each_of_its_values(planted):
+    # The bias has another sign where k > 2: over all values of k its mean is zero.
+    simulations = nre.simulate(
+        {"rate": pm.Uniform.dist(2, 6), "k": pm.DiscreteUniform.dist(1, 4)},
+        lambda rng, rate, k: rng.poisson(rate * k),
+        60_000,
+        batched=True,
+        random_seed=5,
+        progressbar=False,
+    )
+    ratio = RatioEstimator(
+        _OfCoins(planted),
+        {"rate": (), "k": ()},
+        domain=Domain.from_draws(simulations.theta, simulations.log_prior),
+        probe_x=simulations.x,
+        integer={"k"},
+    )
+    budget = nre.trial_budget(ratio, simulations)
+    assert budget.parameters == ("rate",)
+    assert budget.is_seen == (planted > 0)
+    # In units of a trial, whose information about the rate is k / rate.
+    rate, k = simulations.parameters["rate"], simulations.parameters["k"]
+    wanted = planted**2 * (rate / k).mean()
+    assert abs(budget.bias_squared[0] - wanted) < 5 * budget.bias_squared_error[0] + 0.05 * wanted
+    np.testing.assert_allclose(budget.width, 1, atol=5 * budget.width_error[0] + planted)
+    assert budget.attach(ratio).budget is budget
+
+
+def test_where_in_the_prior_a_bias_is():
+    # b = 0.4 where mu is above 6, a fifth of the prior.
+    ratio = planted(TASKS["mean"], added=lambda theta: 0.4 * (theta[..., 0] - 6).clamp(min=0))
+    budget = nre.trial_budget(ratio, simulated("mean"))
+    region = budget.region
+    assert (region.parameter, region.high) == ("mu", math.inf)
+    assert 5 < region.low < 7
+    assert region.share > 0.9
+    assert budget.trials < 2 < 20 < region.elsewhere
+    assert re.search(r"(9\d|100)% of the squared bias is where mu is above", repr(budget))
+    again = TrialBudget.from_dict(json.loads(json.dumps(budget.to_dict())))
+    assert again.region == region
+
+
+def test_no_region_where_the_bias_is_everywhere():
+    ratio = planted(TASKS["mean"], added=lambda theta: 0.2 * theta[..., 0])
+    assert nre.trial_budget(ratio, simulated("mean")).region is None
+
+
+def test_small_numbers_are_words():
+    def of(limit, width_error=0.1):
+        one = np.ones(1)
+        parts = (one * 0.5 * limit, one * 1e-9, one * limit, 0 * one, one * width_error)
+        return TrialBudget(("mu",), 1_000, 0.2, *parts, *[np.ones((1, 2))] * 3)
+
+    assert "bears 1 trial," in repr(of(0.04))
+    assert "bears no trial," in repr(of(0.05))
+    assert "bears 2 trials," in repr(of(0.02))
+    assert "nan" not in repr(of(0.02, np.nan))
+
+
+def test_other_things_than_simulations_are_refused():
+    supply = nre.Online(TASKS["mean"].prior(), TASKS["mean"].simulator, batched=True)
+    with pytest.raises(TypeError, match=r"takes Simulations, got Online\. Make a set"):
+        nre.trial_budget(TASKS["mean"].estimator(), supply)
+
+
+def test_a_ratio_that_knows_nothing_bears_no_trial():
+    """Scores of noise have mean zero, which is no virtue."""
+    ratio = make_estimator({"mu": ()})
+    budget = nre.trial_budget(ratio, simulated("mean"))
+    assert not budget.informed
+    assert (budget.trials, budget.likely_trials) == (0, 0)
+    assert "no trial: it knows nothing of its parameters" in repr(budget)
+    assert not budget.bears(np.array([1]))
+    assert not TrialBudget.from_dict(budget.to_dict()).informed
+    exact = nre.trial_budget(TASKS["mean"].estimator(), simulated("mean"))
+    assert exact.informed
+    assert exact.bears(np.array([30]))

@@ -1,7 +1,7 @@
 r"""How many trials a ratio can bear before its bias shows.
 
 A small error in each trial's score is the same in all of them and grows with their number, while
-the posterior narrows (see `pymc_nre.many_trials.scores`). Its size is measured on simulations that
+the posterior narrows (see `pymc_nre.estimators.scores`). Its size is measured on simulations that
 training has not seen: their scores should have mean zero in every part of the training domain. The
 squares of means over cells of the domain tell how much they miss it, without bias (all products of
 two different trials), at several sizes of cells; that size counts which shows the most bias beyond
@@ -16,34 +16,40 @@ where a ratio that is too sharp has too large a variance.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ..estimators.checks import check_observations, check_parameters
-from ..estimators.estimator import RatioEstimator
-from ..estimators.trial_budget import SEEN, SURE, TrialBudget
 from ..runtime.arrays import real_number
 from ..simulation.simulations import Simulations
+from .checks import check_observations, check_parameters
+from .estimator import RatioEstimator
 from .scores import standardized_scores
+from .trial_budget import SEEN, SURE, Region, TrialBudget
 
-__all__ = ["check_continuous", "check_same_parameters", "trial_budget"]
+__all__ = ["FEWEST", "SHARE", "check_same_parameters", "measure", "trial_budget"]
+
+FEWEST = 1_000  # simulations
+SHARE = 0.2  # posterior standard deviations
 
 _CURVE = 20  # points of a curve of the bias along one parameter
+_KNOWN_ROWS, _KNOWN = 20_000, 3.0  # pairs; standard errors by which log ratios must be larger
 _WIDTH_ROWS = 20_000  # trials whose second derivatives are taken
 # Cells that tell what may have been missed, 8 to a parameter and no fewer than 64. Finer ones have
 # so much noise that they could vouch for little: they count where they do show more.
 _TO_A_PARAMETER, _CELLS = 8, 64
+_PARTS, _MOST = 5, 0.5  # of the prior along a parameter; of the bias, for one of them to be named
 
 
 def trial_budget(
-    ratio: RatioEstimator, simulations: Simulations, *, share: float = 0.2
+    ratio: RatioEstimator, simulations: Simulations, *, share: float = SHARE
 ) -> TrialBudget:
     r"""Measure how many independent trials a ratio can bear.
 
     An error that a ratio makes in every trial grows with their number as its square root, in
     posterior standard deviations. This predicts its size from simulations, before any sampling,
     and says at how many trials it reaches a share of the posterior's standard deviation.
+    `pymc_nre.train` does it with the simulations that it holds out, which are fewer.
 
     Parameters
     ----------
@@ -65,9 +71,9 @@ def trial_budget(
 
     Raises
     ------
-    ValueError
-        If the simulations do not fit the ratio or are fewer than 1,000, a parameter is an
-        integer, or share is not positive.
+    TypeError, ValueError
+        If the simulations do not fit the ratio or are fewer than 1,000, all parameters are
+        integers, or share is not positive.
 
     Notes
     -----
@@ -79,7 +85,8 @@ def trial_budget(
     large. Errors that differ from trial to trial are another matter: they do not grow with N. Where
     the support of the observations moves with a parameter, as the largest possible value of a
     uniform distribution, the exact likelihood has no score of mean zero either, and the number
-    means nothing.
+    means nothing. Parameters that are integers have no score: the others are measured, at all
+    values that the integers take.
 
     References
     ----------
@@ -96,55 +103,90 @@ def trial_budget(
     """
     share = real_number(share, "trial_budget: share", above=0)
     _check(ratio, simulations)
+    return measure(ratio, simulations, share)
+
+
+def measure(
+    ratio: RatioEstimator, simulations: Simulations, share: float = SHARE, width: bool = True
+) -> TrialBudget:
+    """The budget, of what was checked; without the width it takes one gradient for each trial."""
     theta, x = ratio.layout.pack(simulations.parameters), simulations.x
     rows, shares, directions = standardized_scores(ratio, theta, x)
+    unknown = np.full((2, shares.shape[-1]), np.nan)
     return TrialBudget(
-        tuple(ratio.layout.labels),
+        tuple(ratio.layout.continuous_labels),
         len(simulations),
         share,
         *_bias(shares),
-        *_width(ratio, theta, x, rows, shares, directions),
-        *_curves(theta[rows], shares),
+        *(_width(ratio, theta, x, rows, shares, directions) if width else unknown),
+        *_curves(theta[rows][..., ratio.layout.continuous], shares),
+        _region(theta[rows], shares, share, ratio.layout.labels),
+        _knows_something(ratio, theta, x),
     )
 
 
 def check_same_parameters(ratio: RatioEstimator, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise ValueError unless simulations are of these parameters, all of them continuous."""
+    """Raise ValueError unless simulations are of these parameters, some of them continuous."""
     check_parameters(ratio, shapes)
-    check_continuous(ratio)
-
-
-def check_continuous(ratio: RatioEstimator) -> None:
-    """Raise ValueError if a parameter is an integer."""
-    if ratio.layout.integer:
+    if not len(ratio.layout.continuous):
         raise ValueError(
-            f"{', '.join(sorted(ratio.layout.integer))} is an integer: a likelihood has no score "
-            "in it, and what is measured or mended here is the mean of scores."
+            f"{', '.join(sorted(ratio.parameters))} is an integer: a likelihood has no score in "
+            "it, and what is measured or mended here is the mean of scores. Expected a parameter "
+            "that is continuous. Whether a model of many trials is calibrated tells "
+            "nre.diagnostics.sbc_model."
         )
 
 
 def _check(ratio: RatioEstimator, simulations: Simulations) -> None:
+    if not isinstance(simulations, Simulations):
+        raise TypeError(
+            f"trial_budget takes Simulations, got {type(simulations).__name__}. Make a set that "
+            "training has not seen: nre.simulate(prior, simulator, 1_000_000, batched=True)."
+        )
     check_same_parameters(ratio, simulations.layout.shapes)
     check_observations(ratio, simulations.event_shape)
-    if len(simulations) < 1_000:
+    if len(simulations) < FEWEST:
         raise ValueError(
             f"trial_budget needs at least 1,000 simulations, got {len(simulations)}; 100,000 are "
             "usual."
         )
 
 
+def _knows_something(ratio: RatioEstimator, theta: np.ndarray, x: np.ndarray) -> bool:
+    """Whether log ratios are larger for pairs that belong together than for others.
+
+    Scores of noise have mean zero as well.
+    """
+    theta, x = theta[:_KNOWN_ROWS], x[:_KNOWN_ROWS]
+    others = np.roll(theta, len(theta) // 2, axis=0)
+    more = ratio.evaluator.value(theta, x) - ratio.evaluator.value(others, x)
+    return bool(more.mean() > _KNOWN * more.std() / math.sqrt(len(more)))
+
+
+def _squares_of_means(shares: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """Of cells of one size after another: each one's squared mean ``(C, D)``, and its trials.
+
+    They are estimated without bias, by all products of two different trials.
+    """
+    sums, squares, m = shares.sum(1), (shares**2).sum(1), shares.shape[1]
+    while True:
+        yield (sums**2 - squares) / (m * (m - 1)), m
+        if len(sums) == 1:
+            return
+        sums, squares, m = sums[::2] + sums[1::2], squares[::2] + squares[1::2], 2 * m
+
+
+def _over_cells(squares: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+    """Their mean over cells of m trials, and its standard error; both ``(D,)``."""
+    mean = squares.mean(0)
+    return mean, np.sqrt((2 / m**2 + 4 * mean.clip(0) / m) / len(squares))
+
+
 def _mean_squares(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean squares of cells' means and standard errors, ``(R, D)``, and the numbers of cells."""
-    sums, squares, m = shares.sum(1), (shares**2).sum(1), shares.shape[1]
-    found, errors, counts = [], [], []
-    while True:
-        mean = ((sums**2 - squares) / (m * (m - 1))).mean(0)
-        found.append(mean)
-        errors.append(np.sqrt((2 / m**2 + 4 * mean.clip(0) / m) / len(sums)))
-        counts.append(len(sums))
-        if len(sums) == 1:
-            return np.array(found), np.array(errors), np.array(counts)
-        sums, squares, m = sums[::2] + sums[1::2], squares[::2] + squares[1::2], 2 * m
+    sizes = list(_squares_of_means(shares))
+    means, errors = map(np.array, zip(*(_over_cells(*size) for size in sizes), strict=True))
+    return means, errors, np.array([len(squares) for squares, _ in sizes])
 
 
 def _bias(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -168,10 +210,11 @@ def _width(
     """Root of the curvature over the scores' variance, along each direction, and its error."""
     each = max(1, min(rows.shape[1], _WIDTH_ROWS // len(rows)))
     chosen = rows[:, :each].ravel()
-    width, error = np.empty((2, theta.shape[1]))
-    for j in range(theta.shape[1]):
+    width, error = np.empty((2, shares.shape[-1]))
+    along = np.zeros((chosen.size, theta.shape[1]))
+    for j in range(shares.shape[-1]):
         square = shares[:, :each, j].ravel() ** 2
-        along = np.repeat(directions[:, j], each, axis=0)
+        along[:, ratio.layout.continuous] = np.repeat(directions[:, j], each, axis=0)
         product = ratio.evaluator.hessian_product(theta[chosen], x[chosen], along)
         curvature = -(product * along).sum(-1)
         # The posterior's precision is the curvature; right would be the variance.
@@ -192,3 +235,29 @@ def _curves(theta: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarr
             [(place[g].mean(), value[g].mean(), value[g].std() / math.sqrt(len(g))) for g in groups]
         )
     return tuple(np.moveaxis(np.array(parts), -1, 0))
+
+
+def _region(
+    theta: np.ndarray, shares: np.ndarray, share: float, labels: Sequence[str]
+) -> Region | None:
+    """Where along some parameter most of the bias is, if one fifth of the prior holds it."""
+    means, errors, counts = _mean_squares(shares)
+    size, j = np.unravel_index((means - SEEN * errors).argmax(), means.shape)
+    if means[size, j] <= SEEN * errors[size, j] or counts[size] < 2 * _PARTS:
+        return None
+    squares, m = list(_squares_of_means(shares))[size]
+    middles = theta.reshape(len(squares), -1, theta.shape[-1]).mean(1)
+    # Of places in order, for each parameter: which fifth has most of the squared bias?
+    orders = middles.argsort(axis=0).T
+    fifths = [[part, k] for k, order in enumerate(orders) for part in np.array_split(order, _PARTS)]
+    inside, k = max(fifths, key=lambda each: squares[each[0], j].sum())
+    part = float(squares[inside, j].sum() / squares[:, j].sum())
+    if part < _MOST:
+        return None
+    others = np.delete(squares, inside, axis=0)
+    mean, error = _over_cells(others, m)
+    elsewhere = share**2 / (mean.clip(0) + SURE * error).max()
+    ends = middles[inside, k]
+    low = -math.inf if ends.min() <= middles[:, k].min() else float(ends.min())
+    high = math.inf if ends.max() >= middles[:, k].max() else float(ends.max())
+    return Region(labels[k], low, high, min(part, 1.0), float(elsewhere))

@@ -57,11 +57,11 @@ def nested_cells(
 def _scores(
     ratio: RatioEstimator, theta: np.ndarray, x: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
-    """Gradients ``(*rows, D)`` of chosen rows of theta ``(n, D)`` and x ``(n, *event)``."""
+    """Gradients ``(*rows, D)`` of chosen rows of theta and x, in continuous parameters."""
     flat = rows.ravel()
     blocks = (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
     parts = [ratio.evaluator.value_and_gradient(theta[block], x[block])[1] for block in blocks]
-    return np.concatenate(parts).reshape(*rows.shape, theta.shape[1])
+    return np.concatenate(parts)[:, ratio.layout.continuous].reshape(*rows.shape, -1)
 
 
 def free_directions(theta: np.ndarray) -> np.ndarray:
@@ -100,11 +100,13 @@ def standardized_scores(
 
     A third of each cell tells the information, and the rest is measured by it. If the same
     trials did both, a score that is skewed would look biased: large scores would count less.
+    Parameters that are integers tell neighbors from each other, and have no score.
 
     Parameters
     ----------
     ratio : RatioEstimator
-    theta : array, shape (n, D)
+        With D packed numbers that are continuous.
+    theta : array, shape (n, D + integers)
     x : array, shape (n, *event)
         One observation for each.
 
@@ -118,11 +120,12 @@ def standardized_scores(
         What the scores of these rows were multiplied with to give the shares; it comes from
         other rows of the same cells.
     """
-    rows = nested_cells(theta, max(_FEWEST, _PER_PARAMETER * theta.shape[1]))
+    free = theta[:, ratio.layout.continuous]
+    rows = nested_cells(theta, max(_FEWEST, _PER_PARAMETER * free.shape[1]))
     # Neighbors within a cell come in no order, but for what the tree did last.
     rows = np.random.default_rng(0).permuted(rows, axis=1)
     own, rest = np.split(rows, [rows.shape[1] // 3], axis=1)
-    directions = _directions_of(_scores(ratio, theta, x, own), free_directions(theta))
+    directions = _directions_of(_scores(ratio, theta, x, own), free_directions(free))
     shares = np.einsum("cmd,cjd->cmj", _scores(ratio, theta, x, rest), directions)
     size = np.sqrt((shares**2).mean((0, 1)))
     size = np.where(size > 0, size, 1)

@@ -1,0 +1,42 @@
+"""What the simulations that training has not seen tell of a ratio: how many trials it bears.
+
+They are held out to choose the best weights and need no simulator. A gradient for each of them
+costs next to nothing beside the training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
+
+from ..estimators.estimator import RatioEstimator
+from ..estimators.measured_budget import FEWEST, measure
+from ..runtime.random_streams import RandomStream
+from ..simulation.simulations import Simulations
+
+__all__ = ["with_budget"]
+
+
+def with_budget(
+    ratio: RatioEstimator, sample: Simulations, unseen: Sequence[np.ndarray]
+) -> RatioEstimator:
+    """The ratio with its budget; as it is, if that cannot be measured.
+
+    ``unseen`` are the rows of the sample that each member has not seen.
+    """
+    rows = reduce(np.intersect1d, unseen)
+    if len(rows) < FEWEST or not len(ratio.layout.continuous):
+        return ratio
+    held_out = Simulations(
+        {name: values[rows] for name, values in sample.parameters.items()}, sample.x[rows]
+    )
+    try:
+        # Of a copy, whose evaluator goes with the features that it remembers.
+        with RandomStream(0).in_place():
+            budget = measure(ratio.replace(), held_out, width=False)
+        return budget.attach(ratio) if np.isfinite(budget.bias_squared_limit).all() else ratio
+    except (KeyboardInterrupt, RuntimeError, np.linalg.LinAlgError):
+        # What took long is done. A user's own network may have no gradients, or holes in them.
+        return ratio
