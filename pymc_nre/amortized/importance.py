@@ -108,7 +108,7 @@ def weighted_draws(
     log_weight = np.where(
         in_domain(ratio, theta), summed_log_ratio(ratio.evaluator, theta[None], data.rows), -np.inf
     )
-    check_values(log_weight)
+    check_values(log_weight, data.rows)
     result = _weighted_dataset(ratio, data, theta, log_weight)
     few = int((result["ess"] < _FEWEST_DRAWS).sum())
     if few:
