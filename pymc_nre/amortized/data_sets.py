@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..estimators.checks import check_ratio
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..runtime.arrays import finite_array
@@ -45,6 +46,7 @@ class DataSets:
     @classmethod
     def of(cls, ratio: RatioEstimator, x: Any, trials: bool, caller: str) -> DataSets:
         """What a user means by observations ``(*batch, *event)``; axes go by their place."""
+        check_ratio(ratio, caller)
         if not isinstance(trials, bool | np.bool_):
             raise TypeError(f"{caller}: trials: expected True or False, got {trials!r}.")
         data = finite_array(x, f"{caller}: x")

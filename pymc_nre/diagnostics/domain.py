@@ -9,6 +9,7 @@ import pymc as pm
 import xarray as xr
 
 from ..compat import posterior_of
+from ..estimators.checks import check_ratio
 from ..estimators.estimator import RatioEstimator
 from ..likelihood.model_parameters import model_in_use, rows_of_draws
 from ..ops.prior_check import Reach
@@ -54,8 +55,10 @@ def domain_check(idata: Any, ratio: RatioEstimator, *, model: pm.Model | None = 
     >>> nre.diagnostics.domain_check(idata, ratio).attrs["share"]
     0.25
     """
-    posterior = posterior_of(idata)
-    reach = Reach(ratio.domain, rows_of_draws(posterior, ratio, model_in_use(model)))
+    check_ratio(ratio, "domain_check")
+    posterior = posterior_of(idata, "domain_check: idata")
+    model = model_in_use(model, "domain_check")
+    reach = Reach(ratio.domain, rows_of_draws(posterior, ratio, model))
     by_draw = reach.outside.reshape(posterior.sizes["chain"], posterior.sizes["draw"])
     share = float((by_draw > 0).mean())
     return xr.Dataset(

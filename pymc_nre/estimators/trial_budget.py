@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..runtime.arrays import real_number
+from ..runtime.kinds import check_kind
+from ..runtime.values import HoldsArrays
 
 __all__ = ["SEEN", "SURE", "TrialBudget", "gain"]
 
@@ -18,8 +20,17 @@ SEEN = 3.0
 SURE = 2.0
 
 
+@runtime_checkable
+class _WithBudget(Protocol):
+    """What an estimator is here, which it is not imported by."""
+
+    budget: TrialBudget | None
+
+    def replace(self, **changes: Any) -> Any: ...
+
+
 @dataclass(frozen=True, eq=False)
-class TrialBudget:
+class TrialBudget(HoldsArrays):
     """What `trial_budget` found.
 
     Attributes
@@ -126,6 +137,8 @@ class TrialBudget:
         >>> ratio.budget.simulations
         20000
         """
+        remedy = "Pass the ratio that it was measured on."
+        check_kind(ratio, _WithBudget, "attach: ratio", "a RatioEstimator", remedy)
         return ratio.replace(budget=self)
 
     def check_parameters(self, labels: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..estimators.checks import check_observations, check_parameters
+from ..estimators.checks import check_fit, check_parameters
 from ..estimators.estimator import RatioEstimator
 from ..estimators.trial_budget import SEEN, SURE, TrialBudget
 from ..runtime.arrays import real_number
@@ -124,8 +124,8 @@ def check_continuous(ratio: RatioEstimator) -> None:
 
 
 def _check(ratio: RatioEstimator, simulations: Simulations) -> None:
-    check_same_parameters(ratio, simulations.layout.shapes)
-    check_observations(ratio, simulations.event_shape)
+    check_fit(ratio, simulations, "trial_budget")
+    check_continuous(ratio)
     if len(simulations) < 1_000:
         raise ValueError(
             f"trial_budget needs at least 1,000 simulations, got {len(simulations)}; 100,000 are "

@@ -169,7 +169,7 @@ class Simulations:
 
 def _by_name(parameters: Any) -> dict[str, Any]:
     """A dict of a mapping, or of a table with named columns."""
-    if not callable(getattr(parameters, "items", None)):
+    if isinstance(parameters, type) or not callable(getattr(parameters, "items", None)):
         raise TypeError(
             "parameters must be a dict of name to array, or a DataFrame, got an object of type "
             f"{type(parameters).__name__}. Name them: {{'mu': theta[:, 0], 'beta': theta[:, 1:]}}."
