@@ -80,7 +80,7 @@ class Simulations:
         parameters = _by_name(parameters)
         check_reserved(parameters)
         if not parameters:
-            raise ValueError("Simulations needs at least one parameter, got none.")
+            raise ValueError("Simulations: parameters: expected at least one, got none.")
         self.parameters = {name: _rows(name, value) for name, value in parameters.items()}
         self.x = _rows("x", x)
         arrays = [*self.parameters.items(), ("x", self.x)]
