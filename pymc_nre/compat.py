@@ -39,7 +39,7 @@ class OpOfBothMajors:
         return self.output_shapes(node, shapes)
 
 
-def posterior_of(idata: Any) -> xr.Dataset:
+def posterior_of(idata: Any, name: str = "idata") -> xr.Dataset:
     """The posterior draws of an InferenceData or DataTree, with chains and draws.
 
     Raises
@@ -51,15 +51,21 @@ def posterior_of(idata: Any) -> xr.Dataset:
         group = idata["posterior"]
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(
-            f"Expected an InferenceData or DataTree with a group called posterior, got "
+            f"{name}: expected an InferenceData or DataTree with a group called posterior, got "
             f"{type(idata).__name__} without. Pass what pm.sample returned."
         ) from error
     group = group.to_dataset() if isinstance(group, xr.DataTree) else group
+    if not isinstance(group, xr.Dataset):
+        raise ValueError(
+            f"{name}: expected an InferenceData or DataTree whose posterior is an xarray.Dataset, "
+            f"got {type(idata).__name__} with a {type(group).__name__}. Pass what pm.sample "
+            "returned."
+        )
     missing = [axis for axis in ("chain", "draw") if axis not in group.dims]
     if missing:
         raise ValueError(
-            f"Expected a posterior with the dimensions chain and draw, got {tuple(group.dims)}. "
-            f"Add what is missing: posterior.expand_dims({missing[0]}=[0])."
+            f"{name}: expected a posterior with the dimensions chain and draw, got "
+            f"{tuple(group.dims)}. Add what is missing: posterior.expand_dims({missing[0]}=[0])."
         )
     return group
 

@@ -62,6 +62,7 @@ def loss(ratio: Any, ax: Any = None) -> Any:
     >>> nre.plots.loss(ratio).get_xlabel()
     'epoch'
     """
+    _check_ratio(ratio, "loss")
     history = ratio.history
     if not history.sizes.get("epoch"):
         raise ValueError("This ratio has no history: it was not trained, or is only evaluated.")
@@ -539,6 +540,7 @@ def pair(idata: Any, ratio: Any, axes: Any = None) -> Any:
     """
     import matplotlib.pyplot as plt
 
+    _check_ratio(ratio, "pair")
     theta, prior, labels = _posterior(idata, ratio), ratio.domain.draws, ratio.layout.labels
     size = len(labels)
     if axes is None:
@@ -590,6 +592,16 @@ def _posterior(idata: Any, ratio: Any) -> np.ndarray:
             )
         columns.append(values.to_numpy().reshape(-1, int(np.prod(shape))))
     return np.concatenate(columns, axis=1)
+
+
+def _check_ratio(ratio: Any, who: str) -> None:
+    """Raise TypeError unless it is an estimator, by what is drawn of it."""
+    lacks = [name for name in ("history", "domain", "layout") if not hasattr(ratio, name)]
+    if lacks or isinstance(ratio, type):
+        raise TypeError(
+            f"plots.{who}: ratio: expected a RatioEstimator, got {type(ratio).__name__}. Pass "
+            "what nre.train or nre.load gives."
+        )
 
 
 def _check_holds(result: Any, who: str, source: str, *names: str) -> None:

@@ -229,6 +229,49 @@ DRAWS = {
 }
 
 
+OBJECTS = {
+    "plain": lambda v: (v, v),
+    "class": lambda v: (type(v), REFUSED),
+    "list of it": lambda v: ([v], REFUSED),
+} | _always(
+    {
+        "None": None,
+        "text": "ratio.nre",
+        "number": 1.0,
+        "array": np.ones(3),
+        "mapping": {},
+        "data set": xr.Dataset({"mu": ("draw", np.ones(3))}),
+        "function": len,
+        "another class": dict,
+    }
+)
+SEEDS = {
+    "plain": lambda s: (s, s),
+    "numpy": lambda s: (np.uint32(s), s),
+    "float": lambda s: (float(s), s),
+    "generator": lambda s: (np.random.default_rng(s), np.random.default_rng(s)),
+    "sequence": lambda s: (np.random.SeedSequence(s), np.random.SeedSequence(s)),
+} | _always(
+    {
+        "text": "1",
+        "fraction": 1.5,
+        "NaN": np.nan,
+        "infinite": np.inf,
+        "negative": -1,
+        "True": True,
+        "list": [1, 2],
+        "array": np.array([1, 2]),
+        "random state": np.random.RandomState(1),
+        "module": np.random,
+        "date": np.datetime64("2020-01-01"),
+        "complex": 1j,
+        "mapping": {},
+        "function": len,
+        "class": np.random.Generator,
+    }
+)
+
+
 @dataclass(frozen=True)
 class Array:
     """Any numbers of a shape, in a range."""
@@ -278,6 +321,16 @@ def number(value, optional=False):
 
 def result(make):
     return Given(make, RESULTS)
+
+
+def a(make, *taken, optional=False):
+    """An object of the library or of PyMC, where some other kinds have a meaning, too."""
+    kinds = {kind: twin for kind, twin in OBJECTS.items() if kind not in taken}
+    return Given(make, kinds, optional)
+
+
+def seed():
+    return Given(1, SEEDS)
 
 
 def draws(make):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..estimators.checks import check_ratio
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..runtime.arrays import finite_array
@@ -45,6 +46,7 @@ class DataSets:
     @classmethod
     def of(cls, ratio: RatioEstimator, x: Any, trials: bool, caller: str) -> DataSets:
         """What a user means by observations ``(*batch, *event)``; axes go by their place."""
+        check_ratio(ratio, caller)
         if not isinstance(trials, bool | np.bool_):
             raise TypeError(f"{caller}: trials: expected True or False, got {trials!r}.")
         data = finite_array(x, f"{caller}: x")
@@ -105,17 +107,18 @@ class Target:
         log_prior = self.log_prior_inside(theta)
         log_ratio = summed_log_ratio(self.ratio.evaluator, theta, rows)
         log_posterior = np.where(np.isfinite(log_prior), log_prior + log_ratio, -np.inf)
-        check_values(log_posterior)
+        check_values(log_posterior, rows)
         return log_posterior
 
 
-def check_values(values: np.ndarray) -> None:
-    """Raise ValueError if a data set ``(S, P)`` has NaN or no weight anywhere."""
+def check_values(values: np.ndarray, rows: np.ndarray) -> None:
+    """Raise ValueError if values ``(S, P)`` of a data set are NaN, or it has no weight anywhere."""
     bad = np.isnan(values).any(1) | ~np.isfinite(values).any(1)
     if bad.any():
+        first = np.array2string(rows[bad.argmax()].ravel(), threshold=6, precision=4)
         raise ValueError(
-            f"The ratio of {bad.sum():,} data sets (first: number {bad.argmax()}) is NaN, or zero "
-            "at every parameter inside of prior and training domain. Look at those observations: "
+            f"x: the ratio of {bad.sum():,} data sets (the first holds {first}) is NaN, or zero at "
+            "every parameter inside of prior and training domain. Look at those observations: "
             "simulations must have been able to produce them."
         )
 

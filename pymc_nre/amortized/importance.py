@@ -19,6 +19,7 @@ from ..estimators.estimator import RatioEstimator
 from ..exceptions import PosteriorWarning, warn
 from ..ops.prior_check import warn_if_prior_leaves
 from ..runtime.arrays import finite_array, whole_number
+from ..runtime.random_streams import generator_of
 from .data_sets import (
     DataSets,
     Target,
@@ -104,11 +105,11 @@ def weighted_draws(
     else:
         target = Target(ratio, prior_of_parameters(ratio, prior, caller))
         warn_if_prior_leaves(caller, ratio, target.prior.variables, "reject", tails=True)
-        theta = target.draw(draws, np.random.default_rng(random_seed))
+        theta = target.draw(draws, generator_of(random_seed))
     log_weight = np.where(
         in_domain(ratio, theta), summed_log_ratio(ratio.evaluator, theta[None], data.rows), -np.inf
     )
-    check_values(log_weight)
+    check_values(log_weight, data.rows)
     result = _weighted_dataset(ratio, data, theta, log_weight)
     few = int((result["ess"] < _FEWEST_DRAWS).sum())
     if few:
@@ -195,7 +196,7 @@ def resample(
     """
     draws = whole_number(draws, "resample: draws")
     chains = whole_number(chains, "resample: chains")
-    rng = np.random.default_rng(random_seed)
+    rng = generator_of(random_seed)
     weight = _weight(weighted)
     batch = weight.dims[:-1]
     index = np.stack(

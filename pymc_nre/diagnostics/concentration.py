@@ -23,9 +23,10 @@ from ..amortized.weights import normalized
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..exceptions import CheckNotApplicable
-from ..runtime.arrays import whole_number
+from ..runtime.arrays import real_array, whole_number
 from ..runtime.devices import resolve_device
 from ..runtime.progress import progress
+from ..runtime.random_streams import generator_of
 from ..simulation.prior import Prior
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
@@ -55,7 +56,7 @@ def convergence(
     draws: int = 300,
     simulator: Simulator | Callable[..., Any] | None = None,
     device: str = "auto",
-    random_seed: int | None = None,
+    random_seed: Any = None,
     progressbar: bool = True,
 ) -> xr.Dataset:
     """Follow posteriors of known parameters as trials are added.
@@ -76,7 +77,7 @@ def convergence(
         By default that of the ratio.
     device : {"auto", "cpu", "cuda"}
         Where to evaluate, in single precision.
-    random_seed : int, optional
+    random_seed : int, Generator or SeedSequence, optional
     progressbar : bool
 
     Returns
@@ -122,13 +123,14 @@ def convergence(
     >>> found.attrs["trials"]
     100
     """
-    n = [whole_number(each, "convergence: n") for each in np.atleast_1d(n)]
+    n = n if isinstance(n, list | tuple) else np.atleast_1d(real_array(n, "convergence: n"))
+    n = [whole_number(each, "convergence: n") for each in n]
     truths = whole_number(truths, "convergence: truths", least=_FEWEST_TRUTHS)
     draws = whole_number(draws, "convergence: draws")
     prior = _check(ratio, simulations, n, draws)
     simulator = needed_simulator("convergence", simulator, ratio, simulations)
     evaluator = single_precision(ratio, resolve_device(device))
-    rng = np.random.default_rng(random_seed)
+    rng = generator_of(random_seed)
     chosen = rng.permutation(len(simulations))[:truths]
     theta = ratio.layout.pack(simulations.parameters)[chosen]
     start, density = ratio.layout.pack(prior.draw(_FROM_PRIOR, rng)), prior.log_density_function()
@@ -149,7 +151,7 @@ def convergence(
 
 
 def _check(ratio: RatioEstimator, simulations: Simulations, n: Sequence[int], draws: int) -> Prior:
-    check_pairs(ratio, simulations, draws)
+    check_pairs(ratio, simulations, draws, "convergence")
     if simulations.known_prior is None:
         raise CheckNotApplicable(
             "convergence draws from the training prior, and these simulations do not know it. Make "

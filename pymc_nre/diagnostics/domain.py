@@ -14,6 +14,7 @@ import pymc as pm
 import xarray as xr
 
 from ..compat import divergences_of, posterior_of
+from ..estimators.checks import check_ratio
 from ..estimators.estimator import RatioEstimator
 from ..likelihood.model_parameters import (
     are_held_back,
@@ -70,7 +71,9 @@ def domain_check(idata: Any, ratio: RatioEstimator, *, model: pm.Model | None = 
     >>> nre.diagnostics.domain_check(idata, ratio).attrs["share"]
     0.25
     """
-    posterior, model = posterior_of(idata), model_in_use(model)
+    check_ratio(ratio, "domain_check")
+    posterior = posterior_of(idata, "domain_check: idata")
+    model = model_in_use(model, "domain_check")
 
     def draws() -> Iterator[np.ndarray]:
         return rows_of_draws(posterior, ratio, model)

@@ -22,8 +22,9 @@ import pymc as pm
 import xarray as xr
 
 from ..compat import for_arviz, has_log_likelihood, posterior_of
-from ..likelihood.model_parameters import ratios_of
+from ..likelihood.model_parameters import check_model, ratios_of
 from ..runtime.arrays import whole_number
+from ..runtime.random_streams import seed_sequence
 
 __all__ = ["compare", "log_marginal_ratio"]
 
@@ -34,7 +35,7 @@ def log_marginal_ratio(
     *,
     draws: int = 2_000,
     chains: int = 4,
-    random_seed: int | None = None,
+    random_seed: Any = None,
     progressbar: bool = True,
     **options: Any,
 ) -> xr.Dataset:
@@ -50,7 +51,7 @@ def log_marginal_ratio(
         Particles of each chain.
     chains : int
         Independent runs for each model, whose spread is the standard error.
-    random_seed : int, optional
+    random_seed : int, Generator or SeedSequence, optional
     progressbar : bool
     **options
         For `pymc.sample_smc`.
@@ -91,7 +92,7 @@ def log_marginal_ratio(
     # at least two, for the error comes of them
     chains = whole_number(chains, "log_marginal_ratio: chains", least=2)
     _check({"the first": model, "the second": other})
-    seeds = np.random.SeedSequence(random_seed).generate_state(2).tolist()
+    seeds = seed_sequence(random_seed).generate_state(2).tolist()
     settings = {"draws": draws, "chains": chains, "progressbar": progressbar, **options}
     found = [
         _log_marginals(one, settings | {"random_seed": seed})
@@ -179,10 +180,7 @@ def _check_pairs(models: Any) -> None:
 
 def _posterior(name: str, model: pm.Model, idata: Any) -> xr.Dataset:
     """The draws of that model, by chain; ValueError if they are none."""
-    try:
-        posterior = posterior_of(idata)
-    except ValueError as error:
-        raise ValueError(f"compare: {name}: {error}") from error
+    posterior = posterior_of(idata, f"compare: {name}")
     absent = [free.name for free in model.free_RVs if free.name not in posterior]
     if absent:
         raise ValueError(
@@ -196,8 +194,7 @@ def _check(models: Mapping[str, pm.Model]) -> None:
     """Refuse models whose marginal likelihoods have not the same unknown factor."""
     used = {}
     for name, model in models.items():
-        if not isinstance(model, pm.Model):
-            raise TypeError(f"{name} model: expected a pymc.Model, got {type(model).__name__}.")
+        check_model(model, f"{name} model")
         if model.potentials:
             raise ValueError(
                 f"{name} model has potentials ({', '.join(v.name for v in model.potentials)}): "

@@ -22,9 +22,15 @@ import xarray as xr
 from scipy.spatial import cKDTree
 from scipy.special import gammaln
 
-from ..estimators.checks import check_observations, finite_observations
+from ..estimators.checks import (
+    check_observations,
+    check_ratio,
+    check_simulations,
+    finite_observations,
+)
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import CheckNotApplicable
+from ..runtime.random_streams import generator_of
 from ..simulation.simulations import Simulations
 from .verdicts import ALARM, Verdict, told
 
@@ -44,7 +50,7 @@ def observation_check(
     simulations: Simulations,
     observed: Any,
     *,
-    random_seed: int | None = None,
+    random_seed: Any = None,
 ) -> xr.Dataset:
     """Is there anything in the observed data that the simulator never made?
 
@@ -57,7 +63,7 @@ def observation_check(
         200 n simulations to tell that one is foreign.
     observed : array
         One observation ``(*event)``, or several ``(*batch, *event)``.
-    random_seed : int, optional
+    random_seed : int, Generator or SeedSequence, optional
 
     Returns
     -------
@@ -87,13 +93,15 @@ def observation_check(
     >>> check(task.estimator(), simulations, [1.0, 50.0], random_seed=2).attrs["verdict"]
     'foreign'
     """
+    check_ratio(ratio, "observation_check")
+    check_simulations(simulations, "observation_check")
     observed = finite_observations(ratio, observed, "observation_check")
     check_observations(ratio, simulations.event_shape)
     if len(simulations) < _FEWEST:
         raise CheckNotApplicable(
             f"observation_check needs at least {_FEWEST} simulations, got {len(simulations)}."
         )
-    rng = np.random.default_rng(random_seed)
+    rng = generator_of(random_seed)
     x = simulations.x[rng.permutation(len(simulations))].reshape(len(simulations), -1)
     half = min(len(x) // 2, _REFERENCE)
     others = max(_REFERENCE, round(2 * len(observed) / ALARM))  # twice what it takes

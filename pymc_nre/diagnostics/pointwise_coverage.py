@@ -17,6 +17,7 @@ from ..estimators.estimator import RatioEstimator
 from ..exceptions import PosteriorWarning, warn
 from ..runtime.arrays import whole_number
 from ..runtime.devices import resolve_device
+from ..runtime.random_streams import generator_of
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
 from .calibration import FEW, checked_levels
@@ -37,7 +38,7 @@ def coverage_at(
     draws: int = 1_000,
     simulator: Simulator | Callable[..., Any] | None = None,
     device: str = "auto",
-    random_seed: int | None = None,
+    random_seed: Any = None,
 ) -> xr.Dataset:
     """How often highest-density regions hold these parameters, over repeated data.
 
@@ -57,7 +58,7 @@ def coverage_at(
     simulator : Simulator or callable, optional
         By default that of the ratio.
     device : {"auto", "cpu", "cuda"}
-    random_seed : int, optional
+    random_seed : int, Generator or SeedSequence, optional
 
     Returns
     -------
@@ -100,10 +101,10 @@ def coverage_at(
     n = whole_number(n, "coverage_at: n")
     draws = whole_number(draws, "coverage_at: draws", least=FEW)
     levels = checked_levels(levels, "coverage_at")
+    check_pairs(ratio, simulations, draws, "coverage_at")
     points = points_of(ratio, at, "coverage_at")
-    check_pairs(ratio, simulations, draws)
     simulator = needed_simulator("coverage_at", simulator, ratio, simulations)
-    rng = np.random.default_rng(random_seed)
+    rng = generator_of(random_seed)
     prior = PriorDraws(ratio, simulations, draws, rng)
     evaluator = single_precision(ratio, resolve_device(device))
     found, trials = [], Trials("coverage_at", simulator, ratio, rng)

@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import torch
 
-from ..estimators.checks import check_observations, check_parameters
+from ..estimators.checks import check_fit
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..simulation.simulations import Simulations
@@ -30,10 +30,9 @@ _STRETCHES = 5  # and in units of the draws for a pair
 _FEWEST_PAIRS = 100
 
 
-def check_pairs(ratio: RatioEstimator, simulations: Simulations, draws: int) -> None:
+def check_pairs(ratio: RatioEstimator, simulations: Simulations, draws: int, who: str) -> None:
     """Refuse pairs that posteriors cannot be made of."""
-    check_parameters(ratio, simulations.layout.shapes)
-    check_observations(ratio, simulations.event_shape)
+    check_fit(ratio, simulations, who)
     if ratio.is_locally_centered:
         raise ValueError(
             "This ratio was centered around one posterior, and is not meant for other data, which "

@@ -18,6 +18,7 @@ of it has no false alarms for lack of draws; what few effective draws cost is po
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -29,6 +30,7 @@ from ..exceptions import PosteriorWarning, warn
 from ..runtime.arrays import whole_number
 from ..runtime.devices import resolve_device
 from ..runtime.progress import progress
+from ..runtime.random_streams import generator_of
 from ..simulation.simulations import Simulations
 from .calibration import FEW
 from .prior_draws import PriorDraws, check_pairs, log_ratios, rows_at_once, single_precision
@@ -42,7 +44,7 @@ def posterior_ranks(
     *,
     draws: int = 1_000,
     device: str = "auto",
-    random_seed: int | None = None,
+    random_seed: Any = None,
     progressbar: bool = True,
 ) -> xr.Dataset:
     r"""Rank true parameters among the draws of their posteriors, without MCMC.
@@ -59,7 +61,7 @@ def posterior_ranks(
         Of the prior, for each posterior; of other pairs' parameters at most all.
     device : {"auto", "cpu", "cuda"}
         Where to evaluate, in single precision.
-    random_seed : int, optional
+    random_seed : int, Generator or SeedSequence, optional
     progressbar : bool
 
     Returns
@@ -103,9 +105,9 @@ def posterior_ranks(
     {'pair': 500, 'parameter': 1}
     """
     draws = whole_number(draws, "posterior_ranks: draws", least=FEW)
-    check_pairs(ratio, simulations, draws)
+    check_pairs(ratio, simulations, draws, "posterior_ranks")
     device = resolve_device(device)
-    rng = np.random.default_rng(random_seed)
+    rng = generator_of(random_seed)
     prior = PriorDraws(ratio, simulations, draws, rng)
     evaluator = single_precision(ratio, device)
     with progress(enabled=progressbar) as display:

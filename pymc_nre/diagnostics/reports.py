@@ -9,14 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from .. import plots
-from ..estimators.checks import finite_observations, told_of_decades
+from ..estimators.checks import check_fit, finite_observations, told_of_decades
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import CheckNotApplicable, SimulationError
 from ..runtime.arrays import whole_number
+from ..runtime.random_streams import seed_sequence
+from ..runtime.values import HoldsArrays
 from ..simulation.simulations import Simulations
 from .calibration import FEW, coverage, normalization, reliability, sbc, tarp
 from .classifier_tests.roc import auc
@@ -37,8 +38,8 @@ _UNSEEN = "The classifier has not seen data like the observed ones, and knows no
 _TRIALS = "nre.center(ratio, ...) makes a ratio bear more trials; trial_budget tells how many."
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, eq=False)
+class Report(HoldsArrays):
     """What all checks of a ratio found.
 
     Attributes
@@ -190,7 +191,7 @@ def report(
     trials: int = 100,
     draws: int = 1_000,
     device: str = "auto",
-    random_seed: int | None = None,
+    random_seed: Any = None,
     progressbar: bool = True,
 ) -> Report:
     """Make all checks of a ratio that can be made, and say what they mean.
@@ -213,7 +214,7 @@ def report(
     draws : int
         Of the prior, for each posterior.
     device : {"auto", "cpu", "cuda"}
-    random_seed : int, optional
+    random_seed : int, Generator or SeedSequence, optional
     progressbar : bool
 
     Returns
@@ -236,11 +237,12 @@ def report(
     >>> found.passed
     True
     """
+    check_fit(ratio, simulations, "report")
     draws = whole_number(draws, "report: draws", least=FEW)
     trials = whole_number(trials, "report: trials")
     if observed is not None:
         observed = finite_observations(ratio, observed, "report")
-    seeds = iter(np.random.SeedSequence(random_seed).generate_state(_SEEDS).tolist())
+    seeds = iter(seed_sequence(random_seed).generate_state(_SEEDS).tolist())
     ranks = posterior_ranks(
         ratio,
         simulations,

@@ -8,19 +8,44 @@ from typing import Any
 import numpy as np
 
 from ..runtime.arrays import finite_array
+from ..runtime.kinds import check_kind
 from ..simulation.parameters import check_event_shape
+from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator, as_simulator
 from .estimator import RatioEstimator
 
 __all__ = [
+    "check_fit",
     "check_observations",
     "check_parameters",
+    "check_ratio",
+    "check_simulations",
     "finite_observations",
     "simulator_of",
     "told_of_decades",
 ]
 
 _BULK = 0.01  # half of a Student t of 2 degrees of freedom, 10,000 draws, is within 0.15 spreads
+
+
+def check_ratio(ratio: Any, who: str, argument: str = "ratio") -> None:
+    """Raise TypeError unless it is an estimator."""
+    remedy = "Pass what nre.train or nre.load gives."
+    check_kind(ratio, RatioEstimator, f"{who}: {argument}", "a RatioEstimator", remedy)
+
+
+def check_simulations(simulations: Any, who: str) -> None:
+    """Raise TypeError unless these are a set of simulations."""
+    remedy = "Pass what nre.simulate gives, or wrap arrays: nre.Simulations({'mu': mu}, x)."
+    check_kind(simulations, Simulations, f"{who}: simulations", "Simulations", remedy)
+
+
+def check_fit(ratio: Any, simulations: Any, who: str) -> None:
+    """Raise TypeError or ValueError unless these are a ratio and simulations of what it takes."""
+    check_ratio(ratio, who)
+    check_simulations(simulations, who)
+    check_parameters(ratio, simulations.layout.shapes)
+    check_observations(ratio, simulations.event_shape)
 
 
 def finite_observations(ratio: RatioEstimator, observed: Any, who: str) -> np.ndarray:

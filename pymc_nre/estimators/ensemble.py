@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import xarray as xr
 
 from ..networks.ensemble import Ensemble
+from .checks import check_ratio
 from .estimator import RatioEstimator
 
 __all__ = ["ensemble"]
@@ -52,7 +53,7 @@ def ensemble(ratios: Sequence[RatioEstimator]) -> RatioEstimator:
     >>> nre.ensemble(ratios).members
     2
     """
-    ratios = list(ratios)
+    ratios = list(ratios) if isinstance(ratios, Iterable) else [ratios]
     _check(ratios)
     first = ratios[0]
     if len(ratios) == 1:
@@ -67,8 +68,7 @@ def _check(ratios: list[Any]) -> None:
     if not ratios:
         raise ValueError("ensemble needs at least one estimator, got none.")
     for ratio in ratios:
-        if not isinstance(ratio, RatioEstimator):
-            raise TypeError(f"ensemble takes estimators, got {type(ratio).__name__}.")
+        check_ratio(ratio, "ensemble", "ratios")
         if ratio.is_locally_centered:
             raise ValueError(
                 "ensemble got an estimator that was centered around a posterior. Combine those "

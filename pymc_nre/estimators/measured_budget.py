@@ -22,7 +22,7 @@ import numpy as np
 
 from ..runtime.arrays import real_number
 from ..simulation.simulations import Simulations
-from .checks import check_observations, check_parameters
+from .checks import check_fit, check_parameters
 from .estimator import RatioEstimator
 from .scores import standardized_scores
 from .trial_budget import SEEN, SURE, Region, TrialBudget
@@ -138,13 +138,7 @@ def check_same_parameters(ratio: RatioEstimator, shapes: Mapping[str, tuple[int,
 
 
 def _check(ratio: RatioEstimator, simulations: Simulations) -> None:
-    if not isinstance(simulations, Simulations):
-        raise TypeError(
-            f"trial_budget takes Simulations, got {type(simulations).__name__}. Make a set that "
-            "training has not seen: nre.simulate(prior, simulator, 1_000_000, batched=True)."
-        )
-    check_same_parameters(ratio, simulations.layout.shapes)
-    check_observations(ratio, simulations.event_shape)
+    check_fit(ratio, simulations, "trial_budget")
     if len(simulations) < FEWEST:
         raise ValueError(
             f"trial_budget needs at least 1,000 simulations, got {len(simulations)}; 100,000 are "

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..runtime.arrays import real_number
+from ..runtime.kinds import check_kind
+from ..runtime.values import HoldsArrays
 
 __all__ = ["FEW", "SEEN", "SURE", "Region", "TrialBudget", "counted", "gain"]
 
@@ -55,8 +57,17 @@ class Region:
         )
 
 
+@runtime_checkable
+class _WithBudget(Protocol):
+    """What an estimator is here, which it is not imported by."""
+
+    budget: TrialBudget | None
+
+    def replace(self, **changes: Any) -> Any: ...
+
+
 @dataclass(frozen=True, eq=False)
-class TrialBudget:
+class TrialBudget(HoldsArrays):
     """What `trial_budget` found.
 
     Attributes
@@ -171,6 +182,8 @@ class TrialBudget:
         >>> ratio.budget.simulations
         20000
         """
+        remedy = "Pass the ratio that it was measured on."
+        check_kind(ratio, _WithBudget, "attach: ratio", "a RatioEstimator", remedy)
         return ratio.replace(budget=self)
 
     def check_parameters(self, labels: Sequence[str]) -> None:

@@ -19,10 +19,12 @@ from pytensor.graph.replace import clone_replace
 
 from ..estimators.estimator import RatioEstimator
 from ..ops.prior_check import packed_rows
+from ..runtime.kinds import check_kind
 from .random_variable import RatioLikelihoodRV
 
 __all__ = [
     "are_held_back",
+    "check_model",
     "expressions_of",
     "likelihoods_of",
     "model_in_use",
@@ -32,9 +34,18 @@ __all__ = [
 ]
 
 
-def model_in_use(model: pm.Model | None) -> pm.Model | None:
+def check_model(model: Any, name: str) -> None:
+    """Raise TypeError unless it is a model."""
+    remedy = "Pass the model itself, as in `with pm.Model() as model:`."
+    check_kind(model, pm.Model, name, "a pymc.Model", remedy)
+
+
+def model_in_use(model: pm.Model | None, who: str) -> pm.Model | None:
     """That model, or the one in context, if there is one."""
-    return pm.Model.get_context(error_if_none=False) if model is None else model
+    if model is None:
+        return pm.Model.get_context(error_if_none=False)
+    check_model(model, f"{who}: model")
+    return model
 
 
 def likelihoods_of(model: pm.Model, ratio: RatioEstimator) -> list[Any]:

@@ -18,6 +18,7 @@ from pytensor.tensor import TensorVariable
 from pytensor.tensor.random.op import RandomVariable
 
 from ..estimators.estimator import RatioEstimator
+from ..ops.data_check import warn_if_new_data_are_far
 from ..ops.held import HeldRatio, keep
 from ..simulation.prediction import predict
 from ..simulation.simulator import Simulator
@@ -130,6 +131,7 @@ def _ratio_logprob(
 ) -> TensorVariable:
     """Unsummed: `pm.compute_log_likelihood` and LOO need one value for each observation."""
     [value] = values
+    warn_if_new_data_are_far(op.ratio, value)
     named = dict(zip(op.ratio.layout.shapes, parameters, strict=True))
     options = {"outside": op.outside, "engine": op.engine, "precision": op.precision}
     return likelihood_of(op.ratio, value, named, **options)

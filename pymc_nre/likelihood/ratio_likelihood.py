@@ -16,6 +16,7 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Variable
 from pytensor.tensor import TensorVariable
 
+from ..estimators.checks import check_ratio
 from ..estimators.estimator import RatioEstimator
 from ..ops.data_check import warn_if_data_are_far
 from ..ops.engines import check_engine
@@ -84,7 +85,7 @@ def log_ratio(
     ...     mu = pm.Normal("mu", 0, 3)
     ...     x = pm.Potential("x", nre.log_ratio(ratio, [0.1, 0.9, 0.4], mu=mu).sum())
     """
-    _check_ratio(ratio, "log_ratio")
+    check_ratio(ratio, "log_ratio")
     check_outside(outside)
     check_engine(engine, precision, ratio)
     tensors = _as_parameters(ratio, parameters, "log_ratio")
@@ -186,7 +187,7 @@ class RatioLikelihood(pm.Distribution):
         precision: str = "double",
         **parameters: Any,
     ) -> TensorVariable:
-        _check_ratio(ratio, name)
+        check_ratio(ratio, name)
         observed = check_observed(name, ratio, observed)
         tensors = _as_parameters(ratio, parameters, name)
         check_batch(name, ratio, getattr(observed, "type", observed).shape, tensors)
@@ -238,7 +239,7 @@ class RatioLikelihood(pm.Distribution):
         -------
         TensorVariable
         """
-        _check_ratio(ratio, "RatioLikelihood.dist")
+        check_ratio(ratio, "RatioLikelihood.dist")
         check_outside(outside)
         check_engine(engine, precision, ratio)
         tensors = _as_parameters(ratio, parameters, "RatioLikelihood.dist")
@@ -306,11 +307,3 @@ def _holds_graph(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(map(_holds_graph, value))
     return isinstance(value, Variable) or hasattr(value, "_as_TensorVariable")
-
-
-def _check_ratio(ratio: Any, caller: str) -> None:
-    if not isinstance(ratio, RatioEstimator):
-        raise TypeError(
-            f"{caller}: expected a RatioEstimator from nre.train or nre.load, got "
-            f"{type(ratio).__name__}."
-        )

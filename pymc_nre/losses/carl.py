@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from ..runtime.kinds import check_kind
 from .base import Network
 
 __all__ = ["CARL"]
 
 
+@runtime_checkable
 class ReferenceSimulations(Protocol):
     """What `CARL` needs of simulations: `pymc_nre.Simulations` are that."""
 
@@ -73,12 +75,15 @@ class CARL:
     chance: ClassVar[float] = math.log(2)
 
     def __post_init__(self) -> None:
-        theta = self.reference_simulations.theta
+        given, remedy = self.reference_simulations, "simulate(prior, simulator, n, at={...})."
+        name = "CARL: reference_simulations"
+        check_kind(given, ReferenceSimulations, name, "Simulations", f"Make them by {remedy}")
+        theta = given.theta
         if not (theta == theta[0]).all():
             raise ValueError(
                 "CARL needs reference simulations that all have the same parameters; these vary "
                 f"in {int((theta != theta[0]).any(0).sum())} of {theta.shape[1]} numbers. Make "
-                "them by simulate(prior, simulator, n, at={...})."
+                f"them by {remedy}"
             )
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ..estimators.checks import check_ratio
 from ..estimators.estimator import RatioEstimator
 from ..losses.base import Loss
 from ..simulation.online import Online
@@ -140,6 +141,7 @@ def center(
     >>> centered.budget.trials > before.trials
     True
     """
+    check_ratio(ratio, "center")
     if (simulations is None) == (around is None):
         raise TypeError(
             "center takes either simulations, nre.center(ratio, nre.Online(prior, simulator)), or "

@@ -31,8 +31,9 @@ from ..losses.contrastive import NREB, NREC
 from ..networks.specifications import is_known_network
 from ..runtime.arrays import real_number, whole_number
 from ..runtime.devices import differentiable, resolve_device
+from ..runtime.kinds import check_kind
 from ..runtime.progress import progress, say
-from ..runtime.random_streams import RandomStream, plain_seed
+from ..runtime.random_streams import RandomStream, plain_seed, seed_sequence
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
 from ..training.settings import Plan
@@ -75,7 +76,7 @@ def fine_tune(
     replicates = whole_number(replicates, "center: replicates")
     strength = real_number(strength, "center: strength", above=0)
     _check(ratio, simulations, replicates)
-    seeds = np.random.SeedSequence(plain_seed(random_seed)).spawn(3)
+    seeds = seed_sequence(plain_seed(random_seed)).spawn(3)
     supply = _Fresh if isinstance(simulations, Online) else _Fixed
     device = resolve_device(device)
     batches = supply(ratio, simulations, replicates, device, seeds[0])
@@ -114,11 +115,9 @@ def _loss_for(ratio: RatioEstimator, loss: Loss | None) -> Loss:
 
 
 def _check(ratio: RatioEstimator, simulations: Any, replicates: int) -> None:
-    if not isinstance(simulations, Online | Simulations):
-        raise TypeError(
-            f"center takes Online or Simulations, got {type(simulations).__name__}. Wrap your "
-            "prior and simulator: nre.Online(prior, simulator, batched=True)."
-        )
+    remedy = "Wrap your prior and simulator: nre.Online(prior, simulator, batched=True)."
+    kinds, expected = (Online, Simulations), "Online or Simulations"
+    check_kind(simulations, kinds, "center: simulations", expected, remedy)
     fewest = _PER_PARAMETER * ratio.layout.size
     if replicates < fewest:
         raise ValueError(f"replicates must be at least {fewest}, got {replicates}.")

@@ -37,7 +37,7 @@ from ..likelihood.model_parameters import model_in_use, trials_of
 from ..networks.correction import QuadraticCorrection
 from ..runtime.arrays import real_number, whole_number
 from ..runtime.progress import say
-from ..runtime.random_streams import plain_seed
+from ..runtime.random_streams import plain_seed, seed_sequence
 from ..simulation.calls import event_shape_error
 from ..simulation.execution import simulate_at
 from ..simulation.simulations import Simulations
@@ -146,7 +146,7 @@ def center_locally(
             f"centering on {n:,} simulations, which with {trials:,.0f} trials leaves an error of "
             f"about {math.sqrt(trials / n):.2g} posterior standard deviations"
         )
-    seeds = iter(np.random.SeedSequence(plain_seed(random_seed)).spawn(_ROUNDS + 2))
+    seeds = iter(seed_sequence(plain_seed(random_seed)).spawn(_ROUNDS + 2))
 
     def simulations(where: _Posterior, n: int, width: float = _WIDTH) -> Simulations:
         draw = partial(where.around, width=width)
@@ -277,13 +277,13 @@ def _check(ratio: RatioEstimator, n: int | None) -> None:
 
 
 def _posterior(ratio: RatioEstimator, around: Any, model: Any) -> _Posterior:
-    model = model_in_use(model)
+    model = model_in_use(model, "center")
     if model is None:
         raise ValueError(
             "center needs the model that the posterior was sampled with, which tells the ratio's "
             "parameters and how many trials share them. Pass model=model."
         )
-    draws = posterior_of(around)
+    draws = posterior_of(around, "center: around")
     n = draws.sizes["chain"] * draws.sizes["draw"]
     if n < _FEWEST_DRAWS:
         raise ValueError(f"center needs at least {_FEWEST_DRAWS} posterior draws, got {n}.")

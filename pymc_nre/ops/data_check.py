@@ -1,4 +1,4 @@
-r"""Are observed data far from everything that was simulated? Asked when a model is built.
+r"""Are observed data far from all simulations? Asked when a model is built, and compiled.
 
 A network evaluates data in other units, or a -999 that stands for a missing value, without a word.
 It keeps the means and spreads of its training data. Of new simulations the squared distance
@@ -10,9 +10,11 @@ counts too, where tails are not so long that they alone make the spread.
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 
 from ..estimators.estimator import RatioEstimator
@@ -20,7 +22,7 @@ from ..exceptions import DomainWarning, warn
 from ..networks.layers import Standardize
 from .guards import held_data
 
-__all__ = ["warn_if_data_are_far"]
+__all__ = ["warn_if_data_are_far", "warn_if_new_data_are_far"]
 
 _MOST = 1_000  # the mean of z squared that one data set in a thousand exceeds at most
 # A Student t of 3 degrees of freedom exceeds 300 spreads once in 10 million draws.
@@ -30,10 +32,15 @@ _FARTHEST = 300.0
 _BULK = 0.1
 _LEARNED = 10.0  # above it the moments are not those of the simulations that were kept
 
+# The array that was looked at last, of data that can be replaced; by the digest of the ratio.
+_looked_at: weakref.WeakKeyDictionary[SharedVariable, dict[str, Any]] = weakref.WeakKeyDictionary()
+
 
 def warn_if_data_are_far(name: str, ratio: RatioEstimator, observed: Any) -> None:
     """Warn if observations ``(*batch, *event)`` that are known now are far from all simulations."""
     data = held_data(observed) if isinstance(observed, Variable) else observed
+    if isinstance(observed, SharedVariable):
+        _looked_at.setdefault(observed, {})[ratio.digest] = weakref.ref(data)
     moments = _moments(ratio)
     if data is None or moments is None or not np.size(data):
         return
@@ -49,6 +56,14 @@ def warn_if_data_are_far(name: str, ratio: RatioEstimator, observed: Any) -> Non
     if squares.mean() <= _MOST and squares.max() <= limit and z.max() <= singles:
         return
     _tell(name, x, z, np.broadcast_to(mean, x.shape), np.broadcast_to(scale, x.shape))
+
+
+def warn_if_new_data_are_far(ratio: RatioEstimator, observed: Any) -> None:
+    """The same for data that were replaced since they were looked at, as by `pymc.set_data`."""
+    if isinstance(observed, SharedVariable):
+        known = _looked_at.get(observed, {}).get(ratio.digest)
+        if known is None or known() is not held_data(observed):
+            warn_if_data_are_far(observed.name or "RatioLikelihood", ratio, observed)
 
 
 def _tell(name: str, x: np.ndarray, z: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> None:

@@ -258,6 +258,8 @@ def _of_objects(array: np.ndarray, value: Any, name: str) -> np.ndarray:
 
 def _number(value: Any) -> float | None:
     """A real number, NaN for pandas' missing one, None for anything else."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # what is in it may be text, too, which float() would read
     if type(value).__name__ == "NAType":
         return float("nan")
     if value is None or isinstance(value, str | bytes | complex | np.complexfloating):

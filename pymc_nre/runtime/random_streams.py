@@ -18,7 +18,7 @@ import torch
 from .arrays import whole_number
 from .threads import OneAtATime
 
-__all__ = ["RandomStream", "plain_seed"]
+__all__ = ["RandomStream", "generator_of", "plain_seed", "seed_sequence"]
 
 _alone = OneAtATime()
 
@@ -29,12 +29,18 @@ def plain_seed(random_seed: Any) -> int | None:
     Parameters
     ----------
     random_seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
-        From a generator one is drawn.
+        From a generator one is drawn; a sequence is not used up.
 
     Raises
     ------
     TypeError, ValueError
         If it is no seed.
+
+    Examples
+    --------
+    >>> from pymc_nre.runtime.random_streams import plain_seed
+    >>> plain_seed(7)
+    7
     """
     if random_seed is None:
         return None
@@ -42,7 +48,28 @@ def plain_seed(random_seed: Any) -> int | None:
         return int(random_seed.integers(2**63))
     if isinstance(random_seed, np.random.SeedSequence):
         return int(random_seed.generate_state(1, np.uint64)[0])
-    return whole_number(random_seed, "random_seed", least=0)
+    try:
+        return whole_number(random_seed, "random_seed", least=0)
+    except TypeError as error:
+        raise TypeError(
+            "random_seed: expected a whole number that is not negative, a numpy.random.Generator, "
+            f"a numpy.random.SeedSequence or None, got {random_seed!r}. One of another kind gives "
+            "a number: numpy.random.SeedSequence([1, 2]), random_state.randint(2**31)."
+        ) from error
+
+
+def seed_sequence(random_seed: Any) -> np.random.SeedSequence:
+    """The same as a sequence of one's own: spawning from it changes nothing of the user's."""
+    if isinstance(random_seed, np.random.SeedSequence):
+        return np.random.SeedSequence(random_seed.entropy, spawn_key=random_seed.spawn_key)
+    return np.random.SeedSequence(plain_seed(random_seed))
+
+
+def generator_of(random_seed: Any) -> np.random.Generator:
+    """The same as a generator; one that is given moves on as it is drawn from."""
+    if isinstance(random_seed, np.random.Generator):
+        return random_seed
+    return np.random.default_rng(seed_sequence(random_seed))
 
 
 class RandomStream:

@@ -12,6 +12,7 @@ import numpy as np
 from ..exceptions import SimulationWarning, warn
 from ..runtime.arrays import finite_array, whole_number
 from ..runtime.executors import executor_of
+from ..runtime.random_streams import seed_sequence
 from .drawn import Drawn
 from .execution import Job, observations_of, run, why_failed
 from .forward import ForwardDraw, as_dtype
@@ -21,7 +22,7 @@ from .simulations import Simulations
 from .simulator import Simulator
 from .slices import Simulated
 
-__all__ = ["JointSimulator", "seed_sequence", "simulate"]
+__all__ = ["JointSimulator", "simulate"]
 
 
 def simulate(
@@ -66,7 +67,7 @@ def simulate(
     executor : concurrent.futures.Executor, optional
         Where the simulator runs: a process or thread pool, or a cluster's executor; by
         default in this thread.
-    random_seed : int, SeedSequence or Generator, optional
+    random_seed : int, Generator or SeedSequence, optional
         The same seed gives the same simulations, whatever the executor.
     progressbar : bool
         Show the number done, the rate, and the time left.
@@ -290,22 +291,6 @@ def _chosen(parameters: Collection[str] | None, prior: Prior) -> tuple[str, ...]
             f"{', '.join(map(repr, parameters)) or 'none'}."
         )
     return tuple(name for name in prior.variables if name in parameters)
-
-
-def seed_sequence(seed: Any) -> np.random.SeedSequence:
-    """What a user gives as a seed."""
-    if isinstance(seed, np.random.Generator):
-        return np.random.SeedSequence(int(seed.integers(2**63)))
-    if isinstance(seed, np.random.SeedSequence):
-        # A copy: spawning from the user's own would make a second call differ.
-        return np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key)
-    try:
-        return np.random.SeedSequence(seed)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            "random_seed must be an int that is not negative, a numpy.random.SeedSequence or a "
-            f"numpy.random.Generator, got {seed!r}."
-        ) from error
 
 
 def _checked(blocks: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from ..runtime.arrays import whole_number
 from ..runtime.executors import executor_of
-from .joint import JointSimulator, seed_sequence
+from ..runtime.random_streams import seed_sequence
+from .joint import JointSimulator
 from .simulations import Simulations
 
 __all__ = ["Online"]
@@ -31,7 +32,7 @@ class Online:
         sees, so it should be batched.
     per_epoch : int
         Simulations drawn for each epoch, at least 10.
-    random_seed : int, SeedSequence or Generator, optional
+    random_seed : int, Generator or SeedSequence, optional
         Of the simulations; that of the network is given to `pymc_nre.train`.
 
     Examples
@@ -69,6 +70,7 @@ class Online:
 
     def simulations(self, index: int) -> Simulations:
         """Set number ``index``, the same whenever it is asked for."""
+        index = whole_number(index, "simulations: index", least=0)
         return self.joint_simulator.run(
             self.per_epoch,
             executor=self.executor,

@@ -95,7 +95,7 @@ class Simulations:
         parameters = _by_name(parameters)
         check_reserved(parameters)
         if not parameters:
-            raise ValueError("Simulations needs at least one parameter, got none.")
+            raise ValueError("Simulations: parameters: expected at least one, got none.")
         self.parameters = {name: _rows(name, value) for name, value in parameters.items()}
         self.x = _rows("x", x)
         arrays = [*self.parameters.items(), ("x", self.x)]
@@ -397,7 +397,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def _by_name(parameters: Any) -> dict[str, Any]:
     """A dict of a mapping, or of a table with named columns."""
-    if not callable(getattr(parameters, "items", None)):
+    if isinstance(parameters, type) or not callable(getattr(parameters, "items", None)):
         raise TypeError(
             "parameters must be a dict of name to array, or a DataFrame, got an object of type "
             f"{type(parameters).__name__}. Name them: {{'mu': theta[:, 0], 'beta': theta[:, 1:]}}."

@@ -22,6 +22,7 @@ from ..estimators.domain import Domain
 from ..estimators.estimator import RatioEstimator
 from ..networks.base import RatioNetwork
 from ..runtime.arrays import finite_array, real_array, real_number
+from ..runtime.values import HoldsArrays
 from ..simulation.joint import simulate
 from ..simulation.parameters import broadcast_batches, check_event_shape, check_own_shape
 from ..simulation.simulations import Simulations
@@ -32,8 +33,8 @@ __all__ = ["LOG_2PI", "ExactNetwork", "Posterior", "Task", "legendre", "log_mass
 LOG_2PI = math.log(2 * math.pi)
 
 
-@dataclass(frozen=True)
-class Posterior:
+@dataclass(frozen=True, eq=False)
+class Posterior(HoldsArrays):
     """Exact posterior moments by parameter name, each of the parameter's own shape."""
 
     mean: Mapping[str, np.ndarray]

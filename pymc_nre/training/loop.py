@@ -30,6 +30,7 @@ from ..networks.specifications import build, is_known_network
 from ..runtime.arrays import real_number, whole_number
 from ..runtime.checkpoint import Checkpoint, CheckpointWriter
 from ..runtime.devices import differentiable, one_thread_if, resolve_device
+from ..runtime.kinds import check_kind
 from ..runtime.progress import progress
 from ..runtime.random_streams import RandomStream, plain_seed
 from ..simulation.online import Online
@@ -158,11 +159,9 @@ def train(
     >>> ratio.log_ratio([0.5, 1.0, 2.0], mu=0.7).shape
     (3,)
     """
-    if not isinstance(simulations, Simulations | Online):
-        raise TypeError(
-            f"train takes Simulations, got {type(simulations).__name__}. Wrap arrays: "
-            "nre.Simulations({'mu': mu}, x)."
-        )
+    remedy = "Wrap arrays: nre.Simulations({'mu': mu}, x)."
+    kinds, expected = (Simulations, Online), "Simulations or Online"
+    check_kind(simulations, kinds, "train: simulations", expected, remedy)
     members = whole_number(members, "train: members")
     validation = real_number(validation, "train: validation", above=0, below=1)
     loss = NREC() if loss is None else checked_loss(loss)

@@ -101,7 +101,7 @@ def test_what_is_no_model_is_refused():
 def test_draws_are_in_chains():
     draws = xr.Dataset({"mu": ("draw", np.zeros(10))})
     for idata in (None, {}, {"prior": draws}, np.zeros(3), xr.DataTree()):
-        with pytest.raises(ValueError, match="compare: one: Expected an InferenceData or DataTree"):
+        with pytest.raises(ValueError, match="compare: one: expected an InferenceData or DataTree"):
             compare({"one": (model(1), idata), "two": (model(2), idata)})
     others = {"posterior": xr.Dataset({"nu": draws["mu"].expand_dims(chain=2)})}
     with pytest.raises(ValueError, match="compare: one: the posterior lacks mu, free variables"):

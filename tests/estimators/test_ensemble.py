@@ -161,7 +161,7 @@ def test_what_does_not_belong_together_is_refused():
     one, other, *_ = members()
     with pytest.raises(ValueError, match="at least one"):
         nre.ensemble([])
-    with pytest.raises(TypeError, match="takes estimators, got str"):
+    with pytest.raises(TypeError, match="ensemble: ratios: expected a RatioEstimator, got str"):
         nre.ensemble([one, "x"])
     with pytest.raises(ValueError, match="an ensemble already"):
         nre.ensemble([one, nre.ensemble([one, other])])

@@ -257,7 +257,9 @@ def test_wrong_arguments(trained):
         nre.center(trained, supply(), loss=nre.losses.NREC)
     with pytest.raises(TypeError, match="random_seed: expected a whole number"):
         nre.center(trained, supply(), random_seed="one")
-    with pytest.raises(TypeError, match="center takes Online or Simulations, got ndarray"):
+    with pytest.raises(
+        TypeError, match="center: simulations: expected Online or Simulations, got ndarray"
+    ):
         nre.center(trained, np.zeros(3))
     with pytest.raises(ValueError, match="replicates must be at least 16, got 4"):
         nre.center(trained, supply(), replicates=4)

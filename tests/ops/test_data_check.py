@@ -4,13 +4,14 @@ import warnings
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytest
 import torch
 from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.networks import MLP, build
-from pymc_nre.ops.data_check import warn_if_data_are_far
+from pymc_nre.ops.data_check import warn_if_data_are_far, warn_if_new_data_are_far
 
 RNG = np.random.default_rng(1)
 
@@ -82,3 +83,32 @@ def test_data_that_come_later_are_no_alarm():
     data = pm.Minibatch(1_000 * TIMES[:50], batch_size=5)
     warn_if_data_are_far("x", SECONDS, data)
     warn_if_data_are_far("x", SECONDS, np.empty(0))
+
+
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+def test_data_that_are_replaced_are_looked_at_when_it_is_compiled_next(engine):
+    with pm.Model() as model:
+        data = pm.Data("times", TIMES[:50])
+        mu = pm.Normal("mu", 1, 0.1)
+        nre.RatioLikelihood("x", SECONDS, mu=mu, observed=data, engine=engine)
+    model.logp()
+    with model:
+        pm.set_data({"times": 1_000 * TIMES[:60]})
+    with pytest.warns(nre.DomainWarning, match="times: 1 of the observed values"):
+        model.logp()
+    model.dlogp()  # the same data are told of once: warnings are errors
+    with model:
+        pm.set_data({"times": TIMES[:70]})
+    model.logp()
+
+
+def test_each_ratio_looks_at_new_data():
+    x = pytensor.shared(TIMES[:50].copy(), name="x")
+    other = trained_on(TIMES + 1e-3)
+    for ratio in (SECONDS, other):
+        warn_if_data_are_far("x", ratio, x)
+    x.set_value(1_000 * TIMES[:50])
+    for ratio in (SECONDS, other):
+        with pytest.warns(nre.DomainWarning, match="x: 1 of the observed"):
+            warn_if_new_data_are_far(ratio, x)
+        warn_if_new_data_are_far(ratio, x)

@@ -80,6 +80,7 @@ REFUSED = {
     "None within": ([1.0, None], "holds None"),
     "text": (["1", "2"], "numbers"),
     "text within": (np.array([1, "2"], dtype=object), "type str"),
+    "text in an array within": ([1.0, np.array("1", dtype=object)], "type str|object"),
     "dates": (np.array(["2020-01-01"], dtype="datetime64[D]"), "datetime64"),
     "ragged": ([[1.0], [1.0, 2.0]], "same shape"),
     "graph": (pt.vector(), "TensorVariable"),

@@ -262,7 +262,8 @@ def test_tables_are_simulations():
 
 
 def test_no_parameters():
-    with pytest.raises(ValueError, match=r"^Simulations needs at least one parameter, got none\.$"):
+    message = r"^Simulations: parameters: expected at least one, got none\.$"
+    with pytest.raises(ValueError, match=message):
         Simulations({}, np.zeros(3))
 
 

@@ -9,7 +9,9 @@ import pymc_nre as nre
 
 
 def test_bad_input(simulations, monkeypatch):
-    with pytest.raises(TypeError, match=r"takes Simulations, got dict.*nre\.Simulations"):
+    with pytest.raises(
+        TypeError, match=r"simulations: expected Simulations or Online, got dict.*nre\.Simulations"
+    ):
         nre.train({"mu": [1.0]})
     few = nre.Simulations({"mu": np.arange(8.0)}, np.arange(8.0))
     with pytest.raises(ValueError, match=r"NREC needs at least 12 simulations.*got 8"):

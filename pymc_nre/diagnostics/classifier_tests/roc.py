@@ -19,10 +19,11 @@ from scipy.special import logsumexp, ndtr
 from torch import Tensor
 
 from ...amortized.weights import normalized
-from ...estimators.checks import check_observations, check_parameters
+from ...estimators.checks import check_fit
 from ...estimators.estimator import RatioEstimator
 from ...exceptions import CheckNotApplicable
 from ...runtime.arrays import whole_number
+from ...runtime.random_streams import generator_of
 from ...simulation.simulations import Simulations
 from ...simulation.simulator import Simulator
 from ..points import Trials, needed_simulator, points_of
@@ -44,7 +45,7 @@ def auc(
     n: int = 2_000,
     points: int = 3,
     simulator: Simulator | Callable[..., Any] | None = None,
-    random_seed: int | None = None,
+    random_seed: Any = None,
 ) -> xr.Dataset:
     """How well a classifier tells reweighted observations from those of the simulator.
 
@@ -67,7 +68,7 @@ def auc(
         How many points, if ``at`` is not given.
     simulator : Simulator or callable, optional
         By default that of the ratio.
-    random_seed : int, optional
+    random_seed : int, Generator or SeedSequence, optional
 
     Returns
     -------
@@ -102,7 +103,7 @@ def auc(
     n, points = whole_number(n, "auc: n"), whole_number(points, "auc: points")
     _check(ratio, simulations)
     simulator = needed_simulator("auc", simulator, ratio, simulations)
-    rng = np.random.default_rng(random_seed)
+    rng = generator_of(random_seed)
     theta = _points(ratio, simulations, at, points, rng)
     trials = Trials("auc", simulator, ratio, rng)
     found = [_at(ratio, simulations, trials.at, one, n, rng) for one in theta]
@@ -138,8 +139,7 @@ def _summary(found: Mapping[str, np.ndarray], judged: Judgment) -> str:
 
 
 def _check(ratio: RatioEstimator, simulations: Simulations) -> None:
-    check_parameters(ratio, simulations.layout.shapes)
-    check_observations(ratio, simulations.event_shape)
+    check_fit(ratio, simulations, "auc")
     if not (ratio.normalized and ratio.reference == "evidence"):
         raise CheckNotApplicable(
             "auc reweights observations of the prior, which takes a normalized ratio over the "

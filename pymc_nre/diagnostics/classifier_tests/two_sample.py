@@ -26,6 +26,7 @@ from ...estimators.estimator import RatioEstimator
 from ...estimators.evaluator import TorchEvaluator
 from ...runtime.arrays import whole_number
 from ...runtime.devices import resolve_device
+from ...runtime.random_streams import generator_of
 from ...simulation.simulations import Simulations
 from ..calibration import FEW
 from ..prior_draws import PriorDraws, check_pairs, log_ratios, single_precision
@@ -50,7 +51,7 @@ def lc2st(
     draws: int = 1_000,
     shuffles: int = 100,
     device: str = "auto",
-    random_seed: int | None = None,
+    random_seed: Any = None,
 ) -> xr.Dataset:
     """Local classifier two-sample test: is the posterior right at these observations?
 
@@ -70,7 +71,7 @@ def lc2st(
         Classifiers with exchanged labels. The smallest p value is 1 / (shuffles + 1), so with
         fewer than 100 no verdict is "wrong".
     device : {"auto", "cpu", "cuda"}
-    random_seed : int, optional
+    random_seed : int, Generator or SeedSequence, optional
 
     Returns
     -------
@@ -101,9 +102,9 @@ def lc2st(
     """
     draws = whole_number(draws, "lc2st: draws", least=FEW)
     shuffles = whole_number(shuffles, "lc2st: shuffles", least=_FEWEST_SHUFFLES)
-    check_pairs(ratio, simulations, draws)
+    check_pairs(ratio, simulations, draws, "lc2st")
     device = resolve_device(device)
-    rng = np.random.default_rng(random_seed)
+    rng = generator_of(random_seed)
     observed = finite_observations(ratio, observed, "lc2st")
     chosen = np.sort(rng.permutation(len(observed))[:_MOST])
     observed = observed[chosen]

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
+from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -30,6 +31,7 @@ from ...runtime.arrays import real_number, whole_number
 from ...runtime.checkpoint import Checkpoint, CheckpointWriter, fingerprint
 from ...runtime.executors import Outcome, as_they_end, executor_of, shares_memory, unpickled
 from ...runtime.progress import progress
+from ...runtime.random_streams import plain_seed
 from ..calibration import FEW
 from .chains import Chains, chosen_sampler
 from .records import DONE, FAILED, PER_PARAMETER, TO_DO, Replicated, Table
@@ -51,7 +53,7 @@ def sbc_model(
     sampler: str = "auto",
     executor: Executor | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    random_seed: int | None = None,
+    random_seed: Any = None,
     progressbar: bool = True,
 ) -> xr.Dataset:
     """Rank true values among the posterior draws of your own model, for `sbc`.
@@ -82,7 +84,7 @@ def sbc_model(
     checkpoint : str or path-like, optional
         A file that follows the run, from which the same call goes on after a kill, or with more
         replicates.
-    random_seed : int, optional
+    random_seed : int, Generator or SeedSequence, optional
         Results depend on it, and not on the executor.
     progressbar : bool
 
@@ -135,19 +137,16 @@ def sbc_model(
     >>> dict(ranks["pit"].sizes)
     {'pair': 3, 'parameter': 1}
     """
-    model = model_in_use(model)
-    if not isinstance(model, pm.Model):
-        raise TypeError(
-            "sbc_model needs a model. Pass it, or call inside `with model:`; got "
-            f"{type(model).__name__}."
-        )
+    model = model_in_use(model, "sbc_model")
+    if model is None:
+        raise TypeError("sbc_model needs a model. Pass it, or call inside `with model:`.")
     replicates = whole_number(replicates, "sbc_model: replicates")
     draws = whole_number(draws, "sbc_model: draws", least=FEW)
     tune = whole_number(tune, "sbc_model: tune", least=0)
     target_accept = real_number(target_accept, "sbc_model: target_accept", above=0, below=1)
     sampler = chosen_sampler(sampler, model)
     file = Checkpoint(checkpoint, "calibration run", "pymc_nre.Calibration")
-    seed = file.chosen_seed(random_seed)
+    seed = file.chosen_seed(plain_seed(random_seed))
     drawn = Replicates(model, var_names)
     chains = Chains(drawn.model, list(drawn.layout.shapes), sampler, draws, tune, target_accept)
     table = Table(replicates, drawn.layout.size)

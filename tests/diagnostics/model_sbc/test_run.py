@@ -217,7 +217,7 @@ def test_bad_arguments(tmp_path):
         sbc_model(a_mean(), var_names=["nu"])
     with pytest.raises(ValueError, match="sampler must be one of auto, nutpie, pymc, got 'stan'"):
         sbc_model(a_mean(), sampler="stan")
-    with pytest.raises(TypeError, match=r"needs a model.*got Series"):
+    with pytest.raises(TypeError, match=r"sbc_model: model: expected a pymc.Model, got Series"):
         sbc_model(pd.Series([1.0]))
     with pytest.raises(FileNotFoundError, match="folder of the checkpoint"):
         sbc_model(a_mean(), checkpoint=tmp_path / "none" / "run")
