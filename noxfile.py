@@ -23,6 +23,8 @@ BINARIES = CHECKS / ("Scripts" if os.name == "nt" else "bin")
 # numba, JAX and nutpie. These test modules that import none of them, so that Python 3.11 speaks
 # for both; tests/workflows/test_second_python.py sees to it that they go on importing none.
 SECOND_PYTHON = "3.12"
+# It works with PyMC 6.4, asks for an older one, and needs nothing else that is not there.
+PYMC_EXTRAS = "pymc-extras==0.15.1"
 SAME_ON_BOTH = [
     "tests/diagnostics/classifier_tests",
     "tests/estimators/test_measured_budget.py",
@@ -38,6 +40,8 @@ SAME_ON_BOTH = [
 def tests(session):
     """Run the tests, or what is named after --; on Python 3.12 those that can differ, or "all"."""
     session.install("-e", ".[test]")
+    if session.python == SECOND_PYTHON:
+        session.install("--no-deps", PYMC_EXTRAS)
     left_out = SAME_ON_BOTH if session.python == SECOND_PYTHON and not session.posargs else []
     named = [] if session.posargs == ["all"] else session.posargs
     session.run("pytest", *(f"--ignore={path}" for path in left_out), *named)

@@ -139,6 +139,7 @@ def check_same_parameters(ratio: RatioEstimator, shapes: Mapping[str, tuple[int,
 
 def _check(ratio: RatioEstimator, simulations: Simulations) -> None:
     check_fit(ratio, simulations, "trial_budget")
+    check_same_parameters(ratio, simulations.layout.shapes)
     if len(simulations) < FEWEST:
         raise ValueError(
             f"trial_budget needs at least 1,000 simulations, got {len(simulations)}; 100,000 are "

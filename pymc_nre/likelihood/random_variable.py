@@ -82,9 +82,6 @@ class RatioLikelihoodRV(RandomVariable):
         """As any random variable's, but for the shape of its draws."""
         node = super().make_node(*arguments, **options)
         rng, draws = (output.type for output in node.outputs)
-        # Inside of other Ops PyTensor 3 makes nodes of another class of it, without tags, but with
-        # the types of this one, which were made for it alone.
-        draws.kept_ratio = self.held()
         node = Apply(node.op, node.inputs, [rng(), _Observations(draws, None)])
         return keep(node, self.held())
 

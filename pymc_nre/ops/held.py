@@ -2,8 +2,9 @@
 
 PyTensor remembers every Op that it has ever rewritten, for as long as the process lives. If an Op
 held its ratio, a loop over ratios would keep them all. So Ops hold what a ratio is known by, its
-digest, and a weak reference; the nodes of the graphs that use it keep it, and so does what is
-compiled of them.
+digest, and a weak reference; the graphs that use it keep it, and so does what is compiled of them.
+They keep it by the types of what Ops give, which were made for one node alone: inside of other Ops,
+such as loops, PyTensor 3 makes nodes of another class, without tags, but with the same types.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import weakref
 from typing import Any
 
 from pytensor.graph.basic import Apply
+from pytensor.tensor import TensorType
 
 from ..estimators.estimator import RatioEstimator
 
@@ -58,6 +60,8 @@ class HeldRatio:
 
 
 def keep(node: Apply, ratio: RatioEstimator | None) -> Apply:
-    """The same node, which from now on keeps the ratio; so do its clones and pickles."""
-    node.tag.kept_ratio = ratio
+    """The same node, whose tensors from now on keep the ratio; so do its clones and pickles."""
+    for output in node.outputs:
+        if isinstance(output.type, TensorType):
+            output.type.kept_ratio = ratio
     return node

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 import pytest
+from pymc.pytensorf import collect_default_updates
 from scipy import stats
 
 import pymc_nre as nre
@@ -74,6 +76,63 @@ def model_of(fill):
 def test_what_is_made_of_a_ratio_has_no_density(fill):
     with pytest.raises(ValueError, match=r"cannot be part of a mixture, a map.*not a density in x"):
         model_of(fill).logp()
+
+
+def by_logp(ratio, mu):
+    return pm.CustomDist.dist(mu, logp=lambda x, mu: nre.log_ratio(ratio, x, mu=mu))
+
+
+OTHER = nre.tasks.GaussianMean(5.0).estimator()
+MIXED = {
+    "wrapped, beside a density": lambda: [wrapped(0.5), SPREAD(0, 5)],
+    "a density, beside wrapped": lambda: [SPREAD(0, 5), wrapped(0.5)],
+    "wrapped twice": lambda: [pm.CustomDist.dist(0.5, dist=lambda mu, size: wrapped(mu)), SPREAD()],
+    "beside a point mass": lambda: [pm.DiracDelta.dist(0.0), wrapped(0.5)],
+    "values of one ratio": lambda: nre.RatioLikelihood.dist(RATIO, mu=np.array([0.5, 0.1])),
+    "by logp, beside a density": lambda: [by_logp(RATIO, 0.5), SPREAD(0, 5)],
+    "by logp, two ratios": lambda: [by_logp(RATIO, 0.5), by_logp(OTHER, 0.5)],
+}
+
+
+@pytest.mark.parametrize("components", MIXED.values(), ids=MIXED)
+def test_mixtures_by_hand_are_refused_too(components):
+    mixture = pm.Mixture.dist([0.3, 0.7], components())
+    with pytest.raises(ValueError, match=r"cannot be part of a mixture.*not a density in x"):
+        pm.logp(mixture, X)
+
+
+def test_mixtures_of_one_ratio_and_of_densities_have_their_log_density():
+    weights = np.array([0.3, 0.7])
+
+    def value(components):
+        return pm.logp(pm.Mixture.dist(weights, components), X).eval()
+
+    got = value([by_logp(RATIO, 0.5), by_logp(RATIO, 0.1)])
+    ratios = np.exp([RATIO.log_ratio(X, mu=mu) for mu in (0.5, 0.1)])
+    np.testing.assert_allclose(got, np.log(weights @ ratios), rtol=1e-9)
+    densities = [stats.norm.pdf(X, mu, 1) for mu in (0.5, 0.1)]
+    np.testing.assert_allclose(value([SPREAD(0.5, 1), SPREAD(0.1, 1)]), np.log(weights @ densities))
+
+
+def series(step):
+    def dist(mu, size):
+        def next_one(previous, mu):
+            x = step(mu + 0.1 * previous)
+            return x, collect_default_updates([x])
+
+        x, _ = pytensor.scan(next_one, None, [pt.zeros(())], [mu], 12, strict=True)
+        return x
+
+    return pm.CustomDist.dist(0.3, dist=dist, ndim_supp=1)
+
+
+@pytest.mark.filterwarnings("ignore:Scan return signature will change:DeprecationWarning")
+def test_series_have_the_log_ratio_of_each_step_and_no_maps():
+    got = pm.logp(series(lambda mu: ratio_of(mu, None)), X).eval()
+    expected = RATIO.log_ratio(X, mu=0.3 + 0.1 * np.append(0.0, X[:-1]))
+    np.testing.assert_allclose(got, expected, rtol=1e-9)
+    with pytest.raises(ValueError, match="cannot be part of a mixture, a map"):
+        pm.logp(series(lambda mu: 2 * ratio_of(mu, None)), X)
 
 
 WHOLE = {

@@ -121,3 +121,21 @@ def test_simulators_tell_random_variables_apart():
     assert nre.RatioLikelihood.dist(ratio, mu=0.0).owner.op == (
         nre.RatioLikelihood.dist(ratio, mu=0.0).owner.op
     )
+
+
+@pytest.mark.parametrize("engine", NETWORKS)
+def test_log_ratios_in_loops_keep_it_too(engine):
+    mu, x = pt.dvector("mu"), pt.dmatrix("x")
+
+    def value_and_gradient(mu, x):
+        ratio = make_estimator({"mu": ()}, (3,), NETWORKS[engine])
+        value = nre.log_ratio(ratio, x, mu=mu, engine=engine, outside="ignore").sum()
+        return value, pytensor.grad(value, mu)
+
+    outputs = pytensor.scan(value_and_gradient, [mu], None, [x], return_updates=False)
+    forget()
+    gc.collect()
+    values, gradients = pytensor.function([mu, x], outputs, mode=MODE)([0.5, 0.5], np.ones((2, 3)))
+    expected = make_estimator({"mu": ()}, (3,), NETWORKS[engine]).log_ratio(np.ones((2, 3)), mu=0.5)
+    np.testing.assert_allclose(values, expected.sum(), rtol=1e-6)
+    assert np.isfinite(gradients).all()

@@ -10,6 +10,9 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+import xarray as xr
+from pymc.model.transform import optimization
+from untrained import make_estimator
 
 import pymc_nre as nre
 
@@ -334,11 +337,38 @@ def test_copies_and_pickles():
 
 
 def test_data_and_dims_can_be_frozen():
-    from pymc.model.transform.optimization import freeze_dims_and_data
-
-    frozen = freeze_dims_and_data(with_data(X))
+    frozen = optimization.freeze_dims_and_data(with_data(X))
     assert_same(frozen, with_data(X, with_density))
     assert "x ~ RatioLikelihood" in pm.model_to_mermaid(frozen)
+
+
+@pytest.mark.skipif(not hasattr(optimization, "freeze_model"), reason="PyMC 5 has none")
+@pytest.mark.parametrize("ratio", [RATIO, make_estimator({"mu": ()})], ids=["torch", "compiled"])
+def test_frozen_models_follow_their_data(ratio):
+    """They compile once; what was compiled sees new data, and draws predictions of their length."""
+
+    def with_covariate(t, x):
+        with pm.Model() as model:
+            t, data = pm.Data("t", t), pm.Data("data", x)
+            mu = pm.Deterministic("mu", pm.Normal("b", 0, 1) * t)
+            nre.RatioLikelihood("x", ratio, mu=mu, observed=data, simulator=lambda rng, mu: 10 * mu)
+        return model
+
+    point = {"b": np.array(0.3)}
+    frozen = optimization.freeze_model(with_covariate(TIME, X))
+    logp, gradient = frozen.compile_logp(), frozen.compile_dlogp()
+    posterior = xr.Dataset({"b": (("chain", "draw"), np.array([[0.3, 0.4]]))})
+    for t, x in ((TIME, X), (TIME[:5] / 2, X[:5] + 1)):
+        with frozen:
+            pm.set_data({"t": t, "data": x})
+            predicted = pm.sample_posterior_predictive(
+                xr.DataTree.from_dict({"posterior": posterior}), predictions=True, progressbar=False
+            )
+        expected = with_covariate(t, x)
+        assert frozen.compile_logp().f is logp.f
+        assert logp(point) == pytest.approx(expected.compile_logp()(point), rel=1e-12)
+        assert gradient(point) == pytest.approx(expected.compile_dlogp()(point), rel=1e-12)
+        np.testing.assert_allclose(predicted["predictions"]["x"][0, 1], 10 * 0.4 * t)
 
 
 # --- what a ratio cannot do ----------------------------------------------------------------

@@ -5,6 +5,7 @@ forks of the process of the tests (other tests fork) would not survive, and floa
 process. Whatever needs the same imports and compilations shares a process.
 """
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -140,7 +141,21 @@ SCRIPT = """
                 arguments["step"] = step()
             return summary(pm.sample(**SHORT, **arguments))
 
-    def nutpie_sample(**arguments):
+    def marginalized():
+        with warnings.catch_warnings():  # it imports what its own dependencies deprecate
+            warnings.simplefilter("ignore")
+            import pymc_extras
+        with pm.Model() as model:
+            z = pm.Bernoulli("z", 0.5)
+            mu = pm.Uniform("mu", -8, 8)
+            nre.RatioLikelihood("x", RATIO, mu=mu + z, observed=X)
+        return pymc_extras.marginalize(model, ["z"])
+
+    def numpyro_marginalized():
+        with marginalized():
+            return summary(pm.sample(nuts_sampler="numpyro", **SHORT))
+
+    def nutpie_sample(model=model, **arguments):
         import nutpie
         compiled = nutpie.compile_pymc_model(model(), **arguments)
         return summary(
@@ -157,6 +172,8 @@ SCRIPT = """
         "numpyro": lambda: sample(nuts_sampler="numpyro"),
         "numpyro, vectorized":
             lambda: sample({"chain_method": "vectorized"}, nuts_sampler="numpyro"),
+        "marginalized, nutpie numba": lambda: nutpie_sample(marginalized, backend="numba"),
+        "marginalized, numpyro": numpyro_marginalized,
         "nuts": lambda: sample(nuts_sampler="pymc", cores=1),
         "slice": lambda: sample(step=pm.Slice, cores=1),
     }
@@ -171,6 +188,8 @@ SCRIPT = """
 
 TASK = nre.tasks.GaussianMean()
 X = np.random.default_rng(1).normal(1.0, 1.0, 10)
+MARGINALIZED = ["marginalized, nutpie numba", "marginalized, numpyro"]
+HAS_EXTRAS = importlib.util.find_spec("pymc_extras") is not None
 
 
 def run(*cases, **environment):
@@ -198,6 +217,7 @@ def double():
         "nutpie jax, gradient of jax",
         "numpyro",
         "numpyro, vectorized",
+        *(MARGINALIZED if HAS_EXTRAS else []),
         XLA_FLAGS="--xla_force_host_platform_device_count=2",
     )
 
@@ -227,6 +247,18 @@ def test_nutpie_jax(double, gradient):
 @pytest.mark.parametrize("name", ["numpyro", "numpyro, vectorized"])
 def test_numpyro(double, name):
     assert distance(double[name]) < STANDARD_ERRORS
+
+
+@pytest.mark.skipif(not HAS_EXTRAS, reason="pymc-extras is no dependency")
+@pytest.mark.parametrize("name", MARGINALIZED)
+def test_marginalized_models(double, name):
+    """mu + z has the posterior of mu alone, and z is a coin that the data say nothing about."""
+    assert "failed" not in double[name], double[name]["failed"]
+    (mean, sd, ess), exact = double[name], TASK.posterior(X)
+    assert ess > 100
+    spread = (exact.sd["mu"] ** 2 + 0.25) ** 0.5
+    assert abs(mean - (exact.mean["mu"] - 0.5)) < STANDARD_ERRORS * spread / ess**0.5
+    assert sd == pytest.approx(spread, rel=STANDARD_ERRORS / (2 * ess) ** 0.5)
 
 
 @pytest.mark.parametrize("name", ["nuts", "slice"])
