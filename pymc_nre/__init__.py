@@ -8,8 +8,8 @@ from .amortized.importance import resample, weighted_draws
 from .estimators.ensemble import ensemble
 from .estimators.estimator import RatioEstimator
 from .estimators.files import load
-from .estimators.measured_budget import trial_budget
-from .estimators.trial_budget import TrialBudget
+from .estimators.trial_budgets.measured_budget import trial_budget
+from .estimators.trial_budgets.trial_budget import TrialBudget
 from .exceptions import (
     DomainWarning,
     EstimatorFileError,

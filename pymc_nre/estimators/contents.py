@@ -22,7 +22,7 @@ from ..networks.specifications import specification_from_dict, without_weights
 from ..runtime.stored import Form
 from ..simulation.parameters import Layout
 from .domain import Domain
-from .trial_budget import TrialBudget
+from .trial_budgets.trial_budget import TrialBudget
 
 __all__ = ["facts_problem", "layout_of", "network_of", "problems", "section"]
 

@@ -33,7 +33,7 @@ from .description import in_words
 from .domain import Domain
 from .evaluator import TorchEvaluator
 from .parts import checked_network, described, frozen, own_probes, taken
-from .trial_budget import TrialBudget
+from .trial_budgets.trial_budget import TrialBudget
 
 __all__ = ["RatioEstimator"]
 

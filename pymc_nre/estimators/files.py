@@ -19,7 +19,7 @@ from ..simulation.simulator import Simulator
 from .contents import layout_of, network_of, problems, section
 from .domain import Domain
 from .estimator import RatioEstimator
-from .trial_budget import TrialBudget
+from .trial_budgets.trial_budget import TrialBudget
 
 __all__ = ["load"]
 

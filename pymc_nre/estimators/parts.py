@@ -18,7 +18,7 @@ from ..simulation.parameters import Layout
 from ..simulation.simulator import as_simulator
 from .contents import facts_problem
 from .evaluator import TorchEvaluator
-from .trial_budget import TrialBudget
+from .trial_budgets.trial_budget import TrialBudget
 
 __all__ = ["checked_network", "described", "frozen", "own_probes", "taken"]
 

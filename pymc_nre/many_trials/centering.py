@@ -1,7 +1,8 @@
 r"""Center a ratio: take away what adds up over many trials.
 
 A ratio's score has a mean :math:`b(\theta) = E_{x \mid \theta}[\nabla_\theta s]` that should be
-zero and shifts posteriors by more the more trials there are (see `pymc_nre.estimators.scores`).
+zero and shifts posteriors by more the more trials there are
+(see `pymc_nre.estimators.trial_budgets.scores`).
 Two ways lead out: `pymc_nre.many_trials.fine_tuning` trains on, everywhere, for any data to come;
 `pymc_nre.many_trials.local` mends the ratio where one posterior is.
 """

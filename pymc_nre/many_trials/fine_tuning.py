@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from ..estimators.estimator import RatioEstimator
-from ..estimators.measured_budget import check_same_parameters, trial_budget
-from ..estimators.scores import free_directions, nested_cells, scatter
-from ..estimators.trial_budget import gain
+from ..estimators.trial_budgets.measured_budget import check_same_parameters, trial_budget
+from ..estimators.trial_budgets.scores import free_directions, nested_cells, scatter
+from ..estimators.trial_budgets.trial_budget import gain
 from ..exceptions import SimulationError, TrainingWarning, warn
 from ..losses.base import Loss, checked_loss, is_known_loss
 from ..losses.contrastive import NREB, NREC

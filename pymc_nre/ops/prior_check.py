@@ -33,7 +33,7 @@ from pytensor.tensor import TensorVariable
 
 from ..estimators.domain import Domain
 from ..estimators.estimator import RatioEstimator
-from ..estimators.trial_budget import FEW, counted
+from ..estimators.trial_budgets.trial_budget import FEW, counted
 from ..exceptions import DomainWarning, TrialsWarning, warn
 from .guards import held_data
 

@@ -12,7 +12,7 @@ from functools import reduce
 import numpy as np
 
 from ..estimators.estimator import RatioEstimator
-from ..estimators.measured_budget import FEWEST, measure
+from ..estimators.trial_budgets.measured_budget import FEWEST, measure
 from ..runtime.random_streams import RandomStream
 from ..simulation.simulations import Simulations
 

@@ -15,8 +15,8 @@ from untrained import make_estimator
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.estimator import RatioEstimator
-from pymc_nre.estimators.scores import nested_cells, scatter, standardized_scores
-from pymc_nre.estimators.trial_budget import TrialBudget
+from pymc_nre.estimators.trial_budgets.scores import nested_cells, scatter, standardized_scores
+from pymc_nre.estimators.trial_budgets.trial_budget import TrialBudget
 from pymc_nre.networks import MLP, RatioNetwork
 
 TASKS = {
@@ -393,7 +393,9 @@ def test_small_numbers_are_words():
 
 def test_other_things_than_simulations_are_refused():
     supply = nre.Online(TASKS["mean"].prior(), TASKS["mean"].simulator, batched=True)
-    with pytest.raises(TypeError, match=r"takes Simulations, got Online\. Make a set"):
+    with pytest.raises(
+        TypeError, match=r"simulations: expected Simulations, got Online\. Pass what nre"
+    ):
         nre.trial_budget(TASKS["mean"].estimator(), supply)
 
 

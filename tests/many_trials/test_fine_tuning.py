@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import pymc_nre as nre
-from pymc_nre.estimators.scores import free_directions, scatter
+from pymc_nre.estimators.trial_budgets.scores import free_directions, scatter
 from pymc_nre.many_trials import fine_tuning
 from pymc_nre.many_trials.fine_tuning import (
     _Centered,

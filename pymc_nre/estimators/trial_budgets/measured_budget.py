@@ -1,7 +1,7 @@
 r"""How many trials a ratio can bear before its bias shows.
 
 A small error in each trial's score is the same in all of them and grows with their number, while
-the posterior narrows (see `pymc_nre.estimators.scores`). Its size is measured on simulations that
+the posterior narrows (see `scores`). Its size is measured on simulations that
 training has not seen: their scores should have mean zero in every part of the training domain. The
 squares of means over cells of the domain tell how much they miss it, without bias (all products of
 two different trials), at several sizes of cells; that size counts which shows the most bias beyond
@@ -20,10 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ..runtime.arrays import real_number
-from ..simulation.simulations import Simulations
-from .checks import check_fit, check_parameters
-from .estimator import RatioEstimator
+from ...runtime.arrays import real_number
+from ...simulation.simulations import Simulations
+from ..checks import check_fit, check_parameters
+from ..estimator import RatioEstimator
 from .scores import standardized_scores
 from .trial_budget import SEEN, SURE, Region, TrialBudget
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..runtime.arrays import real_number
-from ..runtime.kinds import check_kind
-from ..runtime.values import HoldsArrays
+from ...runtime.arrays import real_number
+from ...runtime.kinds import check_kind
+from ...runtime.values import HoldsArrays
 
 __all__ = ["FEW", "SEEN", "SURE", "Region", "TrialBudget", "counted", "gain"]
 
