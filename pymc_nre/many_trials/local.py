@@ -1,7 +1,8 @@
 r"""Center a ratio where one posterior is: the bias there, fitted and taken off.
 
 Near a posterior the mean :math:`b(\theta)` of a ratio's score
-(see `pymc_nre.estimators.trial_budgets.scores`) is nearly linear in the parameters. So it is fitted by the gradient of a quadratic,
+(see `pymc_nre.estimators.trial_budgets.scores`) is nearly linear in the parameters. So it is fitted
+by the gradient of a quadratic,
 
 .. math:: \min_{c, B} E \| \nabla_\theta s(\theta, x) - c - B u \|^2, \qquad
     B \text{ symmetric}, \quad u = W (\theta - m),
