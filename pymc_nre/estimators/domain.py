@@ -188,6 +188,9 @@ class Domain:
         rises = (arrays["lower"] <= arrays["upper"]).all() and (arrays["widths"] > 0).all()
         if not (finite and rises):
             raise ValueError("the domain is not finite, or ends before it begins")
+        draws = arrays["draws"]
+        if (draws < arrays["lower"]).any() or (draws > arrays["upper"]).any():
+            raise ValueError("the domain has draws outside of its own ends")
         return cls(**{name: arrays[name] for name in _AXES})
 
     @staticmethod

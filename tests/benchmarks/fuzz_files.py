@@ -31,7 +31,7 @@ from pymc_nre.kernels.export import export
 from pymc_nre.runtime.checkpoint import Checkpoint
 
 DATA = Path(__file__).parents[1] / "data" / "before_the_move"
-MEMORY = 2**30  # of data; the libraries alone map half of it
+MEMORY = 2**29  # of data, above what the libraries map
 SLOW = 5.0  # seconds of the processor
 CHECKPOINTS = 0.1  # of the files
 GOOD = ("loaded", "refused", "another run", "asks for its network")
@@ -94,7 +94,8 @@ def _work(options):
     path = options.work / f"fuzzed_{options.seed}_{options.first}"
     for file in files:
         _load(file, 1)  # what is compiled at first is not counted
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    most = _data_of_this_process() + MEMORY
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     for number in range(options.first, options.first + options.count):
         rng = np.random.default_rng((options.seed, number))
         is_checkpoint = rng.random() < CHECKPOINTS
@@ -111,6 +112,11 @@ def _work(options):
         record = {"number": number, "kind": kind, "outcome": outcome, "seconds": seconds}
         print(json.dumps(record), flush=True)
     path.unlink()
+
+
+def _data_of_this_process():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmData")).split()[1])
 
 
 def _outcome(use, path, number, identity):

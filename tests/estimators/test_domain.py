@@ -170,6 +170,16 @@ def test_arrays_round_trip():
     np.testing.assert_array_equal(again.rarity(points), domain.rarity(points))
 
 
+@pytest.mark.parametrize("value", [1e308, -1e308, 10.0])
+def test_draws_of_a_file_lie_in_its_domain(value):
+    """Else the wall around them overflows, or stands where nobody was trained."""
+    stored = Domain.from_draws(np.random.default_rng(1).normal(size=(50, 2))).to_arrays()
+    stored["draws"] = stored["draws"].copy()
+    stored["draws"][7, 1] = value
+    with pytest.raises(ValueError, match="the domain has draws outside of its own ends"):
+        Domain.from_arrays(stored)
+
+
 def column(draws):
     return arrays(float, st.integers(1, 50), elements=draws)
 
