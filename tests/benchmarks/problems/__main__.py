@@ -38,9 +38,9 @@ def main():
     results = Results(options.work / name, ("problem",))
     for problem in PROBLEMS:
         if problem.name in options.only:
-            compute = partial(follow, problem, **(_QUICK if options.quick else {}))
-            for record in results.get(compute, problem=problem.name)["stations"]:
-                print(problem.name, record, flush=True)
+            tell = partial(print, problem.name, flush=True)
+            compute = partial(follow, problem, tell=tell, **(_QUICK if options.quick else {}))
+            results.get(compute, problem=problem.name)
     text = table(results.read()).markdown()
     print(text)
     if not options.quick:

@@ -5,7 +5,6 @@ import re
 import time
 import warnings
 from contextlib import contextmanager
-from inspect import signature
 
 import pymc as pm
 
@@ -28,7 +27,7 @@ _REMEDIES = {
 _SAID = re.compile(r"simulator, ([\d_]+)\)")  # how many simulations measure the budget
 
 
-def follow(problem, simulations=20_000, epochs=None, draws=500):
+def follow(problem, simulations=20_000, epochs=None, draws=500, tell=lambda record: None):
     """Records of all stations: what was done, errors and widths, what was said, seconds."""
     began = time.monotonic()
     x = problem.data()
@@ -52,6 +51,7 @@ def follow(problem, simulations=20_000, epochs=None, draws=500):
                 "seconds": round(time.process_time() - began_here),
             }
         )
+        tell(records[-1])
         journey.said = " ".join(words)
         action = next_of(words, done, problem)
     return {"problem": problem.name, "stations": records, "wall": round(time.monotonic() - began)}
@@ -104,11 +104,14 @@ class _Journey:
 
     def _report(self):
         """What a report has to say against the ratio."""
-        options = {"random_seed": 1, "progressbar": False}
-        if "trials" in signature(nre.diagnostics.report).parameters:
-            options["trials"] = self.problem.trials
-        held_out = self._simulations(7, 2_000)
-        found = nre.diagnostics.report(self.ratio, held_out, self.x, **options)
+        found = nre.diagnostics.report(
+            self.ratio,
+            self._simulations(7, 2_000),
+            self.x,
+            trials=self.problem.trials,
+            random_seed=1,
+            progressbar=False,
+        )
         failed = [row for row in found.rows if row[0] in found._failed]
         return [f"{name} {summary} {advice}" for name, _, summary, advice in failed]
 
