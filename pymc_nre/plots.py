@@ -588,7 +588,8 @@ def _posterior(idata: Any, ratio: Any) -> np.ndarray:
         if name not in posterior or values.shape[2:] != shape or values.dims[:1] != ("chain",):
             raise ValueError(
                 f"The posterior has no variable {name!r} of shape {shape}, as the ratio's "
-                "parameters are. Rename: {'posterior': xr.Dataset({'mu': ...})}."
+                "parameters are. Rename: {'posterior': xr.Dataset({'mu': ...})}. What the model "
+                f"computes from other variables it must keep: pm.Deterministic({name!r}, ...)."
             )
         columns.append(values.to_numpy().reshape(-1, int(np.prod(shape))))
     return np.concatenate(columns, axis=1)

@@ -128,13 +128,31 @@ def _of_batch(part: TensorVariable, known: _Shape, batch: Sequence[Any]) -> Tens
     return check_parameters(part, *differ, msg=_REPEATED, can_be_replaced_by_ninf=False)
 
 
+def _of_own_shape(name: str, own: tuple[int, ...], value: TensorVariable) -> TensorVariable:
+    """A parameter ``(*batch, *own)``, checked where its own lengths show only later."""
+    first = value.ndim - len(own)
+    equal = [
+        pt.eq(value.shape[first + axis], length)
+        for axis, length in enumerate(own)
+        if value.type.shape[first + axis] is None
+    ]
+    if not equal:
+        return value
+    message = (
+        f"parameter {name!r} has own shape {own}, so it must have shape (*batch, "
+        f"{', '.join(map(str, own))}), got other lengths. Replace its data by such a shape, own "
+        "axes last"
+    )
+    return check_parameters(value, *equal, msg=message, can_be_replaced_by_ninf=False)
+
+
 def _flat_parameters(
     ratio: RatioEstimator, parameters: Mapping[str, TensorVariable]
 ) -> list[TensorVariable]:
     """Each parameter ``(*batch, size)``, its own axes flattened into the last."""
     parts = []
     for name, own in ratio.parameters.items():
-        value = parameters[name].astype("float64")
+        value = _of_own_shape(name, own, parameters[name].astype("float64"))
         # Neither of these forgets which batch axes are known to have length one.
         parts.append(value.flatten(value.ndim - len(own) + 1) if own else value[..., None])
     return parts

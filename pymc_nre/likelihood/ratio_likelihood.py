@@ -187,8 +187,10 @@ class RatioLikelihood(pm.Distribution):
         precision: str = "double",
         **parameters: Any,
     ) -> TensorVariable:
+        _check_order(name)
         check_ratio(ratio, name)
         observed = check_observed(name, ratio, observed)
+        _check_dims(name, dims, len(getattr(observed, "type", observed).shape))
         tensors = _as_parameters(ratio, parameters, name)
         check_batch(name, ratio, getattr(observed, "type", observed).shape, tensors)
         variable = super().__new__(
@@ -283,6 +285,24 @@ class RatioLikelihood(pm.Distribution):
         if rng is None:
             rng = pytensor.shared(np.random.default_rng())
         return op.make_node(rng, size, *parameters).outputs[1]
+
+
+def _check_order(name: Any) -> None:
+    if isinstance(name, RatioEstimator):
+        raise TypeError(
+            "RatioLikelihood: expected a name and then a ratio, got a ratio in the place of the "
+            'name. Write RatioLikelihood("x", ratio, ...).'
+        )
+
+
+def _check_dims(name: str, dims: Any, axes: int) -> None:
+    names = (dims,) if isinstance(dims, str) else dims
+    if names is not None and len(names) != axes:
+        raise ValueError(
+            f"{name}: expected dims for each of the {axes} axes of observed, those within one "
+            f"observation too, got {dims!r}. Name them all, such as "
+            'dims=("trial", "feature") for vectors.'
+        )
 
 
 def _as_parameters(

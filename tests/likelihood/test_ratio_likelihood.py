@@ -621,3 +621,36 @@ def test_variables_with_named_axes_are_refused_in_words():
         with pytest.raises(TypeError, match=r"x: expected observed as a plain tensor"):
             nre.RatioLikelihood("x", RATIO, mu=0.0, observed=data)
         nre.RatioLikelihood("x", RATIO, mu=mu.values, observed=data.values)
+
+
+def test_a_ratio_in_the_place_of_the_name_is_told():
+    with pm.Model(), pytest.raises(TypeError, match=r"a name and then a ratio.*\(\"x\", ratio"):
+        nre.RatioLikelihood(make_estimator({"mu": ()}), "x", mu=0.0, observed=[0.0])
+
+
+@pytest.mark.parametrize("dims", ["trial", ("trial",), ("trial", "feature", "trial")])
+@pytest.mark.parametrize("data", [lambda x: x, lambda x: pm.Data("data", x)])
+def test_dims_name_the_axes_of_an_observation_too(dims, data):
+    ratio = make_estimator({"mu": ()}, (3,))
+    with pm.Model(coords={"trial": range(5), "feature": range(3)}) as model:
+        x = data(np.zeros((5, 3)))
+        with pytest.raises(ValueError, match=r"x: expected dims for each of the 2 axes.*Name them"):
+            nre.RatioLikelihood("x", ratio, mu=0.0, observed=x, dims=dims)
+        nre.RatioLikelihood("y", ratio, mu=0.0, observed=x, dims=("trial", "feature"))
+    assert model.named_vars_to_dims["y"] == ("trial", "feature")
+
+
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+@pytest.mark.parametrize("outside", ["repel", "ignore"])
+def test_own_lengths_that_change_later_are_told(engine, outside):
+    with pm.Model() as model:
+        beta = pm.Normal("beta", pm.Data("center", np.zeros(2)), 1)
+        nre.RatioLikelihood(
+            "x", make_estimator({"beta": (2,)}), beta=beta, observed=np.zeros(4),
+            engine=engine, outside=outside,
+        )  # fmt: skip
+    logp = model.compile_logp()
+    assert np.isfinite(logp({"beta": np.zeros(2)}))
+    model["center"].set_value(np.zeros(3))
+    with pytest.raises(ValueError, match=r"'beta' has own shape \(2,\).*own axes last"):
+        logp({"beta": np.zeros(3)})

@@ -72,6 +72,27 @@ def test_samplers(options):
         assert_posterior(idata, MEAN + 2 * SD, SD)
 
 
+def narrow_model(**options):
+    """The jitter of starts, up to one for each of ten means, leads out of a domain of +-0.1."""
+    ratio = nre.tasks.GaussianMean(0.1).estimator()
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0, 0.02, shape=10)
+        nre.RatioLikelihood("x", ratio, mu=mu, observed=np.zeros(10), **options)
+    return model
+
+
+def test_starts_outside_of_the_domain_find_in():
+    options = SHORT | {"nuts_sampler": "pymc", "draws": 100}
+    rejecting = narrow_model(outside="reject")
+    with pytest.raises(pm.exceptions.SamplingError, match="Initial evaluation of model"):
+        pm.sample(model=rejecting, **options)
+    for found in (
+        pm.sample(model=narrow_model(), **options),
+        pm.sample(model=rejecting, init="adapt_diag", **options),
+    ):
+        assert abs(found["posterior"]["mu"].to_numpy()).max() < 0.1
+
+
 def test_smc():
     with conjugate():
         idata = pm.sample_smc(draws=1_000, chains=2, **QUIET, compute_convergence_checks=False)
