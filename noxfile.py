@@ -27,7 +27,7 @@ SECOND_PYTHON = "3.12"
 PYMC_EXTRAS = "pymc-extras==0.15.1"
 SAME_ON_BOTH = [
     "tests/diagnostics/classifier_tests",
-    "tests/estimators/test_measured_budget.py",
+    "tests/estimators/trial_budgets",
     "tests/losses",
     "tests/many_trials/test_fine_tuning.py",
     "tests/networks",
