@@ -79,6 +79,7 @@ def table_of(
     """Log ratios with the broadcast batch shape of observations and parameters."""
     event = ratio.event_shape
     check_event_shape(event, x.type.shape, "log_ratio")
+    _check_broadcast(ratio, x.type.shape[: x.ndim - len(event)], parameters)
     x, parts = as_data(x), _flat_parameters(ratio, parameters)
     observation = x[(..., *[0] * len(event))]
     if _shared(parts) and all(part.ndim - 1 <= observation.ndim for part in parts):
@@ -89,6 +90,21 @@ def table_of(
     ):
         x = pt.broadcast_to(x, (*batch, *event))
     return _evaluate(ratio, x, parts, batch, **options)
+
+
+def _check_broadcast(
+    ratio: RatioEstimator, known: _Shape, parameters: Mapping[str, TensorVariable]
+) -> None:
+    """Raise ValueError where known lengths tell that parameters and observations do not fit."""
+    for name, own in ratio.parameters.items():
+        shape = parameters[name].type.shape
+        batch = shape[: len(shape) - len(own)]
+        pairs = zip(reversed(batch), reversed(known), strict=False)
+        if any(None not in pair and 1 not in pair and pair[0] != pair[1] for pair in pairs):
+            raise ValueError(
+                f"log_ratio: {name}: its batch {batch} does not broadcast with that of x, {known}. "
+                "Give one value for each observation, or a single one for all."
+            )
 
 
 def _evaluate(

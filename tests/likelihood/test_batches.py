@@ -106,3 +106,10 @@ def test_tables_broadcast_both_sides():
         x, mu = RNG.normal(size=x), RNG.normal(size=mu)
         table = nre.log_ratio(RATIO, x, mu=mu).eval()
         np.testing.assert_allclose(table, RATIO.log_ratio(x, mu=mu), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(0,), (3,), (2, 3)])
+def test_log_ratio_tells_which_parameter_does_not_broadcast(shape):
+    ratio = nre.tasks.GaussianMean().estimator()
+    with pytest.raises(ValueError, match=r"^log_ratio: mu: its batch .* with that of x, \(4,\)"):
+        nre.log_ratio(ratio, np.zeros(4), mu=np.zeros(shape), outside="ignore")
