@@ -166,6 +166,8 @@ class RatioEstimator:
             changes["specification"] = described(self.specification, network, self.layout.size)
             for of_the_network in ("evaluator", "digest"):
                 kept.pop(of_the_network, None)
+        if "simulator" in changes:  # what is taken away is remembered
+            changes["_batched"] = self.batched
         vars(other).update(kept | changes)
         return other
 

@@ -3,8 +3,8 @@ r"""The wall around the training domain, as compiled code; see `pymc_nre.estimat
 Outside of the domain a log ratio is that of the nearest parameters within their ranges, less the
 height of the wall. Rows inside pay for one look at them, nothing else.
 
-As a vector: stiffness; low, high, below, above, left, width, each ``(D,)``; whiten ``(D, D)``;
-largest.
+As a vector: stiffness; low, high, below, above, left, width, center, each ``(D,)``; whiten
+``(D, D)``; largest.
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ def _over(theta, i, wall, scores, white):
         below, above = wall[1 + 2 * size + d], wall[1 + 3 * size + d]
         scores[d] = (2 * min(max(beyond / width, 0.0), 1.0) - 1) / 3
         scores[d] += max(beyond - width, 0.0) / above - max(-beyond, 0.0) / below
+        scores[d] -= wall[1 + 6 * size + d]
     square = 0.0
     for j in range(size):
         white[j] = 0
@@ -169,7 +170,7 @@ def _tail(wall, size, d, excess):
 
 @jit_inline
 def _whitening(wall, size, d, j):
-    return wall[1 + 6 * size + d * size + j]
+    return wall[1 + 7 * size + d * size + j]
 
 
 @jit_inline

@@ -15,6 +15,7 @@ import numpy as np
 import pymc as pm
 import pytensor
 import xarray as xr
+from pymc.logprob.utils import ParameterValueError
 from pytensor.graph.replace import clone_replace
 
 from ..estimators.estimator import RatioEstimator
@@ -25,6 +26,7 @@ __all__ = ["PriorLimits"]
 
 _STARTS, _DIRECTIONS = 4, 12
 _OPTIONS = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
+_IMPOSSIBLE = (ParameterValueError, np.linalg.LinAlgError)  # as where a scale has come to zero
 _LENGTHS = 2.0 ** np.arange(13)  # of differences of draws: up to four thousand times
 
 
@@ -96,9 +98,12 @@ class PriorLimits:
         ]
         with np.errstate(all="ignore"):
             log_prior, parameters = self._functions
-            if not np.isfinite(log_prior(*given)):
+            try:
+                if not np.isfinite(log_prior(*given)):
+                    return None
+                found = parameters(*given)
+            except _IMPOSSIBLE:
                 return None
-            found = parameters(*given)
         size = len(self._ratio.parameters)
         parts = [found[i : i + size] for i in range(0, len(found), size)]
         rows = [

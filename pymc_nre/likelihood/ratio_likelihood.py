@@ -131,7 +131,8 @@ class RatioLikelihood(pm.Distribution):
         samplers hardly enter and optimizers find back from (the log ratio of the nearest parameters
         within their ranges, less a steep quadratic); ``"reject"`` them by a log ratio of minus
         infinity, where line searches stop as if they had converged; or extrapolate, which can make
-        modes that are not there. All but ``"ignore"`` warn here if the prior reaches outside.
+        modes that are not there. The first two warn here if more of the prior is outside than
+        tails, which are logged; ``"warn"`` does if anything is; ``"ignore"`` does not look.
     engine : {"auto", "compiled", "torch"}
         What evaluates the network: compiled code, which takes `MLP` and `ResidualMLP`, or
         torch, which takes any. ``"auto"`` takes the first where it can.
@@ -151,8 +152,8 @@ class RatioLikelihood(pm.Distribution):
     Warns
     -----
     DomainWarning
-        If the prior of the parameters reaches outside the training domain, or data are far from
-        all that was simulated: in other units, or with codes for missing values.
+        If the prior of the parameters, by more than its tails, is outside the training domain, or
+        data are far from all that was simulated: in other units, or with codes for missing values.
     TrialsWarning
         If more observations share a parameter than ``ratio.budget`` allows, or than 30 where
         nothing is known of how many a trained ratio bears.

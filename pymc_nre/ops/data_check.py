@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
+from pytensor.scalar.basic import Cast
+from pytensor.tensor.elemwise import Elemwise
 
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import DomainWarning, warn
@@ -60,10 +62,18 @@ def warn_if_data_are_far(name: str, ratio: RatioEstimator, observed: Any) -> Non
 
 def warn_if_new_data_are_far(ratio: RatioEstimator, observed: Any) -> None:
     """The same for data that were replaced since they were looked at, as by `pymc.set_data`."""
+    observed = _uncast(observed)
     if isinstance(observed, SharedVariable):
         known = _looked_at.get(observed, {}).get(ratio.digest)
         if known is None or known() is not held_data(observed):
             warn_if_data_are_far(observed.name or "RatioLikelihood", ratio, observed)
+
+
+def _uncast(observed: Any) -> Any:
+    """What PyMC cast, as it does counts; the same, if it did not."""
+    node = getattr(observed, "owner", None)
+    is_cast = node and isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, Cast)
+    return node.inputs[0] if is_cast else observed
 
 
 def _tell(name: str, x: np.ndarray, z: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 import pymc as pm
 from pymc.pytensorf import compile as compile_draws
 from pytensor.compile.mode import Mode
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import clone_replace
 from pytensor.graph.utils import MissingInputError
 from pytensor.tensor import TensorVariable
@@ -254,8 +254,10 @@ def _sharing(
     ratio: RatioEstimator, parameters: Mapping[str, TensorVariable], trials: int
 ) -> np.ndarray:
     """How many of the trials share a value, of each packed number; none of one that is given."""
-    if all(parameters[name].ndim == len(own) for name, own in ratio.parameters.items()):
-        return np.full(ratio.layout.size, trials)
+    shapes = ratio.layout.shapes
+    if all(parameters[name].ndim == len(own) for name, own in shapes.items()):
+        free = [not isinstance(parameters[name], Constant) for name in shapes]
+        return trials * np.repeat(free, [math.prod(own) for own in shapes.values()])
     one, other = _prior_draws(ratio, parameters, 2)
     counts = [np.unique(column, return_counts=True)[1].max() for column in one.T]
     return np.where((one == other).all(0), 0, trials * np.array(counts) // len(one))

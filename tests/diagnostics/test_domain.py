@@ -264,6 +264,16 @@ def test_where_the_prior_ends_is_found_in_any_expression(prior, draws_of, is_cut
     assert check["cut"].to_numpy().tolist() == [[False, is_cut]]
 
 
+def test_a_scale_that_comes_to_zero_is_no_place_to_look_at():
+    draws = np.random.default_rng(1).uniform(HIGH - 2, HIGH, (2, 1_000))
+    with pm.Model() as model:
+        sd = pm.HalfNormal("sd", 1)
+        mu = pm.TruncatedNormal("mu", 0, sd, lower=LOW, upper=HIGH)
+        nre.RatioLikelihood("x", RATIO, mu=mu, observed=[0.0])
+    found = DOMAIN_CHECK(as_idata(mu=draws, sd=np.exp(draws)), RATIO, model=model)
+    assert not found["cut"].any()
+
+
 def test_a_scale_is_cut_below_where_its_prior_goes_on_to_zero():
     """As far as from .019 to 0 is little beside the range, and much beside the posterior."""
     rng = np.random.default_rng(1)

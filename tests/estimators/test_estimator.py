@@ -423,6 +423,8 @@ def test_a_file_remembers_how_the_simulator_is_called(batched, tmp_path):
     # Also where it was saved again without.
     nre.load(tmp_path / "a.nre").save(tmp_path / "b.nre")
     assert nre.load(tmp_path / "b.nre", simulator=simulator).simulator.batched is batched
+    ratio.replace(simulator=None).save(tmp_path / "b.nre")
+    assert nre.load(tmp_path / "b.nre", simulator=simulator).simulator.batched is batched
     other = nre.Simulator(simulator, not batched)
     assert nre.load(tmp_path / "b.nre", simulator=other).simulator is other
 

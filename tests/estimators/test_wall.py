@@ -43,6 +43,14 @@ def test_it_stands_around_combinations():
     assert wall.height(np.array([1.0, -2.0]) + np.array([2.2, 4.4])) == 0
 
 
+@pytest.mark.parametrize("value", [0.0, 1.5])
+def test_it_stands_around_combinations_beside_what_never_varies(value):
+    wall = wall_around(np.column_stack([DOMAINS["normal, correlated"], np.full(20_000, value)]))
+    theta = np.array([1.0 + 2.2, -2.0 - 4.4, value])
+    assert ((theta >= wall.low) & (theta <= wall.high)).all()
+    assert wall.height(theta) > 20
+
+
 @CASES
 def test_it_rises_with_the_distance(draws):
     wall = wall_around(draws)

@@ -368,6 +368,10 @@ def test_trials_are_counted_for_each_parameter():
         mu, log_sigma = (pm.Normal(name, shape=300) for name in ("mu", "log_sigma"))
         parameters = {"mu": mu, "log_sigma": log_sigma, "dose": dose}
         nre.RatioLikelihood("x", ratio, observed=x, outside="ignore", **parameters)
+    with pm.Model():
+        parameters = {"mu": pm.Normal("mu"), "log_sigma": 0.0, "dose": 1.0}
+        with pytest.warns(nre.TrialsWarning, match="300 trials share mu, and how many"):
+            nre.RatioLikelihood("x", ratio, observed=x, outside="ignore", **parameters)
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,16 @@ def test_data_that_are_replaced_are_looked_at_when_it_is_compiled_next(engine):
     model.logp()
 
 
+def test_counts_that_are_replaced_are_looked_at():
+    ratio = trained_on(RNG.poisson(5, 20_000).astype(float))
+    with pm.Model() as model:
+        x = pm.Data("counts", np.arange(9))
+        nre.RatioLikelihood("x", ratio, mu=pm.Normal("mu", 1, 0.1), observed=x)
+        pm.set_data({"counts": np.full(9, 10**6)})
+    with pytest.warns(nre.DomainWarning, match="counts: 1 of the observed"):
+        model.logp()
+
+
 def test_each_ratio_looks_at_new_data():
     x = pytensor.shared(TIMES[:50].copy(), name="x")
     other = trained_on(TIMES + 1e-3)
