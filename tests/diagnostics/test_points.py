@@ -99,7 +99,11 @@ def test_others_take_the_place_of_trials_that_fail(batched):
     assert abs(failed / tried - 0.3) < 4 * (0.3 * 0.7 / tried) ** 0.5
 
 
-@pytest.mark.parametrize("failing", [lambda rng, mu, beta: mu[:, None] * np.nan, lambda rng: 0])
+@pytest.mark.parametrize(
+    "failing",
+    [lambda rng, mu, beta: mu[:, None] * np.nan, lambda rng, mu, beta: np.linalg.inv(0 * beta)],
+    ids=["NaN", "raises"],
+)
 def test_a_point_where_nothing_works_is_named(failing):
     message = r"it: 40 of 40 simulations at mu = 1, beta\[0\] = 2, beta\[1\] = 3 failed\. Mend"
     with pytest.raises(CheckNotApplicable, match=message):

@@ -161,7 +161,7 @@ def test_a_dead_worker_keeps_what_is_done():
 
 def test_few_effective_draws_are_told():
     with pytest.warns(nre.PosteriorWarning, match=r"ranks of k rest on fewer than .* effective"):
-        sbc_model(an_integer(), replicates=2, **SHORT)
+        sbc_model(an_integer(), replicates=7, **SHORT)
 
 
 def test_ranks_are_uniform_with_any_number_of_draws_and_ties():
