@@ -68,10 +68,10 @@ def cases():
     counts, groups = nre.tasks.PoissonRate(), np.repeat(np.arange(4), 10)
     both = {"mu": (0, 3), "log_sigma": (0, 1)}
     for name, center, sd, n in (
-        ("location and scale, 20 observations", 1.3, 0.7, 20),
-        ("the same, 300", -1.0, 1.5, 300),
-        ("its scale near the edge", 0.5, 2.5, 30),
-        ("its location near the edge", 4.8, 1.0, 30),
+        ("location and scale, a small scale near the edge", 1.3, 0.7, 20),
+        ("the same far from edges, 300 observations", -1.0, 1.5, 300),
+        ("the same, a large scale near the edge", 0.5, 2.5, 30),
+        ("the same, the location near the edge", 4.8, 1.0, 30),
     ):
         yield Case(name, both, scale, rng.normal(center, sd, n), normal)
     for name, center in (("a mean", 2.0), ("a mean near the edge", 9.7)):
