@@ -1,9 +1,9 @@
 """Does CUDA give what the CPU gives, and how fast? ``python tests/benchmarks/on_cuda.py``.
 
 For a machine with a GPU. First everything that can live there is tried and compared with the CPU of
-the same machine: training with every loss and kind of network, checkpoints, fresh simulations,
-ensembles, fine-tuning, diagnostics, files, sampling. Then seconds for an epoch of training and for
-log ratios, on both. Takes about five minutes; ends with an error if a check fails.
+the same machine: training with losses (but CARL) and networks of every kind, checkpoints, fresh
+simulations, ensembles, fine-tuning, diagnostics, files, sampling. Then seconds for an epoch of
+training and for log ratios, on both. Takes about five minutes; ends with an error if a check fails.
 """
 
 import _thread
