@@ -14,7 +14,6 @@ quantiles; correlated priors get the matching tilted region instead of a box.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +28,7 @@ _SCORES = np.linspace(-4.0, 4.0, 33)  # P(|z| > 4) = 6e-5 < OUTSIDE_SHARE
 _STORED_DRAWS = 10_000  # 1e-4 of them is one draw; 8 bytes each
 _BLOCK = 2**20  # numbers at once
 # Ratios are trained in single precision, and .1 as a float32 is above .1: rounding is not outside.
-ROUNDING = float(np.finfo(np.float32).eps)
+_ROUNDING = float(np.finfo(np.float32).eps)
 _SMALLEST_EIGENVALUE = 1e-6  # parameters tied together exactly are not divided by zero
 
 
@@ -72,7 +71,7 @@ class Domain:
         # What is told of a domain is computed once, so its arrays are not written into.
         for name in _AXES:
             array = getattr(self, name)
-            if isinstance(array, np.ndarray):  # graphs have domains of symbols
+            if isinstance(array, np.ndarray):  # a single number needs no guard
                 object.__setattr__(self, name, array.view())
                 getattr(self, name).setflags(write=False)
 
@@ -115,17 +114,22 @@ class Domain:
 
     def inside(self, theta: Any) -> Any:
         """Whether parameters ``(*, D)`` are inside; booleans ``(*,)``. NaN is outside."""
-        slack = ROUNDING * (abs(self.lower) + abs(self.upper))
-        within = ((theta >= self.lower - slack) & (theta <= self.upper + slack)).all(-1)
+        low, high = self.with_room()
+        within = ((theta >= low) & (theta <= high)).all(-1)
         return within & (self.rarity(theta) <= self.largest_rarity)
 
     def beyond(self, theta: np.ndarray) -> np.ndarray:
         """Whether each parameter, taken alone, left its training range; ``(*, D)``."""
         scores = self._scores(theta)
         edge = -ndtri(OUTSIDE_SHARE / 2)
-        slack = ROUNDING * (abs(self.lower) + abs(self.upper))
-        range_left = (theta < self.lower - slack) | (theta > self.upper + slack) | np.isnan(theta)
+        low, high = self.with_room()
+        range_left = (theta < low) | (theta > high) | np.isnan(theta)
         return range_left | (np.abs(scores) > edge)
+
+    def with_room(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper ends ``(D,)`` of the ranges, with room for rounding."""
+        slack = _ROUNDING * (abs(self.lower) + abs(self.upper))
+        return self.lower - slack, self.upper + slack
 
     def ends(self) -> np.ndarray:
         """Where each parameter alone leaves, ``(D, 2)``; several may do so together before."""
@@ -156,21 +160,6 @@ class Domain:
             scores[..., d] = np.interp(theta[..., d], x, y)
         return scores
 
-    def to_vector(self) -> np.ndarray:
-        """What `inside` needs, end to end in the order of the fields, for compiled code."""
-        return np.concatenate([np.ravel(getattr(self, name)) for name in _OF_INSIDE])
-
-    @classmethod
-    def from_vector(cls, vector: Any, size: int) -> Domain:
-        """The inverse of `to_vector` for ``size`` parameters; it knows no draws."""
-        shapes = cls.shapes(size, pieces=(len(vector) - size * (size + 3) - 1) // (3 * size))
-        parts, start = {}, 0
-        for name in _OF_INSIDE:
-            stop = start + math.prod(shapes[name])
-            parts[name] = vector[start:stop].reshape(shapes[name])
-            start = stop
-        return cls(**parts, draws=np.empty((0, size)), log_prior=np.empty(0))
-
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All of it, for a file."""
         return {name: np.asarray(getattr(self, name)) for name in _AXES}
@@ -194,7 +183,7 @@ class Domain:
         return cls(**{name: arrays[name] for name in _AXES})
 
     @staticmethod
-    def shapes(size: int, pieces: int, draws: int = 0) -> dict[str, tuple[int, ...]]:
+    def shapes(size: int, pieces: int, draws: int) -> dict[str, tuple[int, ...]]:
         """Shapes of its arrays, by name, for ``size`` parameters."""
         lengths = {"D": size, "K": pieces, "S": draws}
         return {name: tuple(lengths[axis] for axis in axes) for name, axes in _AXES.items()}
@@ -205,7 +194,6 @@ _AXES = {  # as in the comments beside the fields
     **dict.fromkeys(("knots", "widths", "steps"), "DK"),
     **{"start": "D", "whiten": "DD", "largest_rarity": "", "draws": "SD", "log_prior": "S"},
 }
-_OF_INSIDE = [name for name, axes in _AXES.items() if "S" not in axes]
 
 
 def _score_map(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
-from .domain import ROUNDING, Domain, whitening
+from .domain import Domain, whitening
 
 __all__ = ["Wall"]
 
@@ -74,12 +74,12 @@ class Wall:
     @classmethod
     def around(cls, domain: Domain) -> Wall:
         """The wall around the draws of a domain."""
-        slack = ROUNDING * (np.abs(domain.lower) + np.abs(domain.upper))
+        low, high = domain.with_room()
         left, right = np.quantile(domain.draws, ndtr([-1.0, 1.0]), axis=0)
         alone = cls(
             stiffness=_STIFFNESS,
-            low=domain.lower - slack,
-            high=domain.upper + slack,
+            low=low,
+            high=high,
             below=_length(left - domain.lower, domain),
             above=_length(domain.upper - right, domain),
             left=left,
