@@ -15,7 +15,7 @@ from ..networks.base import Factory, RatioNetwork
 from ..networks.specifications import build, specification_from_dict, without_weights
 from ..runtime.archive import read_archive
 from ..runtime.devices import resolve_device
-from ..simulation.simulator import Simulator
+from ..simulation.simulator import Simulator, as_simulator
 from .contents import layout_of, network_of, problems, section
 from .domain import Domain
 from .estimator import RatioEstimator
@@ -88,7 +88,7 @@ def load(
         specification=specification,
         integer=layout.integer,
         history=_history(metadata["history"], section(arrays, "history/")),
-        simulator=_simulator(simulator, metadata.get("batched")),
+        simulator=as_simulator(simulator, bool(metadata.get("batched"))),
         batched=metadata.get("batched"),
         budget=TrialBudget.from_dict(metadata["budget"]) if metadata.get("budget") else None,
     )
@@ -96,13 +96,6 @@ def load(
         ratio = ratio.to(device)
     _check_parity(ratio, arrays["probe/log_ratio"], path)
     return ratio
-
-
-def _simulator(given: Any, batched: bool | None) -> Simulator | None:
-    """What was given, called as the one in training."""
-    if given is None or isinstance(given, Simulator):
-        return given
-    return Simulator(given, batched=bool(batched))
 
 
 def _domain(arrays: dict[str, np.ndarray], path: Any) -> Domain:

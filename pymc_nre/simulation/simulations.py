@@ -265,8 +265,7 @@ class Simulations:
         parameters = {name: arrays[f"parameters/{name}"] for name in metadata["parameters"]}
         for name in metadata["integer"]:
             parameters[name] = _whole(parameters[name], name, path)
-        if simulator is not None and not isinstance(simulator, Simulator):
-            simulator = Simulator(simulator, metadata["batched"])
+        simulator = as_simulator(simulator, metadata["batched"])
         try:
             made = cls(parameters, arrays["x"], simulator=simulator)
         except ValueError as error:

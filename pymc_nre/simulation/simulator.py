@@ -62,8 +62,10 @@ class Simulator:
         return np.stack([observation(self.function(rng, **own(row))) for row in rows])
 
 
-def as_simulator(simulator: Simulator | Callable[..., Any] | None) -> Simulator | None:
-    """A bare function is a simulator of single observations."""
+def as_simulator(
+    simulator: Simulator | Callable[..., Any] | None, batched: bool = False
+) -> Simulator | None:
+    """A bare function is a simulator of single observations, unless it is known to be batched."""
     if simulator is None or isinstance(simulator, Simulator):
         return simulator
-    return Simulator(simulator)
+    return Simulator(simulator, batched)

@@ -29,13 +29,10 @@ def with_budget(
     rows = reduce(np.intersect1d, unseen)
     if len(rows) < FEWEST or not len(ratio.layout.continuous):
         return ratio
-    held_out = Simulations(
-        {name: values[rows] for name, values in sample.parameters.items()}, sample.x[rows]
-    )
     try:
         # Of a copy, whose evaluator goes with the features that it remembers.
         with RandomStream(0).in_place():
-            budget = measure(ratio.replace(), held_out, width=False)
+            budget = measure(ratio.replace(), sample[rows], width=False)
         return budget.attach(ratio) if np.isfinite(budget.bias_squared_limit).all() else ratio
     except (KeyboardInterrupt, RuntimeError, np.linalg.LinAlgError):
         # What took long is done. A user's own network may have no gradients, or holes in them.
