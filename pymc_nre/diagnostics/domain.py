@@ -6,7 +6,6 @@ that was lost is a posterior that ends at the edge (see `pymc_nre.diagnostics.cu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -74,11 +73,7 @@ def domain_check(idata: Any, ratio: RatioEstimator, *, model: pm.Model | None = 
     check_ratio(ratio, "domain_check")
     posterior = posterior_of(idata, "domain_check: idata")
     model = model_in_use(model, "domain_check")
-
-    def draws() -> Iterator[np.ndarray]:
-        return rows_of_draws(posterior, ratio, model)
-
-    domain = ratio.domain
+    domain, draws = ratio.domain, rows_of_draws(posterior, ratio, model)
     reach = Reach(domain, (domain.toward_center(theta, HAIR) for theta in draws()))
     limits = _prior_limits(posterior, ratio, model)
     held_back = are_held_back(model, ratio)

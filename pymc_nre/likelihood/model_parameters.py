@@ -7,7 +7,7 @@ them, such as the mean of a group at each of its observations. They are evaluate
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from pymc.variational.minibatch_rv import MinibatchRandomVariable, get_scaling
 from pytensor.graph.replace import clone_replace
 
 from ..estimators.estimator import RatioEstimator
+from ..ops.guards import HELD_BACK
 from ..ops.prior_check import packed_rows
 from ..runtime.kinds import check_kind
 from .random_variable import RatioLikelihoodRV
@@ -25,9 +26,11 @@ from .random_variable import RatioLikelihoodRV
 __all__ = [
     "are_held_back",
     "check_model",
+    "columns_of",
     "expressions_of",
     "likelihoods_of",
     "model_in_use",
+    "of_free_variables",
     "ratios_of",
     "rows_of_draws",
     "trials_of",
@@ -78,7 +81,7 @@ def are_held_back(model: pm.Model | None, ratio: RatioEstimator) -> bool:
     """Whether all likelihoods of this ratio keep parameters from leaving its domain."""
     found = [] if model is None else likelihoods_of(model, ratio)
     policies = {_own(variable).op.outside for variable in found}
-    return bool(policies) and policies <= {"repel", "reject"}
+    return bool(policies) and policies <= set(HELD_BACK)
 
 
 def _own(variable: Any) -> Any:
@@ -87,10 +90,27 @@ def _own(variable: Any) -> Any:
     return node.inputs[0].owner if isinstance(node.op, MinibatchRandomVariable) else node
 
 
+def of_free_variables(model: pm.Model, graphs: list[Any]) -> Callable[..., list[np.ndarray]]:
+    """Graphs of a model as a compiled function of its free variables; what is observed is given."""
+    free = [rv.type() for rv in model.free_RVs]
+    given = {rv: model.rvs_to_values[rv].astype(rv.dtype) for rv in model.observed_RVs}
+    given |= dict(zip(model.free_RVs, free, strict=True))
+    graphs = clone_replace(graphs, replace=given, rebuild_strict=False)
+    return pytensor.function(free, graphs, on_unused_input="ignore", mode="FAST_COMPILE")
+
+
+def columns_of(posterior: xr.Dataset, names: Iterable[str]) -> list[np.ndarray]:
+    """Draws ``(n, *)`` of each variable, chain after chain."""
+    found = [posterior[name].transpose("chain", "draw", ...).to_numpy() for name in names]
+    return [column.reshape(-1, *column.shape[2:]) for column in found]
+
+
 def rows_of_draws(
     posterior: xr.Dataset, ratio: RatioEstimator, model: pm.Model | None
-) -> Iterator[np.ndarray]:
-    """Packed parameters ``(rows, D)`` of one draw after another; a row for each the model gives.
+) -> Callable[[], Iterator[np.ndarray]]:
+    """What gives packed parameters ``(rows, D)`` of one draw after another, from the first.
+
+    There is a row for each that the model gives. What has to be compiled is, once.
 
     Raises
     ------
@@ -99,8 +119,8 @@ def rows_of_draws(
     """
     found = [] if model is None else likelihoods_of(model, ratio)
     if found:
-        evaluated = zip(*(_evaluated(posterior, model, ratio, each) for each in found), strict=True)
-        return (np.concatenate(parts) for parts in evaluated)
+        parts = [_evaluated(posterior, model, ratio, each) for each in found]
+        return lambda: map(np.concatenate, zip(*(part() for part in parts), strict=True))
     missing = [name for name in ratio.parameters if name not in posterior]
     if missing:
         where = (
@@ -114,35 +134,35 @@ def rows_of_draws(
         raise ValueError(
             f"The posterior has no variables called {', '.join(missing)}, and {where}."
         )
-    draws = _draws_of(posterior, ratio.parameters)
-    return (packed_rows(ratio, draw).reshape(-1, ratio.layout.size) for draw in draws)
+    return _packed(posterior, ratio, list(ratio.parameters), lambda *draw: draw)
 
 
 def _evaluated(
     posterior: xr.Dataset, model: pm.Model, ratio: RatioEstimator, variable: Any
-) -> Iterator[np.ndarray]:
+) -> Callable[[], Iterator[np.ndarray]]:
     """The likelihood's own parameter expressions ``(rows, D)`` at one draw after another."""
-    expressions = _own(variable).op.dist_params(_own(variable))
     absent = [rv.name for rv in model.free_RVs if rv.name not in posterior]
     if absent:
         raise ValueError(
             f"The posterior lacks {', '.join(absent)}, free variables of the model. Pass the model "
             "that was sampled."
         )
-    given = {rv: model.rvs_to_values[rv].astype(rv.dtype) for rv in model.observed_RVs}
-    free = [rv.type() for rv in model.free_RVs]
-    replace = given | dict(zip(model.free_RVs, free, strict=True))
-    expressions = clone_replace(expressions, replace=replace, rebuild_strict=False)
-    function = pytensor.function(free, expressions, on_unused_input="ignore", mode="FAST_COMPILE")
-    draws = _draws_of(posterior, [rv.name for rv in model.free_RVs])
-    return (packed_rows(ratio, function(*draw)).reshape(-1, ratio.layout.size) for draw in draws)
+    function = of_free_variables(model, _own(variable).op.dist_params(_own(variable)))
+    return _packed(posterior, ratio, [rv.name for rv in model.free_RVs], function)
 
 
-def _draws_of(posterior: xr.Dataset, names: Iterable[str]) -> Iterator[tuple[np.ndarray, ...]]:
-    """The values of these variables at one draw after another, chain by chain."""
-    values = [posterior[name].transpose("chain", "draw", ...).to_numpy() for name in names]
-    for chain, draw in np.ndindex(posterior.sizes["chain"], posterior.sizes["draw"]):
-        yield tuple(value[chain, draw] for value in values)
+def _packed(
+    posterior: xr.Dataset, ratio: RatioEstimator, names: list[str], function: Callable[..., Any]
+) -> Callable[[], Iterator[np.ndarray]]:
+    """Parameters ``(rows, D)`` that a function gives of the draws of these variables."""
+    columns, size = columns_of(posterior, names), ratio.layout.size
+    n = posterior.sizes["chain"] * posterior.sizes["draw"]
+
+    def rows() -> Iterator[np.ndarray]:
+        draws = (tuple(column[i] for column in columns) for i in range(n))
+        return (packed_rows(ratio, function(*draw)).reshape(-1, size) for draw in draws)
+
+    return rows
 
 
 def trials_of(
@@ -166,7 +186,7 @@ def trials_of(
         )
     theta, trials = [], []
     for variable in found:
-        rows = np.stack(list(_evaluated(posterior, model, ratio, variable)))
+        rows = np.stack(list(_evaluated(posterior, model, ratio, variable)()))
         over_draws = rows.swapaxes(0, 1).reshape(rows.shape[1], -1)
         _, first, counts = np.unique(over_draws, axis=0, return_index=True, return_counts=True)
         theta.append(rows[:, first])

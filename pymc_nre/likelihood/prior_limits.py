@@ -16,11 +16,10 @@ import pymc as pm
 import pytensor
 import xarray as xr
 from pymc.logprob.utils import ParameterValueError
-from pytensor.graph.replace import clone_replace
 
 from ..estimators.estimator import RatioEstimator
 from ..ops.prior_check import packed_rows
-from .model_parameters import expressions_of
+from .model_parameters import columns_of, expressions_of, of_free_variables
 
 __all__ = ["PriorLimits"]
 
@@ -75,20 +74,13 @@ class PriorLimits:
 
     @cached_property
     def _columns(self) -> list[np.ndarray]:
-        """Draws ``(n, *)`` of each free variable, chain after chain."""
-        names = [rv.name for rv in self._model.free_RVs]
-        found = [self._posterior[k].transpose("chain", "draw", ...).to_numpy() for k in names]
-        return [column.reshape(-1, *column.shape[2:]) for column in found]
+        return columns_of(self._posterior, [rv.name for rv in self._model.free_RVs])
 
     @cached_property
     def _without_bounds(self) -> Callable[..., list[np.ndarray]]:
         model = self._model
-        free = [rv.type() for rv in model.free_RVs]
-        given = {rv: model.rvs_to_values[rv].astype(rv.dtype) for rv in model.observed_RVs}
-        given |= dict(zip(model.free_RVs, free, strict=True))
         moved = [_moved(rv, model.rvs_to_transforms[rv]) for rv in model.free_RVs]
-        moved = clone_replace(moved, given, rebuild_strict=False)
-        return pytensor.function(free, moved, **_OPTIONS)
+        return of_free_variables(model, moved)
 
     def _at(self, point: list[np.ndarray]) -> np.ndarray | None:
         """Packed parameters ``(rows, D)``; None where the prior has no mass."""

@@ -25,6 +25,7 @@ from ..runtime.arrays import real_array
 from ..simulation.parameters import check_event_shape
 
 __all__ = [
+    "HELD_BACK",
     "OUTSIDE",
     "check_held",
     "check_observed",
@@ -35,7 +36,8 @@ __all__ = [
     "refuse_named_axes",
 ]
 
-OUTSIDE = ("repel", "reject", "warn", "ignore")
+HELD_BACK = ("repel", "reject")  # policies under which no parameters are far outside
+OUTSIDE = (*HELD_BACK, "warn", "ignore")
 
 
 def check_outside(outside: str) -> None:

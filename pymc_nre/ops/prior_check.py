@@ -35,7 +35,7 @@ from ..estimators.domain import Domain
 from ..estimators.estimator import RatioEstimator
 from ..estimators.trial_budgets.trial_budget import FEW, counted
 from ..exceptions import DomainWarning, TrialsWarning, warn
-from .guards import held_data
+from .guards import HELD_BACK, held_data
 
 __all__ = ["Reach", "packed_rows", "warn_if_many_trials", "warn_if_prior_leaves"]
 
@@ -130,7 +130,7 @@ def warn_if_prior_leaves(
 ) -> None:
     """Draw the parameters from their prior in the model; warn if a share is outside.
 
-    Of its tails only if they count, ``tails``, or if what is outside is not rejected.
+    Of its tails only if they count, ``tails``, or if what is outside is not held back.
     """
     if outside == "ignore":
         return
@@ -148,7 +148,7 @@ def warn_if_prior_leaves(
         return
     if reach.share <= _TOLD_FROM:
         return
-    if outside in ("repel", "reject") and not tails and _are_tails(reach):
+    if outside in HELD_BACK and not tails and _are_tails(reach):
         _log.info(
             "%s: %.1f%% of this model's prior lies outside the region where the ratio was trained, "
             "in its tails. Whether that cuts the posterior is told by "
