@@ -4,5 +4,5 @@ Everything that trains ends in a `RatioEstimator`, and everything that infers be
 a value: what changes it makes another. It knows its domain, the region of parameters it was
 trained in (`domain`), is evaluated by torch on NumPy arrays (`evaluator`), is saved and loaded
 without pickle (`files`), may be the mean of several (`ensemble`), and may know how many trials it
-bears (`trial_budget`), which its own scores on simulations tell (`measured_budget`).
+bears, which its own scores on simulations tell (`trial_budgets`).
 """

@@ -58,10 +58,7 @@ def push_back(theta, heights, wall, gradients):
     excess, scores, white = np.empty(size), np.empty(size), np.empty(size)
     for i in range(len(gradients)):
         t = i if len(theta) > 1 else 0
-        if heights[t] == 0:
-            continue
-        if heights[t] == np.inf:
-            gradients[i] = 0
+        if _is_done(heights[t], gradients[i]):
             continue
         _excess(theta, t, wall, excess)
         over, root = _over(theta, t, wall, scores, white)
@@ -94,10 +91,7 @@ def bend_back(theta, heights, wall, v, products):
     turned = np.empty(size)  # the change of the white scores along v
     for i in range(len(products)):
         t = i if len(theta) > 1 else 0
-        if heights[t] == 0:
-            continue
-        if heights[t] == np.inf:
-            products[i] = 0
+        if _is_done(heights[t], products[i]):
             continue
         _excess(theta, t, wall, excess)
         over, root = _over(theta, t, wall, scores, white)
@@ -115,6 +109,14 @@ def bend_back(theta, heights, wall, v, products):
             bent = (_turned(wall, size, d, turned) - of_root * along) / root
             change = along * of_root + over * bent if over > 0 else 0.0
             products[i, d] -= wall[0] * _rise(theta, t, wall, d) * change
+
+
+@jit_inline
+def _is_done(height, row):
+    """Whether derivatives stay as they are, inside, or are zero, where theta is not finite."""
+    if height == np.inf:
+        row[:] = 0
+    return height == 0 or height == np.inf
 
 
 @jit_inline

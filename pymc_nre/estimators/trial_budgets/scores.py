@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...estimators.estimator import RatioEstimator
+from ..estimator import RatioEstimator
 
 __all__ = ["free_directions", "nested_cells", "scatter", "standardized_scores"]
 
