@@ -11,7 +11,6 @@ import os
 import sys
 import time
 import warnings
-from dataclasses import dataclass
 from functools import cache, partial
 
 from worker import ONE_THREAD
@@ -19,11 +18,11 @@ from worker import ONE_THREAD
 os.environ |= ONE_THREAD
 
 import numpy as np
-import pymc as pm
 import torch
 import xarray as xr
 from many_trials import parser_of
-from problems.densities import g_and_k, log_g_and_k, log_race, race
+from problems.base import Trials
+from problems.boxes import QUANTILES, RACE
 from problems.posteriors import moments, posterior
 from results import Results
 from scipy.special import gammaln
@@ -37,47 +36,11 @@ NETWORK = nre.networks.MLP((64, 64))
 TOLD = 1_000  # draws of a posterior that `center` is given
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """Trials of a simulator with uniform priors, and the log density of an observation."""
-
-    name: str
-    trials: int
-    ranges: dict
-    truth: tuple
-    draw: callable  # (rng, *parameters (n,)) -> (n, *event)
-    log_density: callable  # (x (N, *event), *parameters (g, 1)) -> (g, N)
-
-    @property
-    def ends(self):
-        return np.array(list(self.ranges.values()), dtype=float).T
-
-    def prior(self):
-        with pm.Model() as model:
-            for name, (low, high) in self.ranges.items():
-                pm.Uniform(name, low, high)
-        return model
-
-    def simulator(self, rng, **parameters):
-        return self.draw(rng, *(parameters[name] for name in self.ranges))
-
-    def data(self, seed):
-        columns = [np.full(self.trials, value) for value in self.truth]
-        return self.draw(np.random.default_rng((seed, 8)), *columns)
-
-    def exact(self, x):
-        """A function of parameters ``(g, D)``: the log likelihood within the prior."""
-
-        def log_p(theta):
-            blocks = np.array_split(theta, max(1, len(theta) * len(x) // 2_000_000))
-            return np.concatenate(
-                [self.log_density(x, *np.split(b, b.shape[1], axis=1)).sum(1) for b in blocks]
-            )
-
-        return self._within(log_p)
+class Problem(Trials):
+    """Trials that are centered."""
 
     def approximate(self, ratio, x):
-        """The same by a ratio."""
+        """The log likelihood by a ratio."""
         network = ratio.network.to(torch.float64)
         with torch.no_grad():
             features = network.embed(torch.tensor(x))[None]
@@ -88,18 +51,7 @@ class Problem:
                 parts = [network.head(torch.tensor(b)[:, None], features).sum(1) for b in blocks]
             return torch.cat(parts).numpy()
 
-        return self._within(log_p)
-
-    def _within(self, log_p):
-        low, high = self.ends
-
-        def inside(theta):
-            values, there = np.full(len(theta), -np.inf), ((theta > low) & (theta < high)).all(1)
-            if there.any():
-                values[there] = log_p(theta[there])
-            return values
-
-        return inside
+        return self.within(log_p)
 
 
 # The problems.
@@ -131,22 +83,8 @@ def _log_weibull(x, log_shape, log_scale):
 
 
 PROBLEMS = (
-    Problem(
-        "g-and-k",
-        500,
-        {"A": (0, 10), "B": (0, 5), "g": (0, 5), "k": (0, 1)},
-        (3.0, 1.0, 2.0, 0.5),
-        lambda rng, *p: np.arcsinh(g_and_k(rng.normal(size=len(p[0])), *p)),
-        lambda x, *p: log_g_and_k(np.sinh(x), *p),
-    ),
-    Problem(
-        "ballistic accumulator",
-        300,
-        {"v1": (0, 4), "v2": (0, 4), "A": (0.1, 1), "b": (0.1, 1)},
-        (2.5, 1.5, 0.5, 0.5),
-        race,
-        log_race,
-    ),
+    QUANTILES.as_a(Problem),
+    RACE.as_a(Problem),
     Problem(
         "location",
         1_000,
@@ -248,8 +186,8 @@ def centered(problem, ratio, x, theta, weights, seed):
 
 
 def measure(problem, seed, work):
-    began, ratio, x = time.process_time(), trained(problem, work), problem.data(seed)
-    mean, sd = moments(*posterior(problem.exact(x), problem.ends, seed))
+    began, ratio, x = time.process_time(), trained(problem, work), problem.data((seed, 8))
+    mean, sd = moments(*posterior(problem.log_likelihood(x), problem.ends, seed))
     theta, weights = posterior(problem.approximate(ratio, x), problem.ends, seed)
     before = moments(theta, weights)
     again, words = centered(problem, ratio, x, theta, weights, seed)

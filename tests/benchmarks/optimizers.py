@@ -8,6 +8,7 @@ for parameters outside. Takes a quarter of an hour on one core; pymc-extras is n
 
 import argparse
 import os
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,12 @@ import numpy as np
 import pymc as pm
 import pymc_extras as extras
 import pytensor.tensor as pt
-from scipy.optimize import minimize
 from tables import Table
 
 import pymc_nre as nre
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from searches import searched
 
 STARTS, ITERATIONS, DRAWS = 40, 15_000, 2_000
 POLICIES = ("repel", "reject")
@@ -99,18 +102,6 @@ def cases():
         lambda given, x: pm.Poisson("x", given["rate"], observed=x.astype(int)),
         lambda given: {"rate": pt.exp(given["log_rate"])},
     )  # fmt: skip
-
-
-def searched(model):
-    """A search like that of `pm.find_MAP`, compiled once for all starts."""
-    both = model.logp_dlogp_function(ravel_inputs=True)
-    both.set_extra_values({})
-
-    def negative(point):
-        value, slope = both(point)
-        return -value, -slope
-
-    return lambda start: minimize(negative, start, jac=True, method="L-BFGS-B").x
 
 
 def starts_of(case, number):

@@ -12,7 +12,8 @@ import pymc as pm
 import pytest
 import torch
 import xarray as xr
-from scipy import optimize, stats
+from scipy import stats
+from searches import searched
 
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
@@ -375,18 +376,6 @@ def found_from_everywhere(outside):
     starts = np.random.default_rng(5).uniform([-4.9, -0.98], [4.9, 0.98], (40, 2))
     search = searched(model)
     return sum(np.abs(search(start) - maximum).max() < 1e-3 for start in starts)
-
-
-def searched(model):
-    """A search like that of `pm.find_MAP`, compiled once for all starts."""
-    both = model.logp_dlogp_function(ravel_inputs=True)
-    both.set_extra_values({})
-
-    def negative(point):
-        value, slope = both(point)
-        return -value, -slope
-
-    return lambda start: optimize.minimize(negative, start, jac=True, method="L-BFGS-B").x
 
 
 def test_searches_find_back_from_the_wall():

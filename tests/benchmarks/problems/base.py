@@ -1,6 +1,6 @@
 """What is asked of a problem, and problems whose parameters are uniform in a box."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pymc as pm
@@ -9,11 +9,11 @@ import pymc_nre as nre
 
 from .posteriors import moments, posterior
 
-__all__ = ["Box", "summaries"]
+__all__ = ["Box", "Trials", "summaries", "uniform"]
 
 
 @dataclass(frozen=True, eq=False)
-class Box:
+class Trials:
     """Trials of a simulator with uniform priors, and the log density of an observation."""
 
     name: str
@@ -22,24 +22,66 @@ class Box:
     truth: tuple
     draw: callable  # (rng, *parameters (n,)) -> (n, *event)
     log_density: callable  # (x (N, *event), *parameters (g, 1)) -> (g, N)
-    trained: dict = None  # narrower ranges, if those of the model are not trained
+
+    @property
+    def ends(self):
+        """Least and largest values ``(2, D)``."""
+        return np.array(list(self.ranges.values()), dtype=float).T
 
     def prior(self):
         """What the ratio is trained on."""
-        return self._uniform(self.trained or self.ranges)
+        return uniform(self.ranges)
 
     def simulator(self, rng, **parameters):
         """Many draws at once."""
         return self.draw(rng, *(parameters[name] for name in self.ranges))
 
-    def data(self):
+    def data(self, seed=8):
         """Observations ``(trials, *event)``."""
         columns = [np.full(self.trials, value) for value in self.truth]
-        return self.draw(np.random.default_rng(8), *columns)
+        return self.draw(np.random.default_rng(seed), *columns)
+
+    def log_likelihood(self, x):
+        """A function of parameters ``(g, D)``: the log likelihood within the prior."""
+
+        def log_p(theta):
+            blocks = np.array_split(theta, max(1, len(theta) * len(x) // 2_000_000))
+            return np.concatenate(
+                [self.log_density(x, *np.split(b, b.shape[1], axis=1)).sum(1) for b in blocks]
+            )
+
+        return self.within(log_p)
+
+    def within(self, log_p):
+        """The same as a function, and minus infinity outside of the prior."""
+        low, high = self.ends
+
+        def inside(theta):
+            values, there = np.full(len(theta), -np.inf), ((theta > low) & (theta < high)).all(1)
+            if there.any():
+                values[there] = log_p(theta[there])
+            return values
+
+        return inside
+
+    def as_a(self, kind):
+        """The same trials as another kind of problem."""
+        return kind(*(getattr(self, field.name) for field in fields(Trials)))
+
+
+@dataclass(frozen=True, eq=False)
+class Box(Trials):
+    """Trials whose ratio may be trained in narrower ranges than those of the model."""
+
+    trained: dict = None
+
+    def prior(self):
+        """What the ratio is trained on."""
+        return uniform(self.trained or self.ranges)
 
     def model(self, ratio, x):
         """The model that is sampled."""
-        model = self._uniform(self.ranges)
+        model = uniform(self.ranges)
         with model:
             nre.RatioLikelihood(
                 "x", ratio, observed=x, **{name: model[name] for name in self.ranges}
@@ -48,20 +90,7 @@ class Box:
 
     def exact(self, x):
         """Mean and standard deviation of each quantity."""
-
-        def log_p(theta):
-            inside = ((theta > ends[0]) & (theta < ends[1])).all(1)
-            values = np.full(len(theta), -np.inf)
-            rows = theta[inside]
-            for block in np.array_split(
-                np.flatnonzero(inside), max(1, rows.size * len(x) // 10**7)
-            ):
-                columns = np.split(theta[block], theta.shape[1], axis=1)
-                values[block] = self.log_density(x, *columns).sum(1)
-            return values
-
-        ends = np.array(list(self.ranges.values()), dtype=float).T
-        found = moments(*posterior(log_p, ends, seed=1))
+        found = moments(*posterior(self.log_likelihood(x), self.ends, seed=1))
         return dict(zip(self.ranges, zip(*found, strict=True), strict=True))
 
     def narrower(self, found):
@@ -76,12 +105,13 @@ class Box:
         }
         return replace(self, trained=ends)
 
-    @staticmethod
-    def _uniform(ranges):
-        with pm.Model() as model:
-            for name, (low, high) in ranges.items():
-                pm.Uniform(name, low, high)
-        return model
+
+def uniform(ranges):
+    """A model of independent uniform variables."""
+    with pm.Model() as model:
+        for name, (low, high) in ranges.items():
+            pm.Uniform(name, low, high)
+    return model
 
 
 def summaries(posterior, names):
