@@ -14,11 +14,13 @@ import xarray as xr
 from .. import plots
 from ..estimators.checks import check_fit, finite_observations, told_of_decades
 from ..estimators.estimator import RatioEstimator
+from ..estimators.trial_budgets.trial_budget import measurement
 from ..exceptions import CheckNotApplicable, SimulationError
 from ..runtime.arrays import whole_number
 from ..runtime.random_streams import seed_sequence
 from ..runtime.values import HoldsArrays
 from ..simulation.simulations import Simulations
+from .adding_up import adding_up
 from .calibration import FEW, coverage, normalization, reliability, sbc, tarp
 from .classifier_tests.roc import auc
 from .classifier_tests.two_sample import lc2st
@@ -98,6 +100,9 @@ class Report(HoldsArrays):
         few_are_right = name == "convergence" and self.checks[name].attrs["trials"]
         if few_are_right and not Verdict(verdict).passes:
             return _TRIALS
+        if name == "trial_budget" and verdict == Verdict.NOT_KNOWN:
+            call = measurement(self.checks[name].attrs["trials"])
+            return f"Measure it, {call}; ratio = budget.attach(ratio)."
         return advice_in(name, Verdict(verdict))
 
     @property
@@ -209,8 +214,9 @@ def report(
         The observed data, ``(*event)`` or ``(n, *event)``, for the checks that look at them.
     trials : int
         How many observations will share their parameters. Posteriors of 1, 10, 100, ... and of so
-        many are followed by `convergence`, which is what takes longest. With 1, as where one
-        series is all there is, that check is left out.
+        many are followed by `convergence`, which is what takes longest, and ``trial_budget`` says
+        by how much they may be off, by the budget of the ratio or by these simulations. With 1, as
+        where one series is all there is, both are left out.
     draws : int
         Of the prior, for each posterior.
     device : {"auto", "cpu", "cuda"}
@@ -276,6 +282,7 @@ def report(
         makers["observation_check"] = lambda seed: observation_check(
             ratio, simulations, observed, random_seed=seed
         )
+    makers["trial_budget"] = lambda _: adding_up(ratio, simulations, trials)
     skipped = {}
     for name, make in makers.items():
         seed = next(seeds)

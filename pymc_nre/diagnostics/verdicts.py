@@ -53,6 +53,7 @@ class Verdict(StrEnum):
     TOO_LARGE = "too large", _UNNORMALIZED
     TOO_SMALL = "too small", _UNNORMALIZED
     TOLD_APART = "told apart", f"The ratio is wrong at these parameters. {_MORE}"
+    TOO_MANY = "too many trials", "nre.center(ratio, ...) makes a ratio bear more trials."
     WRONG = "wrong", "Train with a narrower prior around the data, or on more simulations."
     FOREIGN = (
         "foreign",

@@ -33,7 +33,7 @@ from pytensor.tensor import TensorVariable
 
 from ..estimators.domain import Domain
 from ..estimators.estimator import RatioEstimator
-from ..estimators.trial_budgets.trial_budget import FEW, counted
+from ..estimators.trial_budgets.trial_budget import FEW, counted, measurement
 from ..exceptions import DomainWarning, TrialsWarning, warn
 from .guards import HELD_BACK, held_data
 
@@ -271,7 +271,7 @@ def _told_of_trials(ratio: RatioEstimator, together: np.ndarray) -> str:
         return (
             f"{most:,} trials share {_named(labels, together, most)}, and how many this ratio "
             "bears is not known: small errors add up over trials. Measure it, "
-            f"{_measurement(most)}; ratio = budget.attach(ratio)."
+            f"{measurement(most)}; ratio = budget.attach(ratio)."
         )
     if not budget.informed:
         return (
@@ -296,15 +296,10 @@ def _named(labels: Sequence[str], together: np.ndarray, trials: int) -> str:
     return "their parameters" if len(names) == len(labels) else ", ".join(names)
 
 
-def _measurement(trials: int) -> str:
-    simulations = min(math.ceil(max(1_000 * trials, 100_000) / 100_000) * 100_000, 10_000_000)
-    return f"budget = nre.trial_budget(ratio, nre.simulate(prior, simulator, {simulations:_}))"
-
-
 def _remedy(ratio: RatioEstimator, trials: int) -> str:
     """What helps most at that number of trials, first."""
     if not ratio.budget.is_seen:
-        return f"No bias was seen: measure it on more simulations, {_measurement(trials)}"
+        return f"No bias was seen: measure it on more simulations, {measurement(trials)}"
     everywhere = "fine-tune it, nre.center(ratio, nre.Online(prior, simulator, batched=True))"
     around = "mend it around the posterior that you get, nre.center(ratio, around=idata)"
     if trials < _TOO_WIDE:

@@ -35,9 +35,12 @@ def sharp():
 
 def test_an_exact_ratio_passes(exact):
     assert exact.passed
-    assert len(exact.checks) == 9
+    assert len(exact.checks) == 10
     assert not exact.skipped
-    assert exact.headline == "Nothing wrong found by 9 checks on 1,000 held-out pairs."
+    assert exact.headline == (
+        "Nothing wrong found by 9 checks on 1,000 held-out pairs, but nothing is known by "
+        "trial_budget."
+    )
     assert "!!" not in repr(exact)
 
 
@@ -50,7 +53,7 @@ def test_a_wrong_one_is_told_with_what_to_do(sharp):
     page = sharp._repr_html_()
     failed = [row for row in sharp.rows if row[1] not in ("right", "usual", "not known")]
     assert page.count("firebrick") == len(failed) == 8
-    assert page.count("gray") == 1  # of auc, which knows nothing of a ratio this sharp
+    assert page.count("gray") == 2  # of auc, which knows nothing of a ratio this sharp, and trials
     assert all(advice and advice in page for *_, advice in failed)
 
 
@@ -110,7 +113,10 @@ NOT_APPLICABLE = {
         {"auc": "is over another reference"},
     ),
     "no prior": (lambda: (TASK.estimator(), BARE), {"convergence": "do not know it"}),
-    "an integer": (of_an_integer, {"convergence": "k is an integer"}),
+    "an integer": (
+        of_an_integer,
+        {"convergence": "k is an integer", "trial_budget": "an integer has no score"},
+    ),
     "nothing but failures": (
         lambda: (simulated_by(always_failing), PAIRS),
         dict.fromkeys(("auc", "convergence"), r"simulations at mu = -?[\d.]+ failed"),
@@ -138,13 +144,13 @@ def test_simulations_that_fail_now_and_then_leave_no_check_out():
 
 ALL = {
     "coverage", "sbc", "tarp", "reliability", "normalization", "auc", "convergence", "lc2st",
-    "observation_check",
+    "observation_check", "trial_budget",
 }  # fmt: skip
 
 
 def test_too_few_simulations_for_the_data():
     found = quick(pairs=TASK.simulate(150, random_seed=7), observed=1.0)
-    assert list(found.skipped) == ["observation_check"]
+    assert list(found.skipped) == ["observation_check", "trial_budget"]
     assert "at least 200 simulations, got 150" in found.skipped["observation_check"]
 
 
@@ -155,13 +161,14 @@ def test_too_few_simulations_for_the_data():
         ("convergence", NotImplementedError),
         ("lc2st", RuntimeError),
         ("observation_check", ValueError),
+        ("adding_up", RuntimeError),
     ],
 )
 def test_a_bug_is_not_taken_for_a_check_that_does_not_apply(monkeypatch, check, kind):
     def broken(*_, **__):
         raise kind("a bug")
 
-    before = ["auc", "convergence", "lc2st", "observation_check"]
+    before = ["auc", "convergence", "lc2st", "observation_check", "adding_up"]
     for name in before[: before.index(check)]:  # which take their time
         monkeypatch.setattr(reports, name, lambda *_, **__: xr.Dataset())
     monkeypatch.setattr(reports, check, broken)
@@ -252,6 +259,33 @@ def test_trials_say_how_the_ratio_will_be_used(monkeypatch):
     assert "trials=1: there is nothing to add up" in found.skipped["convergence"]
     quick()
     assert asked[4:] == [[1, 10, 100]]
+
+
+def of_trials(ratio, trials, **options):
+    """The row of the trial budget: verdict, summary and advice."""
+    found = quick(ratio, trials=trials, **options)
+    ((_, *told),) = [row for row in found.rows if row[0] == "trial_budget"]
+    return told
+
+
+def test_a_bias_that_few_simulations_cannot_exclude_is_told_with_its_size():
+    verdict, summary, advice = of_trials(TASK.estimator(), 20)
+    assert verdict == "not known"
+    size = float(re.search(r"off by up to (0\.\d+) posterior standard deviations", summary)[1])
+    assert 0.2 < size < 0.6
+    assert "nre.trial_budget(ratio, nre.simulate(prior, simulator, 100_000))" in advice
+
+
+def test_the_budget_of_the_ratio_is_used_if_more_simulations_made_it():
+    ratio = TASK.estimator()
+    known = nre.trial_budget(ratio, TASK.simulate(50_000, random_seed=3)).attach(ratio)
+    verdict, summary, advice = of_trials(known, 20)
+    assert (verdict, advice) == ("right", "")
+    assert summary == "The ratio bears 20 trials, by 50,000 simulations."
+    biased = changed(TASK.estimator(), of_x=0.3)
+    assert of_trials(biased, 20)[0] == "too many trials"
+    few = nre.trial_budget(biased, TASK.simulate(1_000, random_seed=3))
+    assert of_trials(few.attach(biased), 20)[0] == "too many trials"
 
 
 def recorded_auc(*_, **__):

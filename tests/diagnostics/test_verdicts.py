@@ -12,6 +12,7 @@ from controls import changed
 import pymc_nre as nre
 from pymc_nre import diagnostics
 from pymc_nre.diagnostics import Report
+from pymc_nre.diagnostics.adding_up import adding_up
 from pymc_nre.diagnostics.concentration import _result
 from pymc_nre.diagnostics.verdicts import Judgment, Verdict, worst
 
@@ -90,6 +91,10 @@ def lc2st(power=1.0, task=TASK):
     return diagnostics.lc2st(ratio, pairs, 2.0, draws=100, random_seed=2)
 
 
+def trial_budget(trials, **change):
+    return adding_up(changed(RATIO, **change), TASK.simulate(2_000, random_seed=1), trials)
+
+
 def observation_check(*observed, pairs=1_000):
     pairs = TASK.simulate(pairs, random_seed=1)
     return diagnostics.observation_check(RATIO, pairs, observed, random_seed=2)
@@ -138,6 +143,11 @@ CASES = {
         "foreign": partial(observation_check, 80.0),
         "not known": partial(observation_check, 1.0, 2.0, 3.0, 4.0, 5.0, 80.0),
     },
+    "trial_budget": {
+        "right": partial(trial_budget, 2),
+        "not known": partial(trial_budget, 100),
+        "too many trials": partial(trial_budget, 100, of_x=0.3),
+    },
 }
 FINE = {"right", "usual"}
 PASSED = FINE | {"not known", "not normalized"}
@@ -175,7 +185,8 @@ def test_the_cases_are_all_that_checks_can_say():
     assert set().union(*CASES.values()) == set(Verdict)
     modules = {}
     for check, verdicts in CASES.items():
-        modules.setdefault(getattr(diagnostics, check).__module__, set()).update(verdicts)
+        made_by = adding_up if check == "trial_budget" else getattr(diagnostics, check)
+        modules.setdefault(made_by.__module__, set()).update(verdicts)
     for module, said in modules.items():
         name = module.removeprefix("pymc_nre.diagnostics.").replace(".", "/")
         path = Path(diagnostics.__file__).parent / f"{name}.py"

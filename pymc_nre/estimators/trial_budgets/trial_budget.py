@@ -13,7 +13,7 @@ from ...runtime.arrays import real_number
 from ...runtime.kinds import check_kind
 from ...runtime.values import HoldsArrays
 
-__all__ = ["FEW", "SEEN", "SURE", "Region", "TrialBudget", "counted", "gain"]
+__all__ = ["FEW", "SEEN", "SURE", "Region", "TrialBudget", "counted", "gain", "measurement"]
 
 # Standard errors. Several sizes of cells are looked at, so what is seen by chance needs more.
 SEEN = 3.0
@@ -337,6 +337,12 @@ def counted(trials: float) -> str:
     if trials < 1:
         return "no trial"
     return "1 trial" if trials < 2 else f"{_rounded(math.floor(trials))} trials"
+
+
+def measurement(trials: int) -> str:
+    """The call that measures a budget of so many trials."""
+    simulations = min(math.ceil(max(1_000 * trials, 100_000) / 100_000) * 100_000, 10_000_000)
+    return f"budget = nre.trial_budget(ratio, nre.simulate(prior, simulator, {simulations:_}))"
 
 
 def _region(values: Any) -> Region | None:

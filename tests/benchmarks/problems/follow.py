@@ -103,7 +103,7 @@ class _Journey:
         return words
 
     def _report(self):
-        """What a report has to say against the ratio."""
+        """What a report has to say against the ratio, and of trials that it cannot vouch for."""
         found = nre.diagnostics.report(
             self.ratio,
             self._simulations(7, 2_000),
@@ -112,8 +112,8 @@ class _Journey:
             random_seed=1,
             progressbar=False,
         )
-        failed = [row for row in found.rows if row[0] in found._failed]
-        return [f"{name} {summary} {advice}" for name, _, summary, advice in failed]
+        told = [row for row in found.rows if row[0] in found._failed or row[0] == "trial_budget"]
+        return [f"{name} {summary} {advice}" for name, _, summary, advice in told]
 
     def _simulations(self, seed, n):
         return nre.simulate(
