@@ -14,7 +14,7 @@ from .base import summaries
 
 __all__ = ["follow", "next_of"]
 
-_STATIONS = 4
+_STATIONS = 6
 _INSIDE = "All posterior draws are inside"
 # What advice says, and what is then done; of several the first that is said and not yet done.
 _REMEDIES = {
