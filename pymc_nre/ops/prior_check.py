@@ -299,7 +299,10 @@ def _named(labels: Sequence[str], together: np.ndarray, trials: int) -> str:
 def _remedy(ratio: RatioEstimator, trials: int) -> str:
     """What helps most at that number of trials, first."""
     if not ratio.budget.is_seen:
-        return f"No bias was seen: measure it on more simulations, {measurement(trials)}"
+        return (
+            "No bias was seen, by too few simulations to vouch for so many trials: measure it on "
+            f"more, {measurement(trials)}"
+        )
     everywhere = "fine-tune it, nre.center(ratio, nre.Online(prior, simulator, batched=True))"
     around = "mend it around the posterior that you get, nre.center(ratio, around=idata)"
     if trials < _TOO_WIDE:

@@ -293,7 +293,7 @@ def test_prior_that_reaches_outside_is_told_with_its_share():
 
 @pytest.mark.parametrize(
     ("ratio", "remedy"),
-    [(changed(RATIO, of_x=0.1), r"nre\.center"), (RATIO, "No bias was seen: measure it on more")],
+    [(changed(RATIO, of_x=0.1), r"nre\.center"), (RATIO, "No bias was seen, by .* measure it on")],
     ids=["biased", "exact"],
 )
 def test_too_many_trials_are_told(ratio, remedy):
@@ -350,7 +350,7 @@ def test_few_trials_are_no_matter_of_few_simulations():
     with pm.Model():
         mu = pm.Uniform("mu", -9, 9)
         nre.RatioLikelihood("x", few, mu=mu, observed=np.zeros(30))
-        with pytest.warns(nre.TrialsWarning, match="No bias was seen: measure it on more"):
+        with pytest.warns(nre.TrialsWarning, match="No bias was seen, by .* measure it on more"):
             nre.RatioLikelihood("y", few, mu=mu, observed=np.zeros(31))
 
 

@@ -1,10 +1,13 @@
 """The five problems of the benchmark: their exact densities, and what is done next."""
 
 import numpy as np
+import pymc as pm
 import pytest
 from benchmarks.problems import counts, survival
 from benchmarks.problems.boxes import EPIDEMIC, QUANTILES, RACE
 from benchmarks.problems.follow import follow, next_of
+
+import pymc_nre as nre
 
 N = 20_000
 # Standard errors: one of 4.5 or more comes up by chance in one of 150,000 tests.
@@ -74,10 +77,19 @@ def test_what_is_done_next_is_what_is_said_first_and_not_done_yet():
     assert next_of(["train on a narrower prior"], [], RACE) == "train around the posterior"
     assert next_of(["train on a narrower prior"], [], SURVIVAL) is None
     assert next_of([], [], RACE) is None
-    said = ["No bias was seen: measure it on more simulations, budget = ..."]
+    assert next_of(["Train longer, or on more simulations."], [], RACE).startswith("train on four")
+
+
+def test_what_a_model_says_of_too_few_simulations_is_followed_by_a_measurement():
+    mean = nre.tasks.GaussianMean()
+    ratio = mean.estimator().replace(loss="NREC()")  # as if it were trained
+    ratio = nre.trial_budget(ratio, mean.simulate(1_000, random_seed=1)).attach(ratio)
+    with pm.Model(), pytest.warns(nre.TrialsWarning) as told:
+        nre.RatioLikelihood("x", ratio, mu=pm.Uniform("mu", -9, 9), observed=np.zeros(50))
+    said = [str(told[0].message)]
     assert next_of(said, [], RACE) == "measure the budget"
     assert next_of(said, ["measure the budget"], RACE) is None
-    assert next_of(["Train longer, or on more simulations."], [], RACE).startswith("train on four")
+    assert next_of([ratio.budget.in_short()], [], RACE) is None
 
 
 @pytest.mark.slow

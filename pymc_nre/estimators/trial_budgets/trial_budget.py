@@ -201,7 +201,10 @@ class TrialBudget(HoldsArrays):
         surely = counted(self.trials)
         if self.is_seen:
             return f"{surely}, most likely {_rounded(self.likely_trials)}"
-        return f"{surely} or more: no bias was seen, and more simulations would tell better"
+        return (
+            f"{surely} or more: no bias was seen, and a measurement by more simulations would tell "
+            "better"
+        )
 
     def bears(self, trials: np.ndarray) -> bool:
         """Whether so many trials of each parameter ``(D,)`` are no more than it surely bears.

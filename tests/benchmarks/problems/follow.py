@@ -22,7 +22,7 @@ _REMEDIES = {
     r"around=idata": "center around the posterior",
     r"nre\.Online\(|nre\.center\(ratio, \.\.\.\)": "fine-tune",
     r"narrower (training )?prior": "train around the posterior",
-    r"(?<!easure it )on more simulations": "train on four times as many",
+    r"on more simulations": "train on four times as many",
 }
 _SAID = re.compile(r"simulator, ([\d_]+)\)")  # how many simulations measure the budget
 
