@@ -211,6 +211,11 @@ RESULTS = {
     "mapping": lambda r: ({}, REFUSED),
     "another": lambda r: (xr.Dataset({"other": 1.0}), REFUSED),
 }
+_NO_FLAGS = _NO_NUMBERS | {"text": "no", "zero": 0, "one": 1, "float": 1.0, "NaN": np.nan}
+FLAGS = {
+    "plain": lambda v: (v, v),
+    "numpy": lambda v: (np.bool_(v), v),
+} | _always(_NO_FLAGS | {"array": np.array(True), "class": bool})
 DRAWS = {
     "plain": lambda p: (for_arviz(p), p),
     "mapping": lambda p: ({"posterior": p}, p),
@@ -317,6 +322,10 @@ def count(value, optional=False):
 
 def number(value, optional=False):
     return Given(value, NUMBERS, optional)
+
+
+def flag(value):
+    return Given(value, FLAGS)
 
 
 def result(make):

@@ -17,7 +17,7 @@ import xarray as xr
 from ..estimators.checks import check_ratio
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
-from ..runtime.arrays import finite_array
+from ..runtime.arrays import finite_array, true_or_false
 from ..simulation.parameters import check_event_shape
 from ..simulation.prior import Prior
 
@@ -47,8 +47,7 @@ class DataSets:
     def of(cls, ratio: RatioEstimator, x: Any, trials: bool, caller: str) -> DataSets:
         """What a user means by observations ``(*batch, *event)``; axes go by their place."""
         check_ratio(ratio, caller)
-        if not isinstance(trials, bool | np.bool_):
-            raise TypeError(f"{caller}: trials: expected True or False, got {trials!r}.")
+        trials = true_or_false(trials, f"{caller}: trials")
         data = finite_array(x, f"{caller}: x")
         check_event_shape(ratio.event_shape, data.shape, f"{caller}: x")
         batch = data.shape[: data.ndim - len(ratio.event_shape)]

@@ -23,7 +23,7 @@ from ..amortized.weights import normalized
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..exceptions import CheckNotApplicable
-from ..runtime.arrays import real_array, whole_number
+from ..runtime.arrays import real_array, true_or_false, whole_number
 from ..runtime.devices import resolve_device
 from ..runtime.progress import progress
 from ..runtime.random_streams import generator_of
@@ -127,6 +127,7 @@ def convergence(
     n = [whole_number(each, "convergence: n") for each in n]
     truths = whole_number(truths, "convergence: truths", least=_FEWEST_TRUTHS)
     draws = whole_number(draws, "convergence: draws")
+    progressbar = true_or_false(progressbar, "convergence: progressbar")
     prior = _check(ratio, simulations, n, draws)
     simulator = needed_simulator("convergence", simulator, ratio, simulations)
     evaluator = single_precision(ratio, resolve_device(device))

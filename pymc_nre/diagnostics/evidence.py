@@ -23,7 +23,7 @@ import xarray as xr
 
 from ..compat import for_arviz, has_log_likelihood, posterior_of
 from ..likelihood.model_parameters import check_model, ratios_of
-from ..runtime.arrays import whole_number
+from ..runtime.arrays import true_or_false, whole_number
 from ..runtime.random_streams import seed_sequence
 
 __all__ = ["compare", "log_marginal_ratio"]
@@ -91,6 +91,7 @@ def log_marginal_ratio(
     draws = whole_number(draws, "log_marginal_ratio: draws")
     # at least two, for the error comes of them
     chains = whole_number(chains, "log_marginal_ratio: chains", least=2)
+    progressbar = true_or_false(progressbar, "log_marginal_ratio: progressbar")
     _check({"the first": model, "the second": other})
     seeds = seed_sequence(random_seed).generate_state(2).tolist()
     settings = {"draws": draws, "chains": chains, "progressbar": progressbar, **options}

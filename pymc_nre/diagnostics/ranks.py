@@ -27,7 +27,7 @@ from ..amortized.weights import effective_number
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..exceptions import PosteriorWarning, warn
-from ..runtime.arrays import whole_number
+from ..runtime.arrays import true_or_false, whole_number
 from ..runtime.devices import resolve_device
 from ..runtime.progress import progress
 from ..runtime.random_streams import generator_of
@@ -105,6 +105,7 @@ def posterior_ranks(
     {'pair': 500, 'parameter': 1}
     """
     draws = whole_number(draws, "posterior_ranks: draws", least=FEW)
+    progressbar = true_or_false(progressbar, "posterior_ranks: progressbar")
     check_pairs(ratio, simulations, draws, "posterior_ranks")
     device = resolve_device(device)
     rng = generator_of(random_seed)

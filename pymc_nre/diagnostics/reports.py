@@ -16,7 +16,7 @@ from ..estimators.checks import check_fit, finite_observations, told_of_decades
 from ..estimators.estimator import RatioEstimator
 from ..estimators.trial_budgets.trial_budget import measurement
 from ..exceptions import CheckNotApplicable, SimulationError
-from ..runtime.arrays import whole_number
+from ..runtime.arrays import true_or_false, whole_number
 from ..runtime.random_streams import seed_sequence
 from ..runtime.values import HoldsArrays
 from ..simulation.simulations import Simulations
@@ -246,6 +246,7 @@ def report(
     check_fit(ratio, simulations, "report")
     draws = whole_number(draws, "report: draws", least=FEW)
     trials = whole_number(trials, "report: trials")
+    progressbar = true_or_false(progressbar, "report: progressbar")
     if observed is not None:
         observed = finite_observations(ratio, observed, "report")
     seeds = iter(seed_sequence(random_seed).generate_state(_SEEDS).tolist())

@@ -23,7 +23,7 @@ from ..networks.base import RatioNetwork
 from ..networks.correction import QuadraticCorrection
 from ..networks.specifications import specification_to_dict
 from ..runtime.archive import write_archive
-from ..runtime.arrays import real_array
+from ..runtime.arrays import real_array, true_or_false
 from ..runtime.devices import resolve_device
 from ..simulation.forward import ForwardDraw
 from ..simulation.parameters import Layout, broadcast_batches, check_dims, check_event_shape
@@ -103,6 +103,8 @@ class RatioEstimator:
         shapes = {name: tuple(map(int, shape)) for name, shape in parameters.items()}
         layout = Layout(shapes, frozenset(integer))
         given = {"normalized": normalized, "loss": loss, "history": history}
+        if batched is not None:
+            batched = true_or_false(batched, "RatioEstimator: batched")
         vars(self).update(
             network=frozen(network),
             layout=layout,

@@ -13,7 +13,7 @@ from ..networks.base import RatioNetwork
 from ..networks.correction import QuadraticCorrection
 from ..networks.layers import Standardize
 from ..networks.specifications import describes
-from ..runtime.arrays import real_array
+from ..runtime.arrays import real_array, true_or_false
 from ..simulation.parameters import Layout
 from ..simulation.simulator import as_simulator
 from .contents import facts_problem
@@ -44,11 +44,12 @@ def taken(given: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
         found["history"] = _own_history(given["history"])
     if given.get("budget") is not None:
         _check_budget(given["budget"], layout)
-    for name, kind in (("normalized", bool), ("loss", str)):
-        if name in given and not isinstance(given[name], kind | np.generic):
-            raise TypeError(f"{name} must be a {kind.__name__}, got {given[name]!r}.")
-        if name in given:
-            found[name] = kind(given[name])
+    if "normalized" in given:
+        found["normalized"] = true_or_false(given["normalized"], "normalized")
+    if "loss" in given:
+        if not isinstance(given["loss"], str):
+            raise TypeError(f"loss must be a str, got {given['loss']!r}.")
+        found["loss"] = str(given["loss"])
     return found
 
 

@@ -24,6 +24,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from ..runtime.arrays import true_or_false
+
 __all__ = ["Loss", "checked_loss", "is_known_loss"]
 
 
@@ -63,6 +65,7 @@ def checked_loss(loss: Any) -> Any:
             f"loss must be one of pymc_nre.losses, such as NREC(), or a callable value with "
             f"{', '.join(_ASKED)}; got {loss!r}, which has no {', '.join(missing) or '__call__'}."
         )
+    true_or_false(loss.normalized, f"loss: normalized of {type(loss).__name__}")
     return loss
 
 

@@ -18,6 +18,7 @@ import torch
 from ..estimators.checks import check_ratio
 from ..estimators.estimator import RatioEstimator
 from ..losses.base import Loss
+from ..runtime.arrays import true_or_false
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
@@ -149,6 +150,7 @@ def center(
             "a posterior, nre.center(ratio, around=idata, model=model); got "
             f"{'neither' if around is None else 'both'}."
         )
+    progressbar = true_or_false(progressbar, "center: progressbar")
     common = {"random_seed": random_seed, "progressbar": progressbar}
     everywhere = _given(
         loss=loss, strength=strength, steps=steps, replicates=replicates, device=device

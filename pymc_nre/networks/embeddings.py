@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..runtime.arrays import real_array, whole_number
+from ..runtime.arrays import real_array, true_or_false, whole_number
 from .layers import (
     Embedding,
     Specification,
@@ -110,8 +110,7 @@ class DeepSet(Specification):
         self._take()
         object.__setattr__(self, "hidden", checked_widths("DeepSet", "hidden", self.hidden))
         check_choices(self.activation, self.norm)
-        if not isinstance(self.masked, bool):
-            raise TypeError(f"DeepSet: masked must be True or False, got {self.masked!r}.")
+        true_or_false(self.masked, "DeepSet: masked")
         if self.masked and self.norm == "batch":
             raise ValueError(
                 "DeepSet(masked=True, norm='batch') would average over padding; use norm='layer'."

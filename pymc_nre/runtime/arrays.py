@@ -1,4 +1,4 @@
-"""The one reading of what a user gives: arrays of real numbers, single numbers, and counts.
+"""The one reading of what a user gives: arrays of real numbers, single numbers, counts and flags.
 
 Every array that enters the library passes here, so that a masked value, a complex number, a
 unit or text is refused in one place and in one way: what was expected, what came, what to do.
@@ -24,6 +24,7 @@ __all__ = [
     "real_array",
     "real_number",
     "shares",
+    "true_or_false",
     "whole_number",
 ]
 
@@ -159,6 +160,25 @@ def shares(values: Any, name: str, *, ends: bool = False) -> np.ndarray:
             f"[0.05, 0.95], got {array.tolist()}."
         )
     return array
+
+
+def true_or_false(value: Any, name: str) -> bool:
+    """A flag, as a bool: of Python or NumPy, for "no" would be true, and 0 may be a mistake.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else.
+
+    Examples
+    --------
+    >>> from pymc_nre.runtime.arrays import true_or_false
+    >>> true_or_false(True, "batched")
+    True
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {value!r}.")
+    return bool(value)
 
 
 def holds_integers(value: Any) -> bool:

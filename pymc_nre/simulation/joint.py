@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..exceptions import SimulationWarning, warn
-from ..runtime.arrays import finite_array, whole_number
+from ..runtime.arrays import finite_array, true_or_false, whole_number
 from ..runtime.executors import executor_of
 from ..runtime.random_streams import seed_sequence
 from .drawn import Drawn
@@ -113,6 +113,7 @@ def simulate(
     Simulations: 500 pairs, parameters mu (scalar), observation scalar
     """
     n = whole_number(n, "n")
+    progressbar = true_or_false(progressbar, "simulate: progressbar")
     joint_simulator = JointSimulator.of(prior, simulator, parameters, batched)
     return joint_simulator.run(
         n, at=at, executor=executor, seed=random_seed, progressbar=progressbar
@@ -149,6 +150,7 @@ class JointSimulator:
         batched: bool,
     ) -> JointSimulator:
         """What a user means by the arguments of `simulate`."""
+        batched = true_or_false(batched, "batched")
         if isinstance(simulator, str):
             variable = _variable(prior, simulator)
             known = Prior.of(prior, simulated=simulator)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..runtime.arrays import true_or_false
 from .calls import observation, observations, own
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Simulator:
                 "simulator must be a function simulator(rng, **parameters), got "
                 f"{type(self.function).__name__}."
             )
+        object.__setattr__(self, "batched", true_or_false(self.batched, "Simulator: batched"))
 
     def draw(
         self, rng: np.random.Generator, parameters: Mapping[str, np.ndarray], n: int

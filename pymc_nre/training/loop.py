@@ -27,7 +27,7 @@ from ..losses.base import Loss, checked_loss, is_known_loss
 from ..losses.contrastive import NREC
 from ..networks.base import RatioNetwork
 from ..networks.specifications import build, is_known_network
-from ..runtime.arrays import real_number, whole_number
+from ..runtime.arrays import real_number, true_or_false, whole_number
 from ..runtime.checkpoint import Checkpoint, CheckpointWriter
 from ..runtime.devices import differentiable, one_thread_if, resolve_device
 from ..runtime.kinds import check_kind
@@ -164,6 +164,8 @@ def train(
     check_kind(simulations, kinds, "train: simulations", expected, remedy)
     members = whole_number(members, "train: members")
     validation = real_number(validation, "train: validation", above=0, below=1)
+    measure_budget = true_or_false(measure_budget, "train: measure_budget")
+    progressbar = true_or_false(progressbar, "train: progressbar")
     loss = NREC() if loss is None else checked_loss(loss)
     network = default_network(simulations) if network is None else network
     settings = Settings(epochs, batch_size, learning_rate, weight_decay, patience)

@@ -689,7 +689,7 @@ def test_it_does_not_keep_the_simulations_in_memory():
         ({"history": xr.Dataset(attrs={"note": "x"})}, ValueError, "it must tell stopped, best"),
         ({"history": xr.Dataset({"a": ("draw", [1.0])})}, ValueError, "it has dimensions"),
         ({"loss": None}, TypeError, "loss must be a str, got None"),
-        ({"normalized": "yes"}, TypeError, "normalized must be a"),
+        ({"normalized": "yes"}, TypeError, "normalized: expected True or False, got"),
         ({"network": nn.Linear(3, 1)}, TypeError, "must be a RatioNetwork, .* got Linear"),
         ({"network": build(MLP((4,)), 2, (3,))}, ValueError, r"\(3,\) and 3 packed .* and 2\. "),
         ({"network": build(MLP((4,)), 3, (4,))}, ValueError, r"shape \(3,\) .* got \(4,\) and 3"),

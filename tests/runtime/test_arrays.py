@@ -12,6 +12,7 @@ from pymc_nre.runtime.arrays import (
     real_array,
     real_number,
     shares,
+    true_or_false,
     whole_number,
 )
 
@@ -189,3 +190,14 @@ def test_shares_end_at_none_and_all():
         ValueError, match=r"^q: expected numbers between 0 and 1, as in.*got \[-0.1"
     ):
         shares([-0.1], "q", ends=True)
+
+
+def test_flags_are_read():
+    assert true_or_false(True, "batched") is True
+    assert true_or_false(np.bool_(False), "batched") is False
+
+
+@pytest.mark.parametrize("value", ["no", "False", 0, 1.0, None, [True], np.array(True), np.nan])
+def test_what_is_no_flag_is_refused(value):
+    with pytest.raises(TypeError, match="^batched: expected True or False, got"):
+        true_or_false(value, "batched")

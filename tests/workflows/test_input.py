@@ -18,7 +18,7 @@ import numpy as np
 import pymc as pm
 import pytest
 import xarray as xr
-from hostile import REFUSED, Array, a, count, draws, is_ours, number, result, seed
+from hostile import REFUSED, Array, a, count, draws, flag, is_ours, number, result, seed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from untrained import make_estimator
@@ -474,6 +474,37 @@ CALLS = {
         x=Array((4,), graph=True),
         mu=Array((4,), graph=True),
     ),
+    # flags
+    "simulate flags": call(
+        lambda batched, progressbar: nre.simulate(
+            NORMAL, TASK.simulator, 20, batched=batched, progressbar=progressbar, random_seed=1
+        ),
+        1,
+        batched=flag(True),
+        progressbar=flag(False),
+    ),
+    "Online flags": call(
+        lambda batched: nre.Online(
+            NORMAL, TASK.simulator, batched=batched, per_epoch=20, random_seed=1
+        ).simulations(0),
+        1,
+        batched=flag(True),
+    ),
+    "Simulator flags": call(
+        lambda batched: nre.Simulator(TASK.simulator, batched).batched, batched=flag(True)
+    ),
+    "weighted_draws flags": call(
+        lambda trials: nre.weighted_draws(
+            ratio(), [0.0], NORMAL, trials=trials, draws=200, random_seed=1
+        ),
+        1,
+        trials=flag(True),
+    ),
+    "DeepSet flags": call(lambda masked: networks.DeepSet((4,), masked=masked), masked=flag(True)),
+    "RatioEstimator.replace flags": call(
+        lambda normalized: ratio().replace(normalized=normalized).normalized,
+        normalized=flag(True),
+    ),
     # objects and seeds
     "posterior_grid of": call(
         lambda ratio, prior: nre.posterior_grid(ratio, 0.0, prior), 1, ratio=RATIO, prior=PRIOR
@@ -492,13 +523,14 @@ CALLS = {
         random_seed=seed(),
     ),
     "posterior_ranks of": call(
-        lambda ratio, simulations, random_seed: diagnostics.posterior_ranks(
-            ratio, simulations, draws=20, random_seed=random_seed, progressbar=False
+        lambda ratio, simulations, random_seed, progressbar: diagnostics.posterior_ranks(
+            ratio, simulations, draws=20, random_seed=random_seed, progressbar=progressbar
         ),
         2,
         ratio=RATIO,
         simulations=PAIRS,
         random_seed=seed(),
+        progressbar=flag(False),
     ),
     "auc of": call(
         lambda ratio, simulations, simulator, random_seed: diagnostics.auc(
@@ -527,7 +559,7 @@ CALLS = {
         random_seed=seed(),
     ),
     "convergence of": call(
-        lambda ratio, simulations, simulator, random_seed: diagnostics.convergence(
+        lambda ratio, simulations, simulator, random_seed, progressbar: diagnostics.convergence(
             ratio,
             simulations,
             n=(1, 3),
@@ -535,13 +567,14 @@ CALLS = {
             draws=60,
             simulator=simulator,
             random_seed=random_seed,
-            progressbar=False,
+            progressbar=progressbar,
         ),
         2,
         ratio=RATIO,
         simulations=PAIRS,
         simulator=SIMULATOR,
         random_seed=seed(),
+        progressbar=flag(False),
     ),
     "lc2st of": call(
         lambda ratio, simulations, random_seed: diagnostics.lc2st(
@@ -561,27 +594,29 @@ CALLS = {
         random_seed=seed(),
     ),
     "report of": call(
-        lambda ratio, simulations, random_seed: diagnostics.report(
-            ratio, simulations, draws=20, random_seed=random_seed, progressbar=False
+        lambda ratio, simulations, random_seed, progressbar: diagnostics.report(
+            ratio, simulations, draws=20, random_seed=random_seed, progressbar=progressbar
         ).checks["coverage"],
         3,
         ratio=RATIO,
         simulations=PAIRS,
         random_seed=seed(),
+        progressbar=flag(False),
     ),
     "sbc_model of": call(
-        lambda model, random_seed: diagnostics.sbc_model(
+        lambda model, random_seed, progressbar: diagnostics.sbc_model(
             model,
             replicates=2,
             draws=20,
             tune=20,
             sampler="pymc",
             random_seed=random_seed,
-            progressbar=False,
+            progressbar=progressbar,
         ),
         2,
         model=a(model),
         random_seed=seed(),
+        progressbar=flag(False),
     ),
     "domain_check of": call(
         lambda ratio, model: diagnostics.domain_check(
@@ -591,20 +626,21 @@ CALLS = {
         model=a(model, optional=True),
     ),
     "log_marginal_ratio of": call(
-        lambda model, other, random_seed: diagnostics.log_marginal_ratio(
+        lambda model, other, random_seed, progressbar: diagnostics.log_marginal_ratio(
             model,
             other,
             draws=50,
             chains=2,
             cores=1,
             random_seed=random_seed,
-            progressbar=False,
+            progressbar=progressbar,
         ),
         2,
         {"other": ("second model",)},
         model=a(model),
         other=a(lambda: model(0.5)),
         random_seed=seed(),
+        progressbar=flag(False),
     ),
     "compare of": call(
         lambda model: diagnostics.compare({"one": (model, {"posterior": posterior()})}),
@@ -652,16 +688,19 @@ CALLS = {
         simulator=a(lambda: TASK.simulator, *FUNCTIONS),
     ),
     "train of": call(
-        lambda simulations, random_seed: nre.train(
+        lambda simulations, random_seed, progressbar, measure_budget: nre.train(
             simulations,
             network=networks.MLP((4,)),
             epochs=1,
             random_seed=random_seed,
-            progressbar=False,
+            progressbar=progressbar,
+            measure_budget=measure_budget,
         ),
         2,
         simulations=PAIRS,
         random_seed=seed(),
+        progressbar=flag(False),
+        measure_budget=flag(True),
     ),
     "trained by": call(
         lambda network, loss: trained(network=network, loss=loss),
@@ -678,29 +717,31 @@ CALLS = {
     ),
     "TrialBudget.attach": call(lambda ratio: budget().attach(ratio), ratio=RATIO),
     "center of": call(
-        lambda ratio, simulations, loss, random_seed: nre.center(
-            ratio, simulations, loss=loss, steps=2, random_seed=random_seed, progressbar=False
+        lambda ratio, simulations, loss, random_seed, progressbar: nre.center(
+            ratio, simulations, loss=loss, steps=2, random_seed=random_seed, progressbar=progressbar
         ),
         2,
         ratio=a(briefly_trained),
         simulations=a(lambda: pairs(20_000)),
         loss=a(losses.NREA, optional=True),
         random_seed=seed(),
+        progressbar=flag(False),
     ),
     "center around of": call(
-        lambda ratio, model, simulator, random_seed: nre.center(
+        lambda ratio, model, simulator, random_seed, progressbar: nre.center(
             ratio,
             around={"posterior": posterior()},
             model=model,
             simulator=simulator,
             random_seed=random_seed,
-            progressbar=False,
+            progressbar=progressbar,
         ),
         2,
         ratio=RATIO,
         model=a(model),
         simulator=SIMULATOR,
         random_seed=seed(),
+        progressbar=flag(False),
     ),
     "RatioLikelihood of": call(
         lambda ratio, simulator: nre.RatioLikelihood.dist(ratio, mu=0.5, simulator=simulator).ndim,

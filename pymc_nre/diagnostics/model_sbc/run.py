@@ -27,7 +27,7 @@ import xarray as xr
 
 from ...exceptions import CannotDrawError, PosteriorWarning, warn
 from ...likelihood.model_parameters import model_in_use
-from ...runtime.arrays import real_number, whole_number
+from ...runtime.arrays import real_number, true_or_false, whole_number
 from ...runtime.checkpoint import Checkpoint, CheckpointWriter, fingerprint
 from ...runtime.executors import Outcome, as_they_end, executor_of, shares_memory, unpickled
 from ...runtime.progress import progress
@@ -144,6 +144,7 @@ def sbc_model(
     draws = whole_number(draws, "sbc_model: draws", least=FEW)
     tune = whole_number(tune, "sbc_model: tune", least=0)
     target_accept = real_number(target_accept, "sbc_model: target_accept", above=0, below=1)
+    progressbar = true_or_false(progressbar, "sbc_model: progressbar")
     sampler = chosen_sampler(sampler, model)
     file = Checkpoint(checkpoint, "calibration run", "pymc_nre.Calibration")
     seed = file.chosen_seed(plain_seed(random_seed))
