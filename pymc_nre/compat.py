@@ -67,6 +67,13 @@ def posterior_of(idata: Any, name: str = "idata") -> xr.Dataset:
             f"{name}: expected a posterior with the dimensions chain and draw, got "
             f"{tuple(group.dims)}. Add what is missing: posterior.expand_dims({missing[0]}=[0])."
         )
+    empty = [axis for axis in ("chain", "draw") if not group.sizes[axis]]
+    if empty:
+        raise ValueError(
+            f"{name}: expected a posterior with draws, got one of {group.sizes['chain']} chains "
+            f"with {group.sizes['draw']} draws each. Pass what pm.sample returned, of draws=1 or "
+            "more."
+        )
     return group
 
 

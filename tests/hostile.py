@@ -230,6 +230,8 @@ DRAWS = {
     "no posterior": lambda p: ({"prior": p}, REFUSED),
     "empty tree": lambda p: (xr.DataTree(), REFUSED),
     "no chains": lambda p: ({"posterior": p.isel(chain=0)}, REFUSED),
+    "no draws": lambda p: ({"posterior": p.isel(draw=[])}, REFUSED),
+    "empty chains": lambda p: ({"posterior": p.isel(chain=[])}, REFUSED),
     "no variables": lambda p: ({"posterior": p[[]]}, REFUSED),
 }
 

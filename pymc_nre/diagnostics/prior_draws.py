@@ -68,7 +68,7 @@ class PriorDraws:
         self.is_known = prior is not None
         self.log_prior = self.log_pool = simulations.log_prior if self.is_known else np.zeros(n)
         # Where simulations failed, the pairs are not of the prior, but of what succeeded.
-        self.is_fresh = self.is_known and not simulations.n_failed
+        self.is_fresh = self.is_known and simulations.is_complete
         if self.is_fresh:
             drawn = prior.draw(max(_POOL * n, _SMALLEST_POOL, _STRETCHES * draws), rng)
             self.pool, self.log_pool = ratio.layout.pack(drawn), prior.log_density(drawn)

@@ -25,9 +25,8 @@ from ..networks.specifications import specification_to_dict
 from ..runtime.archive import write_archive
 from ..runtime.arrays import real_array, true_or_false
 from ..runtime.devices import resolve_device
-from ..simulation.forward import ForwardDraw
 from ..simulation.parameters import Layout, broadcast_batches, check_dims, check_event_shape
-from ..simulation.simulator import Simulator
+from ..simulation.simulator import Simulator, batched_of
 from .contents import problems, section
 from .description import in_words
 from .domain import Domain
@@ -211,9 +210,7 @@ class RatioEstimator:
     @property
     def batched(self) -> bool | None:
         """Whether its simulator takes many draws at once; None if there never was a function."""
-        if self.simulator is None or isinstance(self.simulator.function, ForwardDraw):
-            return self._batched
-        return self.simulator.batched
+        return batched_of(self.simulator, self._batched)
 
     def log_ratio(self, x: Any, /, **parameters: Any) -> np.ndarray:
         """Log ratios of observations and parameters.

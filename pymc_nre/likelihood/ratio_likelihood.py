@@ -121,8 +121,9 @@ class RatioLikelihood(pm.Distribution):
     shape : int or tuple, optional
         Shape of predictions, ``(*batch, *event)``, by default that of ``observed``. With
         ``shape=mu.shape`` they follow parameters whose data are replaced, `pymc.set_data`.
-    total_size : int, optional
-        Size of the whole data set when ``observed`` is a minibatch.
+    total_size : int or list, optional
+        Size of the whole data set when ``observed`` is a minibatch; of several axes a list, as in
+        ``[1_000, None]``.
     simulator : Simulator or callable, optional
         For predictive sampling; by default the one attached to the ratio. Where it fails,
         predictions are NaN, with a `SimulationWarning`.

@@ -237,12 +237,25 @@ def warn_if_many_trials(
 
 def _trials(ratio: RatioEstimator, observed: Any, total_size: Any) -> int:
     """How many there are, with those that a minibatch stands for; zero where it is not known."""
-    if isinstance(total_size, int | np.integer):
-        return int(total_size)
+    axes = observed.ndim - len(ratio.event_shape)
+    totals = _total_sizes(total_size, observed.ndim)
     data = held_data(observed) if isinstance(observed, Variable) else observed
-    if data is None:
-        return 0
-    return math.prod(data.shape[: data.ndim - len(ratio.event_shape)])
+    own = observed.type.shape if data is None else data.shape
+    # Lengths that are not known count for one, if anything is known.
+    own = [length or int(any(totals)) for length in own[:axes]]
+    return math.prod(total or length for total, length in zip(totals, own, strict=False))
+
+
+def _total_sizes(total_size: Any, ndim: int) -> list[int]:
+    """Those of each axis, zero where it is whole, of what PyMC takes, such as [100, ..., 3]."""
+    given = list(total_size) if isinstance(total_size, list | tuple) else [total_size]
+    missing = ndim - len(given)
+    if Ellipsis in given:
+        at = given.index(Ellipsis)
+        given[at : at + 1] = [None] * (missing + 1)
+    else:
+        given += [None] * missing
+    return [int(total) if isinstance(total, int | np.integer) else 0 for total in given]
 
 
 def _bears(ratio: RatioEstimator, trials: np.ndarray) -> bool:

@@ -19,7 +19,7 @@ from ..runtime.arrays import real_array
 from ..runtime.stored import Form
 from .parameters import Layout, check_reserved, describe_shape, is_integer
 from .prior import Prior
-from .simulator import Simulator, as_simulator
+from .simulator import Simulator, as_simulator, batched_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Simulations"]
 
 _LOOKED_AT = 1_000  # draws, by which a prior is judged
+_FIRST_NOT_EXACT = 2**53  # whole number that a float has in common with the next one
 _ROUNDED = 0.01  # share of them that may be impossible by rounding at the edge of its support
 
 
@@ -51,8 +52,8 @@ class Simulations:
     Attributes
     ----------
     n_failed : int
-        Simulations that were left out because they failed or were not finite; of rows of them, in
-        the run that they are from.
+        Simulations that were left out because they failed or were not finite. Rows have their
+        share, as if failures were spread evenly: parts of a set that are joined have as many again.
 
     Raises
     ------
@@ -106,9 +107,12 @@ class Simulations:
             {name: value.shape[1:] for name, value in self.parameters.items()},
             frozenset(name for name, value in parameters.items() if is_integer(value)),
         )
+        for name in self.layout.integer:
+            _check_exact(name, self.parameters[name])
         self.event_shape: tuple[int, ...] = self.x.shape[1:]
         self.simulator = as_simulator(simulator)
-        self.n_failed = 0
+        self._batched: bool | None = None  # of a simulator that is not here any more
+        self.n_failed, self._some_failed = 0, False
         self.known_prior = None if prior is None else self._known(prior)
 
     def _known(self, prior: Any) -> Prior | None:
@@ -145,6 +149,16 @@ class Simulations:
         """Log density of each draw under the training prior, ``(n,)``; None if not known."""
         return None if self.known_prior is None else self.known_prior.log_density(self.parameters)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing failed in the runs they are from, so that they are draws of the prior."""
+        return not (self.n_failed or self._some_failed)
+
+    @property
+    def batched(self) -> bool | None:
+        """Whether their simulator takes many draws at once; None if no function is known."""
+        return batched_of(self.simulator, self._batched)
+
     def __len__(self) -> int:
         return len(self.x)
 
@@ -152,10 +166,18 @@ class Simulations:
         """Those of a slice, of an array of numbers ``(m,)``, or of a mask ``(n,)``."""
         rows = _which(rows, len(self))
         arrays = {name: value[rows] for name, value in self.parameters.items()}
-        own = {}
+        own: dict[str, Any] = {"n_failed": self._failed_beside(rows)}
+        own["_some_failed"] = not self.is_complete
         if "log_prior" in vars(self):  # computed, or from a file
             own["log_prior"] = None if self.log_prior is None else self.log_prior[rows]
         return self._with(arrays, self.x[rows], **own)
+
+    def _failed_beside(self, rows: Any) -> int:
+        """Of the failures, spread evenly over all rows, those of some."""
+        if not self.n_failed:
+            return 0
+        before = np.arange(len(self) + 1) * self.n_failed // len(self)
+        return int(np.diff(before)[rows].sum())
 
     def __add__(self, other: Simulations) -> Simulations:
         """All of both; the prior stays known if it is that of both."""
@@ -171,7 +193,9 @@ class Simulations:
             arrays,
             np.concatenate([self.x, other.x]),
             n_failed=self.n_failed + other.n_failed,
+            _some_failed=not (self.is_complete and other.is_complete),
             simulator=self.simulator or other.simulator,
+            _batched=other.batched if self.batched is None else self.batched,
             **({} if same else {"known_prior": None, "log_prior": None}),
         )
 
@@ -217,7 +241,8 @@ class Simulations:
             "parameters": {name: list(shape) for name, shape in self.layout.shapes.items()},
             "integer": sorted(self.layout.integer),
             "n_failed": self.n_failed,
-            "batched": bool(self.simulator and self.simulator.batched),
+            "some_failed": not self.is_complete,
+            "batched": self.batched,
         }
         write_archive(path, metadata, arrays, _FORMAT, _problems)
 
@@ -265,13 +290,14 @@ class Simulations:
         parameters = {name: arrays[f"parameters/{name}"] for name in metadata["parameters"]}
         for name in metadata["integer"]:
             parameters[name] = _whole(parameters[name], name, path)
-        simulator = as_simulator(simulator, metadata["batched"])
+        simulator = as_simulator(simulator, bool(metadata["batched"]))
         try:
             made = cls(parameters, arrays["x"], simulator=simulator)
         except ValueError as error:
             raise EstimatorFileError(f"{path} cannot be used: {error}") from error
         made.known_prior = None if prior is None else made._known(prior)
-        made.n_failed = metadata["n_failed"]
+        made._batched = metadata["batched"]
+        made.n_failed, made._some_failed = metadata["n_failed"], metadata["some_failed"]
         if made.known_prior is None and "log_prior" in arrays:
             made.__dict__["log_prior"] = arrays["log_prior"]
         return made
@@ -343,7 +369,9 @@ def _same_prior(one: Simulations, other: Simulations) -> bool:
 def _problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
     """What is wrong with a description and with the forms of arrays, in words."""
     wrong = [
-        f"{k} must be {what}" for k, (fits, what) in _FIELDS.items() if not fits(metadata.get(k))
+        f"{k} must be {what}"
+        for k, (fits, what) in _FIELDS.items()
+        if k not in metadata or not fits(metadata[k])
     ]
     unknown = sorted(set(metadata) - set(_FIELDS) - {"format", "version", "sha256"})
     wrong += [f"fields that this version does not know: {', '.join(unknown)}"] * bool(unknown)
@@ -367,7 +395,7 @@ def _problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
 
 def _whole(values: np.ndarray, name: str, path: Any) -> np.ndarray:
     """Whole numbers that travelled as floats."""
-    if not (np.abs(values) <= 2**53).all() or (values != np.rint(values)).any():
+    if not (np.abs(values) < _FIRST_NOT_EXACT).all() or (values != np.rint(values)).any():
         raise EstimatorFileError(f"{path} cannot be used: {name} holds others than whole numbers.")
     return values.astype(int)
 
@@ -390,7 +418,8 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "parameters": (_are_parameters, "names with shapes"),
     "integer": (_are_names, "a list of names"),
     "n_failed": (lambda v: type(v) is int and v >= 0, "a count"),
-    "batched": (lambda v: isinstance(v, bool), "true or false"),
+    "some_failed": (lambda v: isinstance(v, bool), "true or false"),
+    "batched": (lambda v: v is None or isinstance(v, bool), "true, false or nothing"),
 }
 
 
@@ -422,6 +451,17 @@ def _check_lengths(arrays: Sequence[tuple[str, np.ndarray]]) -> None:
         if not array.size:
             what = f"number, got shape {array.shape}" if len(array) else "simulation, got none"
             raise ValueError(f"{name} must hold at least one {what}.")
+
+
+def _check_exact(name: str, array: np.ndarray) -> None:
+    """All is computed in double precision, where larger integers are rounded."""
+    largest = np.abs(array).max()
+    if largest >= _FIRST_NOT_EXACT:
+        raise ValueError(
+            f"{name} is an integer and reaches {largest:.0f}; expected less than 2**53, from which "
+            "on double precision rounds whole numbers. Count in larger units, or pass floats, "
+            f"{name}.astype(float), if it need not be exact."
+        )
 
 
 def _check_finite(name: str, array: np.ndarray) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..runtime.arrays import true_or_false
 from .calls import observation, observations, own
+from .forward import ForwardDraw
 
-if TYPE_CHECKING:
-    from .forward import ForwardDraw
-
-__all__ = ["Simulator"]
+__all__ = ["Simulator", "as_simulator", "batched_of"]
 
 
 @dataclass(frozen=True)
@@ -71,3 +69,10 @@ def as_simulator(
     if simulator is None or isinstance(simulator, Simulator):
         return simulator
     return Simulator(simulator, batched)
+
+
+def batched_of(simulator: Simulator | None, known: bool | None) -> bool | None:
+    """Whether it takes many draws at once; if it is no function, what is known of one before."""
+    if simulator is None or isinstance(simulator.function, ForwardDraw):
+        return known
+    return simulator.batched

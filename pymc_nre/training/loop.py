@@ -276,6 +276,7 @@ def _estimator(
         integer=simulations.layout.integer,
         history=_history(state, run, seconds),
         simulator=simulations.simulator,
+        batched=simulations.batched,
     )
 
 

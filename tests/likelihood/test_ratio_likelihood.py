@@ -343,6 +343,35 @@ def test_many_trials_are_told_where_nothing_is_known():
             nre.RatioLikelihood("x", TRAINED, mu=mu, observed=few, total_size=5_000)
 
 
+@pytest.mark.parametrize(
+    ("shape", "total_size", "trials"),
+    [
+        ((5,), 400, 400),
+        ((5,), [400], 400),
+        ((5,), (400,), 400),
+        ((5, 3), 400, 1_200),
+        ((5, 3), [400, None], 1_200),
+        ((5, 3), [400, 30], 12_000),
+        ((5, 3), [..., 300], 1_500),
+        ((5, 3), [400, ...], 1_200),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_trials_of_a_minibatch_are_those_that_it_stands_for(shape, total_size, trials, is_shared):
+    """As PyMC scales its log likelihood: the number of trials, beside those that are there."""
+    few = np.zeros(shape)
+    with pm.Model() as model:
+        given = pytensor.shared(few) if is_shared else few
+        mu = pm.Uniform("mu", -9, 9)
+        with pytest.warns(nre.TrialsWarning, match=f"^x: {trials:,} trials share"):
+            nre.RatioLikelihood("x", TRAINED, mu=mu, observed=given, total_size=total_size)
+        pm.Normal("y", 0, 1, observed=few, total_size=total_size)
+    found = model.compile_logp(vars=model["y"], sum=False)({"mu_interval__": 0.0})[0].sum()
+    one = pm.logp(pm.Normal.dist(0, 1), 0.0).eval()
+    assert found / one == pytest.approx(trials)
+
+
 def test_few_trials_are_no_matter_of_few_simulations():
     few = nre.trial_budget(TRAINED, MEAN.simulate(1_000, random_seed=1)).attach(TRAINED)
     assert few.budget.trials < 30

@@ -199,5 +199,5 @@ def test_flags_are_read():
 
 @pytest.mark.parametrize("value", ["no", "False", 0, 1.0, None, [True], np.array(True), np.nan])
 def test_what_is_no_flag_is_refused(value):
-    with pytest.raises(TypeError, match="^batched: expected True or False, got"):
+    with pytest.raises(TypeError, match=r"^batched: expected True or False, got"):
         true_or_false(value, "batched")

@@ -7,6 +7,7 @@ import pymc as pm
 import pytest
 
 import pymc_nre as nre
+from pymc_nre.diagnostics.prior_draws import PriorDraws
 from pymc_nre.runtime.archive import read_archive, write_archive
 from pymc_nre.simulation.simulations import _FORMAT
 
@@ -71,6 +72,45 @@ def test_joined_they_are_all_of_both():
     assert_same(made()[:12] + made()[12:], made())
 
 
+PARTITIONS = {
+    "one after another": [slice(0, 1), slice(1, 8), slice(8, None)],
+    "every third": [slice(k, None, 3) for k in range(3)],
+    "masks": [np.arange(20) % 2 == 0, np.arange(20) % 2 == 1],
+    "numbers": [[3, 0, 19], [k for k in range(20) if k not in (0, 3, 19)]],
+}
+
+
+@pytest.mark.parametrize("parts", PARTITIONS.values(), ids=PARTITIONS)
+@pytest.mark.parametrize("n_failed", [0, 1, 7, 20, 1_003])
+def test_failures_of_parts_add_up_to_those_of_all(parts, n_failed):
+    simulations = made()
+    simulations.n_failed = n_failed
+    found = [simulations[rows] for rows in parts]
+    assert sum(part.n_failed for part in found) == n_failed
+    for part in found:
+        assert part.n_failed == pytest.approx(n_failed * len(part) / 20, abs=len(part))
+        assert part.is_complete == (n_failed == 0)  # also where its own share is none
+    one, other = found[0], found[0]
+    for part in found[1:]:
+        one = one + part
+    assert one.n_failed == n_failed
+    assert other[:1].is_complete == (n_failed == 0)
+
+
+def test_ranks_of_a_part_know_that_the_prior_was_not_met():
+    """The twin of a set of which nothing failed: its pairs are draws of the prior."""
+    task = nre.tasks.GaussianMean()
+    simulations = task.simulate(300, random_seed=1)
+    fresh = []
+    for n_failed in (0, 1):
+        simulations.n_failed = n_failed
+        part = simulations[150:]
+        assert part.n_failed == 0 or n_failed
+        given = task.estimator(), part[:-1], 20, np.random.default_rng(1)
+        fresh.append(PriorDraws(*given).is_fresh)
+    assert fresh == [True, False]
+
+
 def test_a_prior_stays_known_if_it_is_that_of_both():
     mu = np.linspace(-1, 1, 10)
 
@@ -104,6 +144,54 @@ def test_a_file_gives_back_what_was_saved(prior, tmp_path):
     assert_same(again[4:9], simulations[4:9])
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_how_the_simulator_is_called_survives_every_file(batched, tmp_path):
+    def simulate(rng, mu):
+        assert np.ndim(mu) == batched
+        return rng.normal(mu)
+
+    prior = {"mu": pm.Uniform.dist(-10, 10)}
+    given = {"batched": batched, "random_seed": 1, "progressbar": False}
+    nre.simulate(prior, simulate, 500, **given).save(tmp_path / "a")
+    for path in (tmp_path / "b", tmp_path / "c"):  # again and again, without a simulator
+        loaded = nre.Simulations.load(tmp_path / "a")
+        assert loaded.simulator is None
+        (loaded[:20] + loaded[20:]).save(path)
+        (tmp_path / "a").write_bytes(path.read_bytes())
+    assert nre.Simulations.load(path, simulator=simulate).simulator.batched == batched
+    trained = nre.train(nre.Simulations.load(path), epochs=5, random_seed=1, progressbar=False)
+    trained.save(tmp_path / "ratio.nre")
+    ratio = nre.load(tmp_path / "ratio.nre", simulator=simulate)
+    assert ratio.simulator == nre.Simulator(simulate, batched)
+
+
+def test_without_a_simulator_nothing_is_known_of_it(tmp_path):
+    nre.Simulations({"mu": [0.0, 1.0]}, [0.0, 1.0]).save(tmp_path / "a")
+    loaded = nre.Simulations.load(tmp_path / "a")
+    assert loaded.batched is None
+    assert (loaded + made_of_one()).batched is True
+
+
+def made_of_one():
+    return nre.tasks.GaussianMean().simulate(2, random_seed=1)
+
+
+@pytest.mark.parametrize("largest", [2**53, 2**53 + 1, -(2**60), 2**64 - 1])
+def test_integers_that_floats_would_round_are_refused(largest):
+    k = np.array([1, largest], dtype=np.uint64 if largest > 2**63 else np.int64)
+    with pytest.raises(ValueError, match=r"k is an integer and reaches \d+; expected less than"):
+        nre.Simulations({"k": k}, [0.0, 1.0])
+    nre.Simulations({"k": np.array([1.0, largest])}, [0.0, 1.0])
+
+
+def test_the_largest_integers_come_back(tmp_path):
+    k = np.array([2**53 - 1, 1 - 2**53])
+    nre.Simulations({"k": k}, [0.0, 1.0]).save(tmp_path / "a")
+    loaded = nre.Simulations.load(tmp_path / "a")
+    assert loaded.parameters["k"].astype(int).tolist() == k.tolist()
+    assert loaded.layout.integer == {"k"}
+
+
 def test_training_on_a_file_gives_the_same_bits(tmp_path):
     simulations = nre.tasks.GaussianMean().simulate(500, random_seed=1)
     simulations.save(tmp_path / "a")
@@ -133,6 +221,7 @@ WRONG = {
     "a hole": (lambda m, a: (m, a | {"x": a["x"] * np.nan}), "not finite"),
     "halves": (lambda m, a: (m, a | {"parameters/n": a["parameters/n"] + 0.5}), "whole numbers"),
     "huge": (lambda m, a: (m, a | {"parameters/n": a["parameters/n"] * 1e300}), "whole numbers"),
+    "rounded": (lambda m, a: (m, a | {"parameters/n": a["parameters/n"] * 2.0**53}), "whole"),
     "others": (lambda m, a: (m | {"integer": ["z"]}, a), "integer must name parameters"),
     "strange": (lambda m, a: (m | {"integer": [3]}, a), "integer must be"),
 }
