@@ -101,14 +101,15 @@ def center(
     Returns
     -------
     RatioEstimator
-        Of the same architecture, and after Ctrl-C as good as it got. Fine-tuned it has a
+        Of the same architecture. Fine-tuned it is as good as it got, also after Ctrl-C, and has a
         ``budget``, measured on simulations that were not used. Around a posterior it has a
         quadratic in the parameters taken off, which is right for this posterior only, and raises
         no log ratio outside of the region where it was fitted; it is not normalized and has no
         budget. It is ``ratio`` itself where that would not be better: on simulations that the fit
         has not seen, no parameter's bias may get larger by .1 posterior standard deviations, no
         width worse by 5 %, little of either may be left, and one of them must get better by more
-        than the noise.
+        than the noise. It is ``ratio`` itself after Ctrl-C, too, which ends before that was
+        measured.
 
     Raises
     ------

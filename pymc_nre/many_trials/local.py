@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -154,17 +153,21 @@ def center_locally(
         return _simulate(ratio, simulator, draw, n, executor, next(seeds), progressbar)
 
     rounds = _Rounds(ratio, given)
-    with rounds.until_interrupted():
+    try:
         rounds.settle(simulations, scouts=max(round(_SCOUTS * n), _FEWEST))
         rounds.finish(simulations, n)
-    if rounds.reason is not None:
-        _refuse(rounds.reason, _EVERYWHERE)
-        return ratio
-    if not rounds.interrupted:
-        with rounds.until_interrupted():
+        if rounds.reason is None:
             held_out = simulations(rounds.where, n, _NEAR)
             return _better(ratio, rounds.network, rounds.where, held_out, progressbar)
-    return _centered(ratio, rounds.network)
+    except KeyboardInterrupt:
+        if rounds.network is None:
+            raise
+        # What was not measured may be worse than before, and no model would warn of it.
+        reason = "it was interrupted before what was found could be measured"
+        _refuse(reason, "Call it again; a smaller n= takes less time.")
+        return ratio
+    _refuse(rounds.reason, _EVERYWHERE)
+    return ratio
 
 
 def _centered(ratio: RatioEstimator, network: QuadraticCorrection) -> RatioEstimator:
@@ -173,28 +176,13 @@ def _centered(ratio: RatioEstimator, network: QuadraticCorrection) -> RatioEstim
 
 
 class _Rounds:
-    """Fits around where the posterior is, each better than the last; Ctrl-C ends with the best."""
+    """Fits around where the posterior is, each better than the last."""
 
     def __init__(self, ratio: RatioEstimator, given: _Posterior) -> None:
         self.ratio, self.given, self.where = ratio, given, given
         self.before = _heights(ratio.network, given)
         self.network: QuadraticCorrection | None = None
         self.reason: str | None = None  # to leave the ratio as it is
-        self.interrupted = False
-
-    @contextmanager
-    def until_interrupted(self) -> Iterator[None]:
-        """Keep what is there on Ctrl-C, if there is anything."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            if self.network is None:
-                raise
-            self.interrupted = True
-            warn(
-                "Interrupted: the ratio is centered as far as it came, and was not measured.",
-                TrainingWarning,
-            )
 
     def _fit(self, simulations: Simulations, sure: float) -> float:
         """Fit; how far it moves the posterior, in standard deviations."""

@@ -417,9 +417,9 @@ def test_twin_bounds_alone_raise_log_ratios():
 
 
 @pytest.mark.parametrize("call", [1, 2, 4])
-def test_ctrl_c_keeps_what_was_fitted(biased, data, idata, monkeypatch, call):
+def test_after_ctrl_c_the_ratio_is_as_it_was(biased, data, idata, monkeypatch, call):
     """The second set is the next round's or the last fit's; the fourth measures what was gained."""
-    exact, calls = TASK.posterior(data), []
+    calls = []
     options = {"model": model_of(biased, data), "n": 20_000, "random_seed": 1}
     options["around"] = idata
     simulate_at = local.simulate_at
@@ -435,11 +435,10 @@ def test_ctrl_c_keeps_what_was_fitted(biased, data, idata, monkeypatch, call):
         with pytest.raises(KeyboardInterrupt):
             nre.center(biased, **options)
         return
-    with pytest.warns(nre.TrainingWarning, match="Interrupted: the ratio is centered as far"):
+    with pytest.warns(nre.TrainingWarning, match="returned as it was, not centered: it was inter"):
         ratio = nre.center(biased, **options)
     assert len(calls) == call
-    assert ratio.is_locally_centered
-    assert np.abs(moments(ratio, data, exact)[0]).max() < 4 * 0.2
+    assert ratio is biased
 
 
 def test_draws_with_holes_are_told(biased, data):
