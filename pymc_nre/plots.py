@@ -581,6 +581,11 @@ def _posterior(idata: Any, ratio: Any) -> np.ndarray:
             "plots.pair: idata: expected a posterior with the dimensions chain and draw, got "
             f"{', '.join(map(str, sizes)) or 'none'}. Pass what pm.sample returns."
         )
+    if not sizes["chain"] * sizes["draw"]:
+        raise ValueError(
+            "plots.pair: idata: expected a posterior with draws, got none. Pass what pm.sample "
+            "returns."
+        )
     columns = []
     for name, shape in ratio.parameters.items():
         if name in posterior:
@@ -589,7 +594,9 @@ def _posterior(idata: Any, ratio: Any) -> np.ndarray:
             raise ValueError(
                 f"The posterior has no variable {name!r} of shape {shape}, as the ratio's "
                 "parameters are. Rename: {'posterior': xr.Dataset({'mu': ...})}. What the model "
-                f"computes from other variables it must keep: pm.Deterministic({name!r}, ...)."
+                f"computes from other variables it must keep: pm.Deterministic({name!r}, ...). "
+                "Added to a model that was sampled already, it comes of these draws: {'posterior': "
+                f"pm.compute_deterministics(idata.posterior, model=model, var_names=[{name!r}])}}."
             )
         columns.append(values.to_numpy().reshape(-1, int(np.prod(shape))))
     return np.concatenate(columns, axis=1)

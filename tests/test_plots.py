@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pymc as pm
 import pytest
 import xarray as xr
 from controls import changed, ranked
@@ -103,6 +104,24 @@ def test_pairs_of_parameters():
         nre.plots.pair({"posterior": xr.Dataset({"other": draws["mu"]})}, ratio)
 
 
+def test_what_a_model_computes_is_drawn_as_is_advised():
+    ratio, draws = TASK.estimator(), np.random.default_rng(7).normal(size=(2, 50))
+    with pm.Model() as model:
+        half = pm.Normal("half")
+        nre.RatioLikelihood("x", ratio, mu=2 * half, observed=[0.0], engine="torch")
+    idata = xr.DataTree.from_dict({"posterior": xr.Dataset({"half": (("chain", "draw"), draws)})})
+    with pytest.raises(ValueError, match=r"model=model, var_names=\['mu'\]\)}\.$"):
+        nre.plots.pair(idata, ratio)
+    with model:
+        pm.Deterministic("mu", 2 * half)
+    posterior = idata["posterior"].to_dataset()
+    computed = pm.compute_deterministics(
+        posterior, model=model, var_names=["mu"], progressbar=False
+    )
+    np.testing.assert_allclose(computed["mu"], 2 * draws)
+    nre.plots.pair({"posterior": computed}, ratio)
+
+
 def test_dimensions_of_a_posterior_go_by_name():
     ratio, rng = nre.tasks.LinearGaussian().estimator(), np.random.default_rng(6)
     theta = xr.DataArray(rng.normal(size=(2, 50, 3)), dims=("chain", "draw", "number"))
@@ -123,6 +142,8 @@ def test_a_posterior_is_one_and_has_chains():
             nre.plots.pair(idata, ratio)
     with pytest.raises(ValueError, match="with the dimensions chain and draw, got draw"):
         nre.plots.pair({"posterior": xr.Dataset({"mu": mu})}, ratio)
+    with pytest.raises(ValueError, match="expected a posterior with draws, got none"):
+        nre.plots.pair({"posterior": xr.Dataset({"mu": mu.expand_dims(chain=2)[:, :0]})}, ratio)
     partly = xr.Dataset({"mu": mu, "other": mu.expand_dims(chain=2)})
     with pytest.raises(ValueError, match=r"no variable 'mu'.*pm.Deterministic\('mu', ...\)"):
         nre.plots.pair({"posterior": partly}, ratio)

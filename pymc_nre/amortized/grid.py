@@ -111,7 +111,8 @@ def posterior_grid(
     points = _checked_points(points, len(axes))
     probabilities = shares(quantiles, f"{caller}: quantiles", ends=True)
     draws = target.draw(_PRIOR_DRAWS, random_seed=0)
-    warn_if_prior_leaves(caller, ratio, target.prior.variables, "reject")
+    later = "a warning and by the variable cut of what comes back"
+    warn_if_prior_leaves(caller, ratio, target.prior.variables, "reject", later=later)
     if bounds is None:
         axes = within(target.log_prior_inside, axes, draws)
     parts = []

@@ -29,7 +29,8 @@ _TOGETHER = 0.04  # the same of how rare parameters are together: a hundredth of
 _SIDES = np.array([-1.0, 1.0])
 
 Draws = Callable[[], Iterator[np.ndarray]]  # (rows, D), one after another, from the first again
-Around = Callable[[np.ndarray], Iterator[np.ndarray]]  # the same from places near some draws
+# The same from places near some draws, from many of them or from few.
+Around = Callable[[np.ndarray, bool], Iterator[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Cuts:
         density = np.zeros((len(domain.lower) + 1, 2))
         cut = np.zeros(density.shape, dtype=bool)
         piles = columns.piles(draws)
-        own = {pile.place for pile in piles if around and not columns.goes_on(pile, around)}
+        own = columns.ends_of_prior(piles, around) if piles and around else set()
         rows_of_own = {row for row, _, _ in own}
         for pile in piles:
             row, axis, side = pile.place
@@ -134,11 +135,24 @@ class _Columns:
             least, most = np.minimum(least, values), np.maximum(most, values)
         return rows, np.sqrt(squares / n), np.stack([least, most])
 
-    def goes_on(self, pile: _Pile, around: Around) -> bool:
-        """Whether the prior lets a row go noticeably beyond the edge."""
-        row, axis, side = pile.place
-        for theta in around(pile.nearest):
-            beyond = (self.of(theta[[row]])[0, axis] - self.ends[axis, side]) * _SIDES[side]
-            if beyond > _SAME * pile.sd:
-                return True
-        return False
+    def ends_of_prior(self, piles: list[_Pile], around: Around) -> set[tuple[int, int, int]]:
+        """Places beyond which the prior lets no row go noticeably.
+
+        Whatever is drawn around one of them tells of all rows. So many places are looked at once
+        for each end of a parameter, and for other rows there only few more, near their own draws.
+        """
+        row, axis, side = np.array([pile.place for pile in piles]).T
+        edge, slack = self.ends[axis, side], _SAME * np.array([pile.sd for pile in piles])
+        left, looked_at = np.arange(len(piles)), set()
+        for i, pile in enumerate(piles):
+            if i not in left:
+                continue
+            for theta in around(pile.nearest, pile.place[1:] not in looked_at):
+                values = self.of(theta[row[left]])[range(len(left)), axis[left]]
+                beyond = (values - edge[left]) * _SIDES[side[left]]
+                left = left[~(beyond > slack[left])]
+                if i not in left:
+                    break
+            else:
+                looked_at.add(pile.place[1:])
+        return {piles[i].place for i in left}

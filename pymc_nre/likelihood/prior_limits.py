@@ -23,7 +23,7 @@ from .model_parameters import columns_of, expressions_of, of_free_variables
 
 __all__ = ["PriorLimits"]
 
-_STARTS, _DIRECTIONS = 4, 12
+_MANY, _FEW = (4, 12), (1, 3)  # draws to start from, and directions from each
 _OPTIONS = {"mode": "FAST_COMPILE", "on_unused_input": "ignore"}
 _IMPOSSIBLE = (ParameterValueError, np.linalg.LinAlgError)  # as where a scale has come to zero
 _LENGTHS = 2.0 ** np.arange(13)  # of differences of draws: up to four thousand times
@@ -56,11 +56,12 @@ class PriorLimits:
         density = model.logp(vars=model.free_RVs, jacobian=False)
         return tuple(pytensor.function(self._values, of, **_OPTIONS) for of in (density, graphs))
 
-    def around(self, draws: np.ndarray) -> Iterator[np.ndarray]:
+    def around(self, draws: np.ndarray, many: bool = True) -> Iterator[np.ndarray]:
         """Rows of packed parameters ``(rows, D)``, from places around draws of those numbers."""
-        rng = np.random.default_rng(0)
-        for start in map(self._draw, draws[:_STARTS]):
-            for pair in rng.integers(len(draws), size=(_DIRECTIONS, 2)):
+        starts, directions = _MANY if many else _FEW
+        rng = np.random.default_rng(int(draws[0]))  # others for each
+        for start in map(self._draw, draws[:starts]):
+            for pair in rng.integers(len(draws), size=(directions, 2)):
                 one, other = map(self._draw, pair)
                 for length in np.outer(_LENGTHS, (1, -1)).ravel():
                     ends = zip(start, one, other, strict=True)

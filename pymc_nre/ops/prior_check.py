@@ -55,6 +55,9 @@ _CONSEQUENCE = {
 }
 
 
+_AFTER_SAMPLING = "nre.diagnostics.domain_check(idata, ratio, model=model)"
+
+
 def packed_rows(ratio: RatioEstimator, parameters: Sequence[np.ndarray]) -> np.ndarray:
     """Packed parameters ``(*batch, D)`` of arrays in the estimator's order."""
     return ratio.layout.pack(dict(zip(ratio.layout.shapes, parameters, strict=True)))
@@ -127,10 +130,12 @@ def warn_if_prior_leaves(
     parameters: Mapping[str, TensorVariable],
     outside: str,
     tails: bool = False,
+    later: str = _AFTER_SAMPLING,
 ) -> None:
     """Draw the parameters from their prior in the model; warn if a share is outside.
 
-    Of its tails only if they count, ``tails``, or if what is outside is not held back.
+    Of its tails only if they count, ``tails``, or if what is outside is not held back. What will
+    tell whether they cut the posterior is said by ``later``.
     """
     if outside == "ignore":
         return
@@ -151,10 +156,10 @@ def warn_if_prior_leaves(
     if outside in HELD_BACK and not tails and _are_tails(reach):
         _log.info(
             "%s: %.1f%% of this model's prior lies outside the region where the ratio was trained, "
-            "in its tails. Whether that cuts the posterior is told by "
-            "nre.diagnostics.domain_check(idata, ratio, model=model).",
+            "in its tails. Whether that cuts the posterior is told by %s.",
             name,
             100 * reach.share,
+            later,
         )
         return
     warn(_message(name, ratio, reach, outside), DomainWarning)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -154,7 +154,7 @@ class JointSimulator:
         if isinstance(simulator, str):
             variable = _variable(prior, simulator)
             known = Prior.of(prior, simulated=simulator)
-            names = _chosen(parameters, known)
+            names = _chosen(parameters, known, prior)
             itself = ForwardDraw({simulator: variable}, known.variables)
             given = {name: known.variables[name] for name in names}
             predictor = Simulator(ForwardDraw({simulator: variable}, given), batched=True)
@@ -165,7 +165,7 @@ class JointSimulator:
                 f"variable of the prior model, got {type(simulator).__name__}."
             )
         known = Prior.of(prior)
-        names = _chosen(parameters, known)
+        names = _chosen(parameters, known, prior)
         predictor = Simulator(simulator, batched, nuisance=known.given(names))
         return cls(known, names, Simulator(simulator, batched), predictor)
 
@@ -276,7 +276,8 @@ def _variable(prior: Any, name: str) -> Any:
     return named[name]
 
 
-def _chosen(parameters: Collection[str] | None, prior: Prior) -> tuple[str, ...]:
+def _chosen(parameters: Collection[str] | None, prior: Prior, given: Any) -> tuple[str, ...]:
+    """Those of the free variables that are asked for, of a prior as it was given."""
     if parameters is None:
         return tuple(prior.variables)
     if isinstance(parameters, str):
@@ -290,9 +291,22 @@ def _chosen(parameters: Collection[str] | None, prior: Prior) -> tuple[str, ...]
     if unknown or not parameters:
         raise ValueError(
             f"parameters must name free variables of the prior, {', '.join(prior.variables)}; got "
-            f"{', '.join(map(repr, parameters)) or 'none'}."
+            f"{', '.join(map(repr, parameters)) or 'none'}.{_of_computed(unknown, given)}"
         )
     return tuple(name for name in prior.variables if name in parameters)
+
+
+def _of_computed(names: Sequence[str], prior: Any) -> str:
+    """What to do about parameters that the prior model computes from others."""
+    computed = {each.name for each in getattr(prior, "deterministics", ())}
+    name = next((name for name in names if name in computed), None)
+    if name is None:
+        return ""
+    return (
+        f" {name} is a pm.Deterministic, computed from those: let the ratio see them, and the "
+        f"simulator compute {name}. Or draw and simulate yourself, and pass what you have: "
+        f"nre.Simulations({{{name!r}: draws}}, x)."
+    )
 
 
 def _checked(blocks: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:

@@ -356,3 +356,13 @@ def test_a_prior_with_a_parent_without_a_name_is_refused_by_grids():
     prior = {"mu": pm.Normal.dist(0, pm.HalfNormal.dist(3))}
     with pytest.raises(ValueError, match="depends on random variables without a name"):
         posterior_grid(MEAN, np.zeros(2), prior)
+
+
+def test_what_tells_of_tails_is_there_of_a_grid(caplog):
+    told = pytest.warns(nre.PosteriorWarning, match="The variable cut says which")
+    with told, caplog.at_level("INFO", logger="pymc_nre"):
+        found = posterior_grid(MEAN, [0.0, 9.9], {"mu": pm.Normal.dist(0, 6)}, points=100)
+    (said,) = (r.message for r in caplog.records if "in its tails" in r.message)
+    assert said.endswith("is told by a warning and by the variable cut of what comes back.")
+    assert "domain_check" not in said
+    assert found["cut"].any()

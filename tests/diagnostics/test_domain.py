@@ -3,6 +3,7 @@
 import arviz as az
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 import pytest
 import scipy.stats
 import xarray as xr
@@ -10,6 +11,7 @@ from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
+from pymc_nre.likelihood.prior_limits import PriorLimits
 
 RATIO = nre.tasks.GaussianMean().estimator()
 DOMAIN_CHECK = nre.diagnostics.domain_check
@@ -151,6 +153,26 @@ def test_a_posterior_that_the_edge_cuts_is_told(mean, sd):
     density = np.exp(-0.5 * ((min(abs(mean), abs(end)) - abs(end)) / sd) ** 2)
     # Noise of a dozen draws, the fewest here, and what the density falls within a strip.
     assert check["edge_density"].sel(parameter="mu", side=side) == pytest.approx(density, abs=0.2)
+
+
+@pytest.mark.parametrize("wide", [0, 1, 29])
+def test_many_groups_at_an_edge_are_looked_at_together(wide, monkeypatch):
+    """Of so many of thirty the prior goes on; where it ends for all, it is asked the most."""
+    asked, at = [], PriorLimits._at
+    monkeypatch.setattr(PriorLimits, "_at", lambda *one: asked.append(1) or at(*one))
+    with pm.Model() as model:
+        mu = pm.Uniform("a", -10, 10, shape=30 - wide)
+        if wide:
+            mu = pt.concatenate([mu, pm.Normal("b", 0, 5, shape=wide)])
+        nre.RatioLikelihood("x", RATIO, mu=mu, observed=np.zeros(30), engine="torch")
+    values = HIGH - np.random.default_rng(1).exponential(0.3, (2, 200, 30))
+    idata = as_idata(a=values[..., wide:], **({"b": values[..., :wide]} if wide else {}))
+    check = DOMAIN_CHECK(idata, RATIO, model=model)
+    assert check["cut"].sel(parameter="mu", side="upper") == (wide > 0)
+    assert check["cut"].sum() == (wide > 0)
+    # Once 4 * 12 * 26, and 3 * 26 for each of the others; before, the first of them for each.
+    assert len(asked) <= 48 * 26 + 29 * 3 * 26
+    assert wide or len(asked) == 48 * 26 + 29 * 3 * 26
 
 
 @pytest.mark.parametrize("sd", [0.01, 0.1, 1.0])

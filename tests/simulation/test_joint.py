@@ -108,6 +108,16 @@ def test_the_parameters_alone_decide_what_is_nuisance():
     assert_identical(reversed_order, both)
 
 
+def test_what_the_prior_computes_is_no_parameter():
+    with pm.Model() as prior:
+        a, b = pm.Normal("a"), pm.Normal("b")
+        pm.Deterministic("c", a * b)
+    told = r"got .*'c'\. c is a pm\.Deterministic, .* simulator compute c\..*\{'c': draws\}, x\)\.$"
+    for names in (["c"], ["a", "c"]):
+        with pytest.raises(ValueError, match=told):
+            simulate(prior, lambda rng, **given: 0.0, parameters=names)
+
+
 @pytest.mark.parametrize("parameters", [["nu"], ["mu", "nu"], [], "nu"])
 def test_parameters_must_be_of_the_prior(parameters):
     with pytest.raises(ValueError, match=r"^parameters must name free variables .*, mu, sigma; go"):
