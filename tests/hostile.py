@@ -195,6 +195,44 @@ NUMBERS = {
 } | _always(_NO_NUMBERS | {"NaN": np.nan, "infinite": np.inf})
 
 
+ROWS = {  # of 20, the first three
+    "plain": lambda r: (r, r),
+    "list": lambda r: (r.tolist(), r),
+    "tuple": lambda r: (tuple(r.tolist()), r),
+    "small": lambda r: (r.astype(np.int8), r),
+    "unsigned": lambda r: (r.astype(np.uint64), r),
+    "negative": lambda r: (r - 20, r),
+    "read-only": lambda r: (_read_only(r), r),
+    "mask of nothing": lambda r: (np.ma.array(r), r),
+    "pandas": lambda r: (pd.Series(r, index=[7, 8, 9]), r),
+    "nullable pandas": lambda r: (pd.Series(r, dtype="Int64"), r),
+    "xarray": lambda r: (xr.DataArray(r), r),
+    "torch": lambda r: (torch.tensor(r), r),
+    "slice": lambda r: (slice(3), r),
+    "mask": lambda r: (np.arange(20) < 3, r),
+    "mask of pandas": lambda r: (pd.Series(np.arange(20) < 3, dtype="boolean"), r),
+    "mask of torch": lambda r: (torch.arange(20) < 3, r),
+} | _always(
+    {kind: value for kind, value in _NO_NUMBERS.items() if kind != "list"}
+    | {
+        "floats": np.arange(3.0),
+        "masked": np.ma.array([0, 1, 2], mask=[1, 0, 0]),
+        "nested": [[0, 1, 2]],
+        "ragged": [0, [1, 2]],
+        "number": 1,
+        "short mask": np.arange(19) < 3,
+        "None within": [0, None],
+        "missing": pd.Series([0, None], dtype="Int64"),
+        "complex": np.arange(3) + 1j,
+        "text within": ["0", "1"],
+        "quantity": np.arange(3).view(Quantity),
+        "set": {0, 1, 2},
+        "empty": [],
+        "empty slice": slice(0),
+    }
+)
+
+
 def _without(result):
     return result.drop_vars(list(result.data_vars))
 

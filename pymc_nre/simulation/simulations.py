@@ -340,12 +340,20 @@ def _which(rows: Any, n: int) -> Any:
     """A slice, numbers of rows, or a mask; TypeError if it is none of these."""
     if isinstance(rows, slice):
         return rows
+    real_array(rows, "Rows of simulations")  # refuses what is masked, ragged or no number
     array = np.asarray(rows)
+    if array.dtype.kind == "O":  # as pandas has integers
+        array = np.array(array.tolist())
     is_mask = array.dtype == bool and array.shape == (n,)
     if not is_mask and (array.ndim != 1 or array.dtype.kind not in "iu"):
         raise TypeError(
             "Rows of simulations: expected a slice, such as simulations[:1000], whole numbers "
             f"(m,), or a mask ({n},), got {type(rows).__name__} of shape {array.shape}."
+        )
+    if not is_mask and array.size and not (-n <= array.min() and array.max() < n):
+        raise IndexError(
+            f"Rows of simulations: expected numbers from {-n} to {n - 1}, got some from "
+            f"{array.min()} to {array.max()}."
         )
     return array
 

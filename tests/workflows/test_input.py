@@ -18,7 +18,20 @@ import numpy as np
 import pymc as pm
 import pytest
 import xarray as xr
-from hostile import REFUSED, Array, a, count, draws, flag, is_ours, number, result, seed
+from hostile import (
+    REFUSED,
+    ROWS,
+    Array,
+    Given,
+    a,
+    count,
+    draws,
+    flag,
+    is_ours,
+    number,
+    result,
+    seed,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from untrained import make_estimator
@@ -28,6 +41,7 @@ from pymc_nre import diagnostics, losses, networks, plots, tasks
 
 TASK, LINEAR = tasks.GaussianMean(), tasks.LinearGaussian()
 TASKS = (TASK, tasks.LocationScale(), LINEAR, tasks.PoissonRate(), tasks.GaussianMixture())
+UNIFORM = {"mu": pm.Uniform.dist(-10, 10)}
 NORMAL = {"mu": pm.Normal.dist(0, 3)}
 QUIET = {"random_seed": 1, "progressbar": False}
 
@@ -114,6 +128,19 @@ def loaded(simulator):
     with TemporaryDirectory() as folder:
         briefly_trained().save(f"{folder}/ratio.nre")
         return nre.load(f"{folder}/ratio.nre", simulator=simulator)
+
+
+def saved(simulations):
+    """A file of them, read again: it holds what they are."""
+    with TemporaryDirectory() as folder:
+        simulations.save(f"{folder}/pairs")
+        return nre.Simulations.load(f"{folder}/pairs")
+
+
+def loaded_simulations(prior, simulator):
+    with TemporaryDirectory() as folder:
+        pairs(20).save(f"{folder}/pairs")
+        return nre.Simulations.load(f"{folder}/pairs", prior=prior, simulator=simulator)
 
 
 def trained(**options):
@@ -378,6 +405,20 @@ CALLS = {
     # simulation
     "Simulations": call(
         lambda mu, x: nre.Simulations({"mu": mu}, x), mu=Array((5,)), x=Array((5,))
+    ),
+    "Simulations.save": call(
+        lambda mu, x: saved(nre.Simulations({"mu": mu}, x)), mu=Array((5,)), x=Array((5,))
+    ),
+    "Simulations.load": call(
+        loaded_simulations,
+        1,
+        prior=a(lambda: UNIFORM, "class", optional=True),
+        simulator=SIMULATOR,
+    ),
+    "Simulations rows": call(
+        lambda rows: pairs(20)[rows],
+        also_called={"rows": ("Rows of simulations", "must hold at least one simulation")},
+        rows=Given(lambda: np.arange(3), ROWS),
     ),
     "simulate": call(
         lambda n: nre.simulate(TASK.prior(), TASK.simulator, n, batched=True, **QUIET),
