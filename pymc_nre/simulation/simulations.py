@@ -176,8 +176,9 @@ class Simulations:
         """Of the failures, spread evenly over all rows, those of some."""
         if not self.n_failed:
             return 0
-        before = np.arange(len(self) + 1) * self.n_failed // len(self)
-        return int(np.diff(before)[rows].sum())
+        each, more = divmod(self.n_failed, len(self))  # however many failed
+        beside = np.diff(np.arange(len(self) + 1) * more // len(self))[rows]
+        return each * len(beside) + int(beside.sum())
 
     def __add__(self, other: Simulations) -> Simulations:
         """All of both; the prior stays known if it is that of both."""

@@ -1,9 +1,10 @@
 """Do changed files harm whoever loads them? ``python tests/benchmarks/fuzz_files.py``.
 
-Takes about half an hour on one core. Files of estimators and of trainings are changed at random,
-their bytes or their contents with a new checksum (`mutations`), in a process with a limit of memory
-that is started again where it dies. Each is loaded, and used if it loads: evaluated by torch and by
-compiled code, told, and now and then put into a model or trained on. Good are a file that loads and
+Takes about half an hour on one core. Files of estimators, of simulations and of trainings are
+changed at random, their bytes or their contents with a new checksum (`mutations`), in a process
+with a limit of memory that is started again where it dies. Each is loaded, and used if it loads:
+estimators are evaluated by torch and by compiled code, told, and now and then put into a model,
+trainings are gone on with, and simulations sliced, joined and saved. Good are a file that loads and
 an error that says what is wrong with it; all else is printed, with the number that makes it again
 (``--first NUMBER --count 1``).
 """
@@ -33,7 +34,7 @@ from pymc_nre.runtime.checkpoint import Checkpoint
 DATA = Path(__file__).parents[1] / "data" / "before_the_move"
 MEMORY = 2**29  # of data, above what the libraries map
 SLOW = 5.0  # seconds of the processor
-CHECKPOINTS = 0.1  # of the files
+CHECKPOINTS, SIMULATIONS = 0.0, 1.0
 GOOD = ("loaded", "refused", "another run", "asks for its network")
 MODELS, TRAININGS = 100, 10  # of so many that load, one is put into a model, or trained on
 
@@ -91,6 +92,7 @@ def _work(options):
     files = {path: path.read_bytes() for path in sorted(DATA.glob("*.nre"))}
     training = (DATA / "training.checkpoint").read_bytes()
     identity = _identity(DATA / "training.checkpoint")
+    simulations = _simulations(options.work / f"simulations_{options.seed}_{options.first}")
     path = options.work / f"fuzzed_{options.seed}_{options.first}"
     for file in files:
         _load(file, 1)  # what is compiled at first is not counted
@@ -98,17 +100,23 @@ def _work(options):
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     for number in range(options.first, options.first + options.count):
         rng = np.random.default_rng((options.seed, number))
-        is_checkpoint = rng.random() < CHECKPOINTS
-        seed = training if is_checkpoint else list(files.values())[rng.integers(len(files))]
+        share = rng.random()
+        if share < CHECKPOINTS:
+            of, use, seed = "checkpoint", _resume, training
+        elif share < CHECKPOINTS + SIMULATIONS:
+            of, use, seed = "simulations", _load_simulations, simulations
+        else:
+            seed = list(files.values())[rng.integers(len(files))]
+            of, use = "estimator", _load
         content, kind = mutated(rng, seed)
         path.write_bytes(content)
         print(json.dumps({"number": number, "begun": True}), flush=True)
         began = time.process_time()  # others may want the processor too
-        outcome = _outcome(_resume if is_checkpoint else _load, path, number, identity)
+        outcome = _outcome(use, path, number, identity)
         seconds = time.process_time() - began
         if seconds > SLOW and outcome in ("loaded", "refused"):
             outcome = f"took {seconds:.1f} s"
-        kind = f"{'checkpoint' if is_checkpoint else 'estimator'}, {kind}"
+        kind = f"{of}, {kind}"
         record = {"number": number, "kind": kind, "outcome": outcome, "seconds": seconds}
         print(json.dumps(record), flush=True)
     path.unlink()
@@ -144,6 +152,45 @@ def _load(path, number, identity=None):
     except nre.EstimatorFileError as error:
         raise AssertionError("loaded, and refused afterwards") from error
     return "loaded"
+
+
+def _simulations(path):
+    """The bytes of a file of simulations, with an integer, a vector and log densities."""
+    prior = {"mu": pm.Normal.dist(0, 1, shape=2), "n": pm.DiscreteUniform.dist(1, 9)}
+    made = nre.simulate(
+        prior,
+        lambda rng, mu, n: rng.normal(mu.sum(-1), n)[:, None] * np.ones(3),
+        40,
+        batched=True,
+        random_seed=1,
+        progressbar=False,
+    )
+    made.save(path)
+    content = path.read_bytes()
+    path.unlink()
+    return content
+
+
+def _load_simulations(path, number, identity=None):
+    """Load simulations; what loads can be used, and comes back from another file as it is."""
+    found = nre.Simulations.load(path, simulator=_nothing)
+    rows = found[: max(1, len(found) // 2)]
+    joined = rows + found
+    assert len(joined) == len(rows) + len(found)
+    assert f"{found!r} {joined.batched} {joined.is_complete}"
+    found.to_xarray()
+    again = path.with_name(f"{path.name}_again")
+    joined.save(again)
+    loaded = nre.Simulations.load(again)
+    again.unlink()
+    np.testing.assert_array_equal(loaded.theta, joined.theta)
+    np.testing.assert_array_equal(loaded.x, joined.x)
+    assert loaded.n_failed == joined.n_failed
+    return "loaded"
+
+
+def _nothing(rng, **parameters):
+    raise AssertionError("no simulator is called")
 
 
 def _use(ratio, number):
