@@ -34,7 +34,7 @@ from pymc_nre.runtime.checkpoint import Checkpoint
 DATA = Path(__file__).parents[1] / "data" / "before_the_move"
 MEMORY = 2**29  # of data, above what the libraries map
 SLOW = 5.0  # seconds of the processor
-CHECKPOINTS, SIMULATIONS = 0.0, 1.0
+CHECKPOINTS, SIMULATIONS = 0.1, 0.1  # of the files
 GOOD = ("loaded", "refused", "another run", "asks for its network")
 MODELS, TRAININGS = 100, 10  # of so many that load, one is put into a model, or trained on
 

@@ -16,6 +16,7 @@ import sys
 import textwrap
 
 import pytest
+from once import once
 
 LIMIT = 100  # seconds until a case counts as hung; it takes 3 to 20, most of it compilation
 
@@ -109,6 +110,10 @@ SCRIPT = """
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     """By case: what it told (that it samples, then its draws), whether it ended, and when."""
+    return once(tmp_path_factory, "processes", lambda: _outcomes(tmp_path_factory))
+
+
+def _outcomes(tmp_path_factory):
     script = tmp_path_factory.mktemp("processes") / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
     with subprocess.Popen(

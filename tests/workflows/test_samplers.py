@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from once import once
 
 import pymc_nre as nre
 
@@ -208,9 +209,8 @@ def run(*cases, **environment):
 
 
 @pytest.fixture(scope="module")
-def double():
-    # Two devices, so that chains run side by side; JAX counts them when it starts.
-    return run(
+def double(tmp_path_factory):
+    cases = [
         "gradient",  # first: nothing may have imported JAX before
         "nutpie numba",
         "nutpie jax, gradient of pytensor",
@@ -218,13 +218,16 @@ def double():
         "numpyro",
         "numpyro, vectorized",
         *(MARGINALIZED if HAS_EXTRAS else []),
-        XLA_FLAGS="--xla_force_host_platform_device_count=2",
-    )
+    ]
+    # Two devices, so that chains run side by side; JAX counts them when it starts.
+    devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    return once(tmp_path_factory, "samplers_double", lambda: run(*cases, **devices))
 
 
 @pytest.fixture(scope="module")
-def single():
-    return run("gradient", "nuts", "slice", PYTENSOR_FLAGS="floatX=float32")
+def single(tmp_path_factory):
+    cases, flags = ("gradient", "nuts", "slice"), {"PYTENSOR_FLAGS": "floatX=float32"}
+    return once(tmp_path_factory, "samplers_single", lambda: run(*cases, **flags))
 
 
 def distance(found, x=X):
