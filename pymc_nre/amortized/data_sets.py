@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..estimators.checks import check_ratio
+from ..estimators.checks import check_ratio, packed_with, warn_if_outside
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..runtime.arrays import finite_array, true_or_false
@@ -44,13 +44,20 @@ class DataSets:
     coords: Mapping[str, Any]
 
     @classmethod
-    def of(cls, ratio: RatioEstimator, x: Any, trials: bool, caller: str) -> DataSets:
+    def of(
+        cls,
+        ratio: RatioEstimator,
+        x: Any,
+        trials: bool,
+        caller: str,
+        conditions: Mapping[str, Any] | None = None,
+    ) -> DataSets:
         """What a user means by observations ``(*batch, *event)``; axes go by their place."""
         check_ratio(ratio, caller)
         trials = true_or_false(trials, f"{caller}: trials")
         data = finite_array(x, f"{caller}: x")
-        check_event_shape(ratio.event_shape, data.shape, f"{caller}: x")
-        batch = data.shape[: data.ndim - len(ratio.event_shape)]
+        check_event_shape(ratio.observation_shape, data.shape, f"{caller}: x")
+        batch = data.shape[: data.ndim - len(ratio.observation_shape)]
         if trials and not batch:
             raise ValueError(
                 f"{caller}: with trials=True x must have shape (*batch, trials, *event), got "
@@ -59,6 +66,8 @@ class DataSets:
         if not data.size:
             raise ValueError(f"{caller}: x must hold at least one observation, got {data.shape}.")
         shape = batch[:-1] if trials else batch
+        data = packed_with(ratio, data, conditions, caller)
+        warn_if_outside(ratio, data, caller)
         rows = data.reshape(math.prod(shape), batch[-1] if trials else 1, *ratio.event_shape)
         if not isinstance(x, xr.DataArray):
             return cls(rows, shape, tuple(f"x_dim_{i}" for i in range(len(shape))), {})

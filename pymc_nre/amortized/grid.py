@@ -41,6 +41,7 @@ def posterior_grid(
     *,
     points: int | None = None,
     trials: bool = False,
+    conditions: Mapping[str, Any] | None = None,
     bounds: Mapping[str, tuple[Any, Any]] | None = None,
     quantiles: Sequence[float] = (0.05, 0.5, 0.95),
 ) -> xr.Dataset:
@@ -60,6 +61,9 @@ def posterior_grid(
     trials : bool
         Whether the last axis of the batch, ``x`` being ``(*batch, trials, *event)``, holds
         independent trials of one data set, whose log ratios are summed.
+    conditions : mapping of str to array, shape (*batch, *own), optional
+        Known inputs of the observations, by name, where the ratio was trained with conditions;
+        a value for each observation, or one for all.
     bounds : mapping of str to (lower, upper), optional
         A fixed range for each parameter; scalars, or arrays of its own shape. By default
         the range is searched for each data set, within the training domain and the prior.
@@ -103,7 +107,7 @@ def posterior_grid(
     array([ 1.333, -3.111])
     """
     caller = "posterior_grid"
-    data = DataSets.of(ratio, x, trials, caller)
+    data = DataSets.of(ratio, x, trials, caller, conditions)
     prior = Prior.of(prior)  # once: it draws, to learn the shapes
     target = Target(ratio, prior_of_parameters(ratio, prior, caller))
     _check_density(ratio, prior, caller)

@@ -8,6 +8,7 @@ prior. Parameters outside of the training domain have no weight, as in `RatioLik
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ def weighted_draws(
     *,
     draws: int = 10_000,
     trials: bool = False,
+    conditions: Mapping[str, Any] | None = None,
     random_seed: Any = None,
 ) -> xr.Dataset:
     r"""Weight draws of the prior into a posterior, for each of many data sets.
@@ -63,6 +65,9 @@ def weighted_draws(
     trials : bool
         Whether the last axis of the batch, ``x`` being ``(*batch, trials, *event)``, holds
         independent trials of one data set, whose log ratios are summed.
+    conditions : mapping of str to array, shape (*batch, *own), optional
+        Known inputs of the observations, by name, where the ratio was trained with conditions;
+        a value for each observation, or one for all.
     random_seed : int, Generator or SeedSequence, optional
 
     Returns
@@ -97,7 +102,7 @@ def weighted_draws(
     (3, True)
     """
     caller = "weighted_draws"
-    data = DataSets.of(ratio, x, trials, caller)
+    data = DataSets.of(ratio, x, trials, caller, conditions)
     _check_free(ratio, caller)
     draws = whole_number(draws, f"{caller}: draws")
     if prior is None:

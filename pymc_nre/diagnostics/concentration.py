@@ -32,7 +32,7 @@ from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
 from .calibration import judge
 from .points import Trials, needed_simulator
-from .prior_draws import check_pairs, refuse_holes, single_precision, with_holes
+from .prior_draws import pairs_for, refuse_holes, single_precision, with_holes
 from .verdicts import Judgment, Verdict, told, worst
 
 __all__ = ["convergence"]
@@ -128,7 +128,8 @@ def convergence(
     truths = whole_number(truths, "convergence: truths", least=_FEWEST_TRUTHS)
     draws = whole_number(draws, "convergence: draws")
     progressbar = true_or_false(progressbar, "convergence: progressbar")
-    prior = _check(ratio, simulations, n, draws)
+    simulations = pairs_for(ratio, simulations, draws, "convergence")
+    prior = _check(ratio, simulations, n)
     simulator = needed_simulator("convergence", simulator, ratio, simulations)
     evaluator = single_precision(ratio, resolve_device(device))
     rng = generator_of(random_seed)
@@ -151,8 +152,7 @@ def convergence(
     return _result(ratio, np.array(parts), theta, n, start.std(0))
 
 
-def _check(ratio: RatioEstimator, simulations: Simulations, n: Sequence[int], draws: int) -> Prior:
-    check_pairs(ratio, simulations, draws, "convergence")
+def _check(ratio: RatioEstimator, simulations: Simulations, n: Sequence[int]) -> Prior:
     if simulations.known_prior is None:
         raise CheckNotApplicable(
             "convergence draws from the training prior, and these simulations do not know it. Make "

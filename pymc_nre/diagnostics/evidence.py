@@ -22,7 +22,7 @@ import pymc as pm
 import xarray as xr
 
 from ..compat import for_arviz, has_log_likelihood, posterior_of
-from ..likelihood.model_parameters import check_model, ratios_of
+from ..likelihood.model_parameters import check_model, conditions_of, ratios_of
 from ..runtime.arrays import true_or_false, whole_number
 from ..runtime.random_streams import seed_sequence
 
@@ -222,19 +222,26 @@ def _check(models: Mapping[str, pm.Model]) -> None:
 
 
 def _what_is_observed(model: pm.Model) -> dict[str, tuple[str, bytes]]:
-    """The ratio's digest (empty for ordinary variables) and the data of each observed variable."""
+    """The ratio's digest (empty for ordinary variables) and the data of each observed variable.
+
+    What is known beside observations is a part of them.
+    """
     ratios = ratios_of(model)
     data = {
-        variable.name: np.ascontiguousarray(model.rvs_to_values[variable].eval(mode="FAST_COMPILE"))
+        variable.name: [model.rvs_to_values[variable], *conditions_of(variable)]
         for variable in model.observed_RVs
     }
     return {
         name: (
             ratios[name].digest if name in ratios else "",
-            repr(value.shape).encode() + value.astype(float).tobytes(),
+            b"".join(_bytes(value.eval(mode="FAST_COMPILE")) for value in values),
         )
-        for name, value in data.items()
+        for name, values in data.items()
     }
+
+
+def _bytes(value: np.ndarray) -> bytes:
+    return repr(value.shape).encode() + np.ascontiguousarray(value, dtype=float).tobytes()
 
 
 def _log_marginals(model: pm.Model, settings: dict[str, Any]) -> np.ndarray:

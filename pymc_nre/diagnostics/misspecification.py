@@ -15,6 +15,7 @@ at most
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ def observation_check(
     simulations: Simulations,
     observed: Any,
     *,
+    conditions: Mapping[str, Any] | None = None,
     random_seed: Any = None,
 ) -> xr.Dataset:
     """Is there anything in the observed data that the simulator never made?
@@ -63,6 +65,9 @@ def observation_check(
         200 n simulations to tell that one is foreign.
     observed : array
         One observation ``(*event)``, or several ``(*batch, *event)``.
+    conditions : mapping of str to array, shape (*batch, *own), optional
+        Known inputs of the observed data, by name, where the ratio was trained with conditions;
+        a value for each observation, or one for all.
     random_seed : int, Generator or SeedSequence, optional
 
     Returns
@@ -95,8 +100,9 @@ def observation_check(
     """
     check_ratio(ratio, "observation_check")
     check_simulations(simulations, "observation_check")
-    observed = finite_observations(ratio, observed, "observation_check")
-    check_observations(ratio, simulations.event_shape)
+    observed = finite_observations(ratio, observed, "observation_check", conditions)
+    check_observations(ratio, simulations)
+    simulations = simulations.packed()
     if len(simulations) < _FEWEST:
         raise CheckNotApplicable(
             f"observation_check needs at least {_FEWEST} simulations, got {len(simulations)}."

@@ -28,9 +28,13 @@ def needed_simulator(
     ratio: RatioEstimator,
     simulations: Simulations,
 ) -> Simulator:
-    """The simulator that was given, else that of the ratio, else that of the simulations."""
+    """The simulator that was given, else that of the ratio, else that of the simulations.
+
+    It simulates what the packed simulations hold, conditions included.
+    """
     try:
-        return simulator_of(ratio, given, who, otherwise=simulations.simulator)
+        found = simulator_of(ratio, given, who, otherwise=simulations.predictor)
+        return simulations.packing(found)
     except ValueError as error:
         raise CheckNotApplicable(str(error)) from error
 

@@ -22,7 +22,7 @@ from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
 from .calibration import FEW, checked_levels
 from .points import Trials, needed_simulator, points_of
-from .prior_draws import PriorDraws, check_pairs, single_precision
+from .prior_draws import PriorDraws, pairs_for, single_precision
 from .ranks import ranks_of
 
 __all__ = ["coverage_at"]
@@ -101,7 +101,7 @@ def coverage_at(
     n = whole_number(n, "coverage_at: n")
     draws = whole_number(draws, "coverage_at: draws", least=FEW)
     levels = checked_levels(levels, "coverage_at")
-    check_pairs(ratio, simulations, draws, "coverage_at")
+    simulations = pairs_for(ratio, simulations, draws, "coverage_at")
     points = points_of(ratio, at, "coverage_at")
     simulator = needed_simulator("coverage_at", simulator, ratio, simulations)
     rng = generator_of(random_seed)

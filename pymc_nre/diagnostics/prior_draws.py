@@ -7,16 +7,16 @@ import copy
 import numpy as np
 import torch
 
-from ..estimators.checks import check_fit
+from ..estimators.checks import fitting
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..simulation.simulations import Simulations
 
 __all__ = [
     "PriorDraws",
-    "check_pairs",
     "checked",
     "log_ratios",
+    "pairs_for",
     "refuse_holes",
     "rows_at_once",
     "single_precision",
@@ -30,9 +30,9 @@ _STRETCHES = 5  # and in units of the draws for a pair
 _FEWEST_PAIRS = 100
 
 
-def check_pairs(ratio: RatioEstimator, simulations: Simulations, draws: int, who: str) -> None:
-    """Refuse pairs that posteriors cannot be made of."""
-    check_fit(ratio, simulations, who)
+def pairs_for(ratio: RatioEstimator, simulations: Simulations, draws: int, who: str) -> Simulations:
+    """The pairs, as the ratio takes them; those that posteriors cannot be made of are refused."""
+    simulations = fitting(ratio, simulations, who)
     if ratio.is_locally_centered:
         raise ValueError(
             "This ratio was centered around one posterior, and is not meant for other data, which "
@@ -45,6 +45,7 @@ def check_pairs(ratio: RatioEstimator, simulations: Simulations, draws: int, who
         )
     if draws < 10:
         raise ValueError(f"draws must be at least 10, got {draws}.")
+    return simulations
 
 
 class PriorDraws:

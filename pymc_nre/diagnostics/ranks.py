@@ -33,7 +33,7 @@ from ..runtime.progress import progress
 from ..runtime.random_streams import generator_of
 from ..simulation.simulations import Simulations
 from .calibration import FEW
-from .prior_draws import PriorDraws, check_pairs, log_ratios, rows_at_once, single_precision
+from .prior_draws import PriorDraws, log_ratios, pairs_for, rows_at_once, single_precision
 
 __all__ = ["posterior_ranks", "ranks_of"]
 
@@ -106,7 +106,7 @@ def posterior_ranks(
     """
     draws = whole_number(draws, "posterior_ranks: draws", least=FEW)
     progressbar = true_or_false(progressbar, "posterior_ranks: progressbar")
-    check_pairs(ratio, simulations, draws, "posterior_ranks")
+    simulations = pairs_for(ratio, simulations, draws, "posterior_ranks")
     device = resolve_device(device)
     rng = generator_of(random_seed)
     prior = PriorDraws(ratio, simulations, draws, rng)

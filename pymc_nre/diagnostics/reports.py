@@ -5,14 +5,14 @@ from __future__ import annotations
 import html
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import xarray as xr
 
 from .. import plots
-from ..estimators.checks import check_fit, finite_observations, told_of_decades
+from ..estimators.checks import finite_observations, fitting, told_of_decades, warn_if_outside
 from ..estimators.estimator import RatioEstimator
 from ..estimators.trial_budgets.trial_budget import measurement
 from ..exceptions import CheckNotApplicable, SimulationError
@@ -193,6 +193,7 @@ def report(
     simulations: Simulations,
     observed: Any = None,
     *,
+    conditions: Mapping[str, Any] | None = None,
     trials: int = 100,
     draws: int = 1_000,
     device: str = "auto",
@@ -212,6 +213,9 @@ def report(
         From the training prior, that training has not seen; 2,000 are usual.
     observed : array, optional
         The observed data, ``(*event)`` or ``(n, *event)``, for the checks that look at them.
+    conditions : mapping of str to array, shape (*batch, *own), optional
+        Known inputs of the observed data, by name, where the ratio was trained with conditions;
+        a value for each observation, or one for all.
     trials : int
         How many observations will share their parameters. Posteriors of 1, 10, 100, ... and of so
         many are followed by `convergence`, which is what takes longest, and ``trial_budget`` says
@@ -243,12 +247,15 @@ def report(
     >>> found.passed
     True
     """
-    check_fit(ratio, simulations, "report")
+    simulations = fitting(ratio, simulations, "report")
     draws = whole_number(draws, "report: draws", least=FEW)
     trials = whole_number(trials, "report: trials")
     progressbar = true_or_false(progressbar, "report: progressbar")
     if observed is not None:
-        observed = finite_observations(ratio, observed, "report")
+        observed = finite_observations(ratio, observed, "report", conditions)
+        warn_if_outside(ratio, observed, "report")
+        if ratio.conditions is not None:
+            observed, conditions = ratio.conditions.split(observed)
     seeds = iter(seed_sequence(random_seed).generate_state(_SEEDS).tolist())
     ranks = posterior_ranks(
         ratio,
@@ -277,11 +284,12 @@ def report(
         ),
     }
     if observed is not None:
+        data = ratio, simulations, observed
         makers["lc2st"] = lambda seed: lc2st(
-            ratio, simulations, observed, draws=draws, device=device, random_seed=seed
+            *data, conditions=conditions, draws=draws, device=device, random_seed=seed
         )
         makers["observation_check"] = lambda seed: observation_check(
-            ratio, simulations, observed, random_seed=seed
+            *data, conditions=conditions, random_seed=seed
         )
     makers["trial_budget"] = lambda _: adding_up(ratio, simulations, trials)
     skipped = {}

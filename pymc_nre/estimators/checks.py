@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..exceptions import DomainWarning, warn
 from ..runtime.arrays import finite_array
 from ..runtime.kinds import check_kind
 from ..simulation.parameters import check_event_shape
@@ -21,8 +22,11 @@ __all__ = [
     "check_ratio",
     "check_simulations",
     "finite_observations",
+    "fitting",
+    "packed_with",
     "simulator_of",
     "told_of_decades",
+    "warn_if_outside",
 ]
 
 _BULK = 0.01  # half of a Student t of 2 degrees of freedom, 10,000 draws, is within 0.15 spreads
@@ -45,16 +49,61 @@ def check_fit(ratio: Any, simulations: Any, who: str) -> None:
     check_ratio(ratio, who)
     check_simulations(simulations, who)
     check_parameters(ratio, simulations.layout.shapes)
-    check_observations(ratio, simulations.event_shape)
+    check_observations(ratio, simulations)
 
 
-def finite_observations(ratio: RatioEstimator, observed: Any, who: str) -> np.ndarray:
-    """Observations ``(n, *event)``, of which there is at least one, and none has holes."""
+def fitting(ratio: Any, simulations: Any, who: str) -> Simulations:
+    """The simulations as the ratio takes them, with their conditions packed; as `check_fit`."""
+    check_fit(ratio, simulations, who)
+    return simulations.packed()
+
+
+def finite_observations(
+    ratio: RatioEstimator,
+    observed: Any,
+    who: str,
+    conditions: Mapping[str, Any] | None = None,
+) -> np.ndarray:
+    """Observations ``(n, *event)`` as networks take them: one at least, and no holes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not that, or conditions are missing, unknown, or do not fit.
+    """
     observed = finite_array(observed, f"{who}: observed")
-    check_event_shape(ratio.event_shape, observed.shape, f"{who}: observed")
+    check_event_shape(ratio.observation_shape, observed.shape, f"{who}: observed")
     if not observed.size:
         raise ValueError(f"{who}: observed holds no observation, got shape {observed.shape}.")
-    return observed.reshape(-1, *ratio.event_shape)
+    return packed_with(ratio, observed, conditions, who).reshape(-1, *ratio.event_shape)
+
+
+def packed_with(
+    ratio: RatioEstimator, x: np.ndarray, conditions: Mapping[str, Any] | None, who: str
+) -> np.ndarray:
+    """Observations ``(*batch, *event)`` with the conditions that the ratio wants."""
+    if ratio.conditions is None:
+        if conditions:
+            raise TypeError(
+                f"{who}: conditions: expected none, got {', '.join(map(str, conditions))}: the "
+                "ratio was trained without. Name them when simulating, nre.simulate(..., "
+                "conditions=...)."
+            )
+        return x
+    given = {} if conditions is None else dict(conditions.items())
+    return ratio.conditions.pack(x, given, who)
+
+
+def warn_if_outside(ratio: RatioEstimator, packed: np.ndarray, who: str) -> None:
+    """Warn of observations ``(*batch, K)`` whose conditions training has not seen."""
+    outside = "" if ratio.conditions is None else ratio.conditions.outside(packed)
+    if outside:
+        warn(
+            f"{who}: conditions lie outside of those that the ratio was trained with: {outside}. "
+            "What it says there is arbitrary. Simulate with wider conditions, and train again; or "
+            "leave these observations out.",
+            DomainWarning,
+        )
 
 
 def simulator_of(
@@ -82,12 +131,20 @@ def check_parameters(ratio: RatioEstimator, shapes: Mapping[str, tuple[int, ...]
         )
 
 
-def check_observations(ratio: RatioEstimator, event_shape: tuple[int, ...]) -> None:
+def check_observations(ratio: RatioEstimator, simulations: Simulations) -> None:
     """Raise ValueError unless simulations are of observations that the ratio takes."""
-    if ratio.event_shape != event_shape:
+    wanted = ratio.observation_shape, ratio.conditions and dict(ratio.conditions.shapes)
+    known = simulations.known_conditions
+    got = simulations.observation_shape, known and dict(known.shapes)
+    if wanted[0] != got[0]:
         raise ValueError(
             "The simulations do not fit the ratio: expected observations of shape "
-            f"{ratio.event_shape}, got {event_shape}."
+            f"{wanted[0]}, got {got[0]}."
+        )
+    if wanted[1] != got[1]:
+        raise ValueError(
+            f"The simulations do not fit the ratio: expected the conditions {wanted[1] or 'none'}, "
+            f"got {got[1] or 'none'}. Simulate with the conditions that it was trained with."
         )
 
 

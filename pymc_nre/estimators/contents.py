@@ -16,15 +16,17 @@ import numpy as np
 import torch
 
 from ..networks.base import RatioNetwork
+from ..networks.beside import Beside
 from ..networks.correction import QuadraticCorrection
 from ..networks.ensemble import Ensemble
 from ..networks.specifications import specification_from_dict, without_weights
 from ..runtime.stored import Form
+from ..simulation.conditions.layout import Conditions
 from ..simulation.parameters import Layout
 from .domain import Domain
 from .trial_budgets.trial_budget import TrialBudget
 
-__all__ = ["facts_problem", "layout_of", "network_of", "problems", "section"]
+__all__ = ["conditions_of", "facts_problem", "layout_of", "network_of", "problems", "section"]
 
 _MOST_AXES = 12  # of one parameter or observation; batches have axes before them
 _TOLD_OF = ("stopped", "best_loss", "n_train", "chance")  # what is shown of a training
@@ -37,6 +39,7 @@ def problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
         or [*_wrong_forms(_known_forms(metadata, forms), forms, "weights/")]
         or [*_wrong_history(metadata, section(forms, "history/"))]
         or [*_wrong_budget(metadata)]
+        or [*_wrong_conditions(metadata)]
         or [*_wrong_weights(metadata, section(forms, "weights/"))]
     )
 
@@ -144,6 +147,7 @@ _LATER = {  # older files have only some of these
     "batched": (lambda v: v is None or isinstance(v, bool), "true, false or nothing"),
     "budget": (lambda v: v is None or isinstance(v, dict), "fields or nothing"),
     "libraries": (_are_libraries, "versions by name"),
+    "conditions": (lambda v: isinstance(v, dict), "fields"),
 }
 _OF_ALL_FILES = {"format", "version", "sha256"}
 
@@ -239,6 +243,27 @@ def _wrong_budget(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield f"budget is one of other parameters: {_short(budget.parameters)}"
 
 
+def _wrong_conditions(metadata: Mapping[str, Any]) -> Iterator[str]:
+    if "conditions" not in metadata:
+        return
+    try:
+        conditions = Conditions.from_dict(metadata["conditions"])
+    except ValueError as error:
+        yield f"conditions: {error}"
+        return
+    if list(conditions.packed_shape) != metadata["event_shape"]:
+        yield f"conditions do not fit observations of shape {_short(metadata['event_shape'])}"
+    both = sorted({*conditions.shapes} & {*metadata["parameters"]})
+    if both:
+        yield f"conditions are parameters too: {', '.join(map(_short, both))}"
+
+
+def conditions_of(metadata: Mapping[str, Any]) -> Conditions | None:
+    """What is known beside an observation."""
+    given = metadata.get("conditions")
+    return None if given is None else Conditions.from_dict(given)
+
+
 def _wrong_weights(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> Iterator[str]:
     """Compare with what the described network has; one of the user's own is not described."""
     if metadata.get("members", 1) > len(forms):
@@ -275,6 +300,8 @@ def _state_of(metadata: Mapping[str, Any], count: int) -> dict[str, torch.Tensor
 def _layers(specification: Any) -> int:
     if specification is None:
         return 1
+    if isinstance(specification, Beside):
+        return _layers(specification.embedding)
     values = {field.name: getattr(specification, field.name) for field in fields(specification)}
     listed = sum(len(value) for value in values.values() if isinstance(value, tuple))
     return listed + values.get("blocks", 0)

@@ -16,7 +16,8 @@ def in_words(ratio: Any) -> str:
     """Several lines on a `RatioEstimator`: what it divides by what, and how it came about."""
     rows = {
         "parameters": _parameters(ratio),
-        "observation": describe_shape(ratio.event_shape),
+        "observation": describe_shape(ratio.observation_shape),
+        "conditions": ratio.conditions.in_words() if ratio.conditions else "",
         "network": _network(ratio),
         "loss": _loss(ratio),
         "training": _training(ratio.history),
@@ -25,16 +26,22 @@ def in_words(ratio: Any) -> str:
         "centered": "around one posterior: for its data, and no others" * ratio.is_locally_centered,
         "simulator": "attached" if ratio.simulator else "not attached: no predictive sampling",
     }
-    names = ", ".join(ratio.parameters)
+    names = ", ".join([*ratio.parameters, *_given(ratio)])
     head = f"RatioEstimator: log p(x | {names}) / {_denominator(ratio)}"
     return "\n".join([head, *(f"  {name:<12}{text}" for name, text in rows.items() if text)])
 
 
 def _denominator(ratio: Any) -> str:
+    given = _given(ratio)
     if ratio.reference == "evidence":
-        return "p(x)"
+        return f"p(x | {', '.join(given)})" if given else "p(x)"
     ending = {"fixed": "_ref", "pair": "_prime"}[ratio.reference]
-    return f"p(x | {', '.join(name + ending for name in ratio.parameters)})"
+    return f"p(x | {', '.join([*(name + ending for name in ratio.parameters), *given])})"
+
+
+def _given(ratio: Any) -> list[str]:
+    """Names of the conditions."""
+    return [] if ratio.conditions is None else list(ratio.conditions.shapes)
 
 
 def _parameters(ratio: Any) -> str:

@@ -93,6 +93,7 @@ def _check(ratios: list[Any]) -> None:
 _SAME = {
     "parameters": lambda ratio: ratio.parameters,
     "shape of an observation": lambda ratio: ratio.event_shape,
+    "conditions": lambda ratio: ratio.conditions and dict(ratio.conditions.shapes),
     "denominator": lambda ratio: ratio.reference,
     "normalization": lambda ratio: "normalized" if ratio.normalized else "not normalized",
     "loss": lambda ratio: ratio.loss,

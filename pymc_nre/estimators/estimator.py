@@ -25,6 +25,7 @@ from ..networks.specifications import specification_to_dict
 from ..runtime.archive import write_archive
 from ..runtime.arrays import real_array, true_or_false
 from ..runtime.devices import resolve_device
+from ..simulation.conditions.layout import Conditions, split_keywords
 from ..simulation.parameters import Layout, broadcast_batches, check_dims, check_event_shape
 from ..simulation.simulator import Simulator, batched_of
 from .contents import problems, section
@@ -73,6 +74,8 @@ class RatioEstimator:
         How many trials it bears, as `pymc_nre.trial_budget` measures it.
     batched : bool, optional
         Whether its simulator took many draws at once, where the simulator itself is gone.
+    conditions : Conditions, optional
+        What is known beside an observation; the network takes both as one vector.
 
     Examples
     --------
@@ -98,6 +101,7 @@ class RatioEstimator:
         simulator: Simulator | Callable[..., Any] | None = None,
         budget: TrialBudget | None = None,
         batched: bool | None = None,
+        conditions: Conditions | None = None,
     ) -> None:
         shapes = {name: tuple(map(int, shape)) for name, shape in parameters.items()}
         layout = Layout(shapes, frozenset(integer))
@@ -110,6 +114,7 @@ class RatioEstimator:
             domain=domain,
             probe_x=own_probes(probe_x, _PROBES),
             event_shape=tuple(network.event_shape),
+            conditions=conditions,
             reference=reference,
             _batched=batched,
             specification=described(specification, network, layout.size),
@@ -183,6 +188,11 @@ class RatioEstimator:
         return dict(self.layout.shapes)
 
     @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Of one observation, without its conditions; ``event_shape`` is what the network takes."""
+        return self.event_shape if self.conditions is None else self.conditions.event_shape
+
+    @property
     def uncorrected(self) -> RatioNetwork:
         """The network as it was trained, without what local centering takes off."""
         return self.network.inner if self.is_locally_centered else self.network
@@ -220,7 +230,8 @@ class RatioEstimator:
         x : array, shape (*batch, *event)
             Observations.
         **parameters : array, shape (*batch, *own)
-            Every parameter by name; batches broadcast against each other and against ``x``.
+            Every parameter by name; batches broadcast against each other and against ``x``. And
+            every condition, whose batch is that of ``x`` or broadcasts to it.
 
         Returns
         -------
@@ -234,11 +245,14 @@ class RatioEstimator:
             If a shape does not fit, values are masked, or xarray's dimensions stand at other
             places: batches broadcast by place, not by name.
         """
+        parameters, conditions = split_keywords(self.conditions, parameters)
         theta = self.layout.pack(parameters)
-        own = {"x": (x, len(self.event_shape))}
+        own = {"x": (x, len(self.observation_shape))}
         own |= {name: (parameters[name], len(shape)) for name, shape in self.parameters.items()}
         check_dims(own, "log_ratio")
         x = real_array(x, "log_ratio: x")
+        if self.conditions is not None:
+            x = self.conditions.pack(x, conditions, "log_ratio")
         check_event_shape(self.event_shape, x.shape, "log_ratio: x")
         batch_of_x = x.shape[: x.ndim - len(self.event_shape)]
         batches = {"x": batch_of_x, ", ".join(self.parameters): theta.shape[:-1]}
@@ -267,6 +281,7 @@ class RatioEstimator:
     def digest(self) -> str:
         """A fingerprint of the function: names, shapes, weights, values at a few points."""
         sha = hashlib.sha256(str((self.parameters, self.event_shape, self.device.type)).encode())
+        sha.update(repr(self.conditions).encode() if self.conditions else b"")
         sha.update(repr(self.network).encode())
         for name, weight in self.network.state_dict().items():
             sha.update(name.encode())
@@ -342,7 +357,9 @@ class RatioEstimator:
     def _metadata(self) -> dict[str, Any]:
         from importlib.metadata import version
 
-        return {
+        # Only where there are any: older versions read files without them.
+        given = {} if self.conditions is None else {"conditions": self.conditions.to_dict()}
+        return given | {
             "parameters": {name: list(shape) for name, shape in self.parameters.items()},
             "integer": sorted(self.layout.integer),
             "event_shape": list(self.event_shape),

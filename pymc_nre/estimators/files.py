@@ -12,11 +12,12 @@ import xarray as xr
 
 from ..exceptions import EstimatorFileError
 from ..networks.base import Factory, RatioNetwork
+from ..networks.beside import beside
 from ..networks.specifications import build, specification_from_dict, without_weights
 from ..runtime.archive import read_archive
 from ..runtime.devices import resolve_device
 from ..simulation.simulator import Simulator, as_simulator
-from .contents import layout_of, network_of, problems, section
+from .contents import conditions_of, layout_of, network_of, problems, section
 from .domain import Domain
 from .estimator import RatioEstimator
 from .trial_budgets.trial_budget import TrialBudget
@@ -91,6 +92,7 @@ def load(
         simulator=as_simulator(simulator, bool(metadata.get("batched"))),
         batched=metadata.get("batched"),
         budget=TrialBudget.from_dict(metadata["budget"]) if metadata.get("budget") else None,
+        conditions=conditions_of(metadata),
     )
     if torch.device(resolve_device(device)) != ratio.device:
         ratio = ratio.to(device)
@@ -115,6 +117,8 @@ def _rebuilt(
 ) -> tuple[Any, RatioNetwork]:
     """The specification, if there is one, and the network with its weights."""
     state = {name: torch.from_numpy(array) for name, array in weights.items()}
+    conditions = conditions_of(metadata)
+    network = beside(network, conditions and conditions.event_shape)
     if metadata["network"]["type"] == "custom":
         if network is None:
             raise TypeError(

@@ -31,13 +31,13 @@ _REPEATED = (
 
 
 def check_batch(
-    name: str, ratio: RatioEstimator, observed: _Shape, parameters: Mapping[str, TensorVariable]
+    name: str, ratio: RatioEstimator, batch: _Shape, parameters: Mapping[str, TensorVariable]
 ) -> None:
     """Raise ValueError if parameters are known to have another batch than observations.
 
-    ``observed`` is the shape of the observations, ``(*batch, *event)``, None where not known yet.
+    ``batch`` is that of the observations, with None for what is not known yet.
     """
-    batch = tuple(observed[: len(observed) - len(ratio.event_shape)])
+    batch = tuple(batch)
     for parameter, own in ratio.parameters.items():
         shape = parameters[parameter].type.shape
         given = tuple(shape[: len(shape) - len(own)])
@@ -62,8 +62,8 @@ def likelihood_of(
     """Log ratios ``(*batch,)`` of observations ``(*batch, *event)``, one for each."""
     check_event_shape(ratio.event_shape, x.type.shape, "RatioLikelihood")
     name = x.name or "RatioLikelihood"
-    check_batch(name, ratio, x.type.shape, parameters)
     known = x.type.shape[: x.ndim - len(ratio.event_shape)]
+    check_batch(name, ratio, known, parameters)
     x, parts = as_data(x), _flat_parameters(ratio, parameters)
     batch = [x.shape[axis] if n is None else n for axis, n in enumerate(known)]
     parts = [_of_batch(part, known, batch) for part in parts]

@@ -27,6 +27,8 @@ __all__ = [
     "are_held_back",
     "check_model",
     "columns_of",
+    "conditions_of",
+    "designs_of",
     "expressions_of",
     "likelihoods_of",
     "model_in_use",
@@ -73,7 +75,7 @@ def expressions_of(model: pm.Model, ratio: RatioEstimator) -> list[list[Any]]:
     """
     found = likelihoods_of(model, ratio)
     if found:
-        return [_own(variable).op.dist_params(_own(variable)) for variable in found]
+        return [_parameters(variable) for variable in found]
     return [[model[name] for name in ratio.parameters]]
 
 
@@ -88,6 +90,32 @@ def _own(variable: Any) -> Any:
     """The node of a likelihood, out of what PyMC wraps around it for ``total_size=``."""
     node = variable.owner
     return node.inputs[0].owner if isinstance(node.op, MinibatchRandomVariable) else node
+
+
+def conditions_of(variable: Any) -> list[Any]:
+    """What is known beside the observations of a likelihood; nothing for ordinary variables."""
+    node = _own(variable)
+    if not isinstance(node.op, RatioLikelihoodRV):
+        return []
+    return list(node.op.dist_params(node))[len(node.op.ratio.parameters) :]
+
+
+def designs_of(model: pm.Model, ratio: RatioEstimator) -> dict[str, np.ndarray]:
+    """Conditions ``(n, *own)`` of all observations of the likelihoods of this ratio, by name."""
+    rows = []
+    for variable in likelihoods_of(model, ratio):
+        observed = model.rvs_to_values[variable].eval(mode="FAST_COMPILE")
+        values = [value.eval(mode="FAST_COMPILE") for value in conditions_of(variable)]
+        named = dict(zip(ratio.conditions.shapes, values, strict=True))
+        packed = ratio.conditions.pack(observed.astype(float), named, "center")
+        rows.append(packed.reshape(-1, packed.shape[-1]))
+    return ratio.conditions.split(np.concatenate(rows))[1]
+
+
+def _parameters(variable: Any) -> list[Any]:
+    """What a likelihood gives to its ratio as parameters, in their order."""
+    node = _own(variable)
+    return list(node.op.dist_params(node))[: len(node.op.ratio.parameters)]
 
 
 def of_free_variables(model: pm.Model, graphs: list[Any]) -> Callable[..., list[np.ndarray]]:
@@ -147,7 +175,7 @@ def _evaluated(
             f"The posterior lacks {', '.join(absent)}, free variables of the model. Pass the model "
             "that was sampled."
         )
-    function = of_free_variables(model, _own(variable).op.dist_params(_own(variable)))
+    function = of_free_variables(model, _parameters(variable))
     return _packed(posterior, ratio, [rv.name for rv in model.free_RVs], function)
 
 
@@ -197,7 +225,7 @@ def trials_of(
 def _number_of_trials(model: pm.Model, variable: Any, ratio: RatioEstimator) -> float:
     """Observations of a likelihood; of a minibatch as many as it stands for."""
     shape = np.shape(model.rvs_to_values[variable].eval(mode="FAST_COMPILE"))
-    trials = math.prod(shape[: len(shape) - len(ratio.event_shape)])
+    trials = math.prod(shape[: len(shape) - len(ratio.observation_shape)])
     if not isinstance(variable.owner.op, MinibatchRandomVariable):
         return trials
     total = variable.owner.inputs[1:]

@@ -5,6 +5,8 @@ It is one class for all ratios, an instance for each, so that graphs hash, merge
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numba
@@ -20,9 +22,11 @@ from pytensor.tensor.random.op import RandomVariable
 from ..estimators.estimator import RatioEstimator
 from ..ops.data_check import warn_if_new_data_are_far
 from ..ops.held import HeldRatio, keep
+from ..simulation.parameters import Layout
 from ..simulation.prediction import predict
 from ..simulation.simulator import Simulator
 from .batches import likelihood_of
+from .conditions import with_conditions
 
 __all__ = ["RatioLikelihoodRV"]
 
@@ -86,20 +90,34 @@ class RatioLikelihoodRV(RandomVariable):
         return keep(node, self.held())
 
     def rng_fn(self, rng: np.random.Generator, *arguments: Any) -> np.ndarray:
-        """Simulate; arguments are the parameters in order, then the size."""
-        *parameters, size = arguments
+        """Simulate; arguments are parameters and conditions in order, then the size."""
+        *values, size = arguments
         if self.simulator is None:
             raise ValueError(
                 "Predictive sampling needs the simulator, which is not saved with a ratio. Pass "
                 "RatioLikelihood(..., simulator=simulator) or nre.load(path, simulator=simulator)."
             )
-        theta = self.ratio.layout.pack(
-            dict(zip(self.ratio.layout.shapes, parameters, strict=True)), "RatioLikelihood"
-        )
-        batch = theta.shape[:-1] if size is None else tuple(size)
-        rows = np.broadcast_to(theta, (*batch, theta.shape[-1])).reshape(-1, theta.shape[-1])
-        named, event = self.ratio.layout.unpack(rows), self.ratio.event_shape
-        return predict(self.simulator, rng, named, len(rows), event).reshape((*batch, *event))
+        packed = [
+            layout.pack(named, "RatioLikelihood")
+            for layout, named in zip(self._layouts, self.named(values), strict=True)
+        ]
+        batch = np.broadcast_shapes(*(rows.shape[:-1] for rows in packed))
+        batch = batch if size is None else tuple(size)
+        given, event, n = {}, self.ratio.observation_shape, math.prod(batch)
+        for layout, rows in zip(self._layouts, packed, strict=True):
+            given |= layout.unpack(np.broadcast_to(rows, (*batch, layout.size)).reshape(n, -1))
+        return predict(self.simulator, rng, given, n, event).reshape((*batch, *event))
+
+    @property
+    def _layouts(self) -> list[Layout]:
+        """Of the parameters, and of the conditions if there are any."""
+        ratio = self.ratio
+        return [ratio.layout, *([] if ratio.conditions is None else [ratio.conditions.layout])]
+
+    def named(self, values: Sequence[Any]) -> list[dict[str, Any]]:
+        """Parameters, and conditions if there are any, of the inputs in their order."""
+        rest = iter(values)
+        return [{name: next(rest) for name in layout.shapes} for layout in self._layouts]
 
 
 @numba_core_rv_funcify.register(RatioLikelihoodRV)
@@ -129,6 +147,7 @@ def _ratio_logprob(
     """Unsummed: `pm.compute_log_likelihood` and LOO need one value for each observation."""
     [value] = values
     warn_if_new_data_are_far(op.ratio, value)
-    named = dict(zip(op.ratio.layout.shapes, parameters, strict=True))
+    named, *given = op.named(parameters)
+    value = with_conditions("RatioLikelihood", op.ratio, value, *given)
     options = {"outside": op.outside, "engine": op.engine, "precision": op.precision}
     return likelihood_of(op.ratio, value, named, **options)

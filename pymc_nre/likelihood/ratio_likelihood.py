@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor
-import pytensor.tensor as pt
-from pytensor.graph.basic import Variable
 from pytensor.tensor import TensorVariable
 
 from ..estimators.checks import check_ratio
@@ -23,14 +21,18 @@ from ..ops.engines import check_engine
 from ..ops.guards import check_observed, check_outside, refuse_named_axes
 from ..ops.held import HeldRatio
 from ..ops.prior_check import warn_if_many_trials, warn_if_prior_leaves
-from ..runtime.arrays import real_array
-from ..simulation.parameters import check_own_shape
+from ..simulation.conditions.layout import split_keywords
+from ..simulation.parameters import check_event_shape, check_own_shape
 from ..simulation.simulator import Simulator, as_simulator
 from . import derived  # noqa: F401  # what PyMC may not derive from the variable
 from .batches import check_batch, table_of
+from .conditions import as_conditions, warn_if_conditions_leave, with_conditions
 from .random_variable import RatioLikelihoodRV
+from .tensors import as_tensor
 
 __all__ = ["RatioLikelihood", "log_ratio"]
+
+_MOST_AXES = 16  # of a batch
 
 
 def log_ratio(
@@ -63,7 +65,8 @@ def log_ratio(
         good to about 1e-6 each.
     **parameters : array or tensor, shape (*batch, *own)
         Every parameter of the ratio, by name. Both sides are broadcast, by design: observations
-        ``(n, 1)`` and parameters ``(m,)`` make a table ``(n, m)``.
+        ``(n, 1)`` and parameters ``(m,)`` make a table ``(n, m)``. And every condition, which goes
+        with the observations.
 
     Returns
     -------
@@ -88,11 +91,16 @@ def log_ratio(
     check_ratio(ratio, "log_ratio")
     check_outside(outside)
     check_engine(engine, precision, ratio)
+    parameters, given = split_keywords(ratio.conditions, parameters)
     tensors = _as_parameters(ratio, parameters, "log_ratio")
     warn_if_prior_leaves("log_ratio", ratio, tensors, outside)
     options = {"outside": outside, "engine": engine, "precision": precision}
-    x = _tensor(x, "log_ratio: x")
-    values = table_of(ratio, x, tensors, **options)
+    x = as_tensor(x, "log_ratio: x")
+    check_event_shape(ratio.observation_shape, x.type.shape, "log_ratio")
+    conditions = as_conditions(ratio, given, _batch_of(ratio, x.type.shape), "log_ratio")
+    packed = with_conditions("log_ratio", ratio, x, conditions)
+    values = table_of(ratio, packed, tensors, **options)
+    warn_if_conditions_leave("log_ratio", ratio, conditions)
     warn_if_data_are_far("log_ratio", ratio, x)
     return values
 
@@ -141,20 +149,23 @@ class RatioLikelihood(pm.Distribution):
         Of compiled code. Single is faster for many observations; their log ratios are then
         good to about 1e-6 each.
     **parameters : array or tensor, shape (*batch, *own)
-        Every parameter of the ratio, by name.
+        Every parameter of the ratio, by name; and every condition, as an array, a column of a
+        table or `pymc.Data`, with a value for each observation or one for all.
 
     Raises
     ------
     TypeError
-        If a parameter is missing or unknown.
+        If a parameter or a condition is missing or unknown.
     ValueError
-        If data are missing, NaN or masked, or a shape does not fit.
+        If a condition depends on random variables, data are missing, NaN or masked, or a shape
+        does not fit.
 
     Warns
     -----
     DomainWarning
-        If the prior of the parameters, by more than its tails, is outside the training domain, or
-        data are far from all that was simulated: in other units, or with codes for missing values.
+        If the prior of the parameters, by more than its tails, is outside the training domain,
+        conditions are outside of those that were trained with, or data are far from all that was
+        simulated: in other units, or with codes for missing values.
     TrialsWarning
         If more observations share a parameter than ``ratio.budget`` allows, or than 30 where
         nothing is known of how many a trained ratio bears.
@@ -192,9 +203,13 @@ class RatioLikelihood(pm.Distribution):
         _check_order(name)
         check_ratio(ratio, name)
         observed = check_observed(name, ratio, observed)
-        _check_dims(name, dims, len(getattr(observed, "type", observed).shape))
+        shape_of_data = getattr(observed, "type", observed).shape
+        _check_dims(name, dims, len(shape_of_data))
+        parameters, given = split_keywords(ratio.conditions, parameters)
         tensors = _as_parameters(ratio, parameters, name)
-        check_batch(name, ratio, getattr(observed, "type", observed).shape, tensors)
+        batch = _batch_of(ratio, shape_of_data)
+        check_batch(name, ratio, batch, tensors)
+        conditions = as_conditions(ratio, given, batch, name)
         variable = super().__new__(
             cls,
             name,
@@ -208,9 +223,11 @@ class RatioLikelihood(pm.Distribution):
             engine=engine,
             precision=precision,
             **tensors,
+            **conditions,
         )
         warn_if_prior_leaves(name, ratio, tensors, outside)
         warn_if_many_trials(name, ratio, tensors, observed, total_size)
+        warn_if_conditions_leave(name, ratio, conditions)
         warn_if_data_are_far(name, ratio, observed)
         return variable
 
@@ -246,9 +263,12 @@ class RatioLikelihood(pm.Distribution):
         check_ratio(ratio, "RatioLikelihood.dist")
         check_outside(outside)
         check_engine(engine, precision, ratio)
+        parameters, given = split_keywords(ratio.conditions, parameters)
         tensors = _as_parameters(ratio, parameters, "RatioLikelihood.dist")
+        anything = (None,) * _MOST_AXES  # no data are known here
+        conditions = as_conditions(ratio, given, anything, "RatioLikelihood.dist")
         return super().dist(
-            list(tensors.values()),
+            [*tensors.values(), *conditions.values()],
             shape=shape,
             size=size,
             ratio=ratio.for_evaluation(),
@@ -271,9 +291,10 @@ class RatioLikelihood(pm.Distribution):
         rng: Any = None,
     ) -> TensorVariable:
         """One class of random variable for all ratios, an instance for each."""
+        given = () if ratio.conditions is None else ratio.conditions.shapes.values()
         *ins, out = (
             f"({','.join(map(str, core))})"
-            for core in (*ratio.parameters.values(), ratio.event_shape)
+            for core in (*ratio.parameters.values(), *given, ratio.observation_shape)
         )
         signature = f"{','.join(ins)}->{out}"
         kept = ratio.replace(simulator=simulator)  # by this name, until there is a node
@@ -287,6 +308,11 @@ class RatioLikelihood(pm.Distribution):
         if rng is None:
             rng = pytensor.shared(np.random.default_rng())
         return op.make_node(rng, size, *parameters).outputs[1]
+
+
+def _batch_of(ratio: RatioEstimator, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """The batch of observations of that shape, ``(*batch, *event)``."""
+    return tuple(shape[: len(shape) - len(ratio.observation_shape)])
 
 
 def _check_order(name: Any) -> None:
@@ -314,18 +340,7 @@ def _as_parameters(
     ratio.layout.check_names(parameters, caller)
     for name, value in parameters.items():
         refuse_named_axes(caller, name, value)
-    tensors = {name: _tensor(parameters[name], f"{caller}: {name}") for name in ratio.parameters}
+    tensors = {name: as_tensor(parameters[name], f"{caller}: {name}") for name in ratio.parameters}
     for name, own in ratio.parameters.items():
         check_own_shape(name, own, tensors[name].type.shape, caller)
     return tensors
-
-
-def _tensor(value: Any, name: str) -> TensorVariable:
-    """A graph, or what holds graphs, as it is; of anything else the numbers."""
-    return pt.as_tensor_variable(value if _holds_graph(value) else real_array(value, name))
-
-
-def _holds_graph(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return any(map(_holds_graph, value))
-    return isinstance(value, Variable) or hasattr(value, "_as_TensorVariable")

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..estimators.checks import check_observations
 from ..estimators.estimator import RatioEstimator
-from ..estimators.trial_budgets.measured_budget import check_same_parameters, trial_budget
+from ..estimators.trial_budgets.measured_budget import check_same_parameters, measure
 from ..estimators.trial_budgets.scores import free_directions, nested_cells, scatter
 from ..estimators.trial_budgets.trial_budget import gain
 from ..exceptions import SimulationError, TrainingWarning, warn
@@ -77,9 +78,11 @@ def fine_tune(
     strength = real_number(strength, "center: strength", above=0)
     _check(ratio, simulations, replicates)
     seeds = seed_sequence(plain_seed(random_seed)).spawn(3)
-    supply = _Fresh if isinstance(simulations, Online) else _Fixed
     device = resolve_device(device)
-    batches = supply(ratio, simulations, replicates, device, seeds[0])
+    if isinstance(simulations, Online):
+        batches = _Fresh(ratio, simulations, replicates, device, seeds[0])
+    else:
+        batches = _Fixed(ratio, simulations.packed(), replicates, device, seeds[0])
     trained = copy.deepcopy(ratio.network).float().to(device)
     free = _free_directions(ratio, batches.held_out)
     free = torch.tensor(free, dtype=torch.float32, device=device)
@@ -128,6 +131,8 @@ def _check(ratio: RatioEstimator, simulations: Any, replicates: int) -> None:
             "supply of fresh ones, nre.Online(prior, simulator, batched=True)."
         )
     check_same_parameters(ratio, _shapes_of(simulations))
+    if isinstance(simulations, Simulations):
+        check_observations(ratio, simulations)
     if ratio.is_locally_centered:
         raise ValueError(
             "This ratio was centered around a posterior, which fine-tuning it everywhere would "
@@ -228,7 +233,9 @@ class _Fresh:
     ) -> None:
         self.layout, self.online, self.replicates = ratio.layout, online, replicates
         self.device, self.entropy = device, seed
-        self.held_out = self._joint_simulator.run(_REPORT, seed=self._seed(0, 0), **self._options)
+        held_out = self._joint_simulator.run(_REPORT, seed=self._seed(0, 0), **self._options)
+        check_observations(ratio, held_out)
+        self.held_out = held_out.packed()
 
     @property
     def _joint_simulator(self) -> Any:
@@ -245,7 +252,8 @@ class _Fresh:
 
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Any]:
         """Batches of pairs and of cells."""
-        pairs = self._joint_simulator.run(self.size, seed=self._seed(1, index), **self._options)
+        made = self._joint_simulator.run(self.size, seed=self._seed(1, index), **self._options)
+        pairs = made.packed()
         _check_enough("simulations", len(pairs), self.size)
         theta_of_pairs = self.layout.pack(pairs.parameters)
         for step in range(len(pairs) // batch_size):
@@ -281,8 +289,7 @@ class _Fixed:
         cut = round(_HELD_OUT * len(order))
         theta = ratio.layout.pack(simulations.parameters)
         self.theta, self.x = theta[order[cut:]], simulations.x[order[cut:]]
-        kept = {name: value[order[:cut]] for name, value in simulations.parameters.items()}
-        self.held_out = Simulations(kept, simulations.x[order[:cut]])
+        self.held_out = simulations[order[:cut]]
 
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Any]:
         """Batches of pairs and of cells."""
@@ -345,7 +352,7 @@ def _measured(
 ) -> RatioEstimator:
     """The new ratio with its budget; tell what was gained, and warn if nothing was."""
     try:
-        before, after = trial_budget(ratio, held_out), trial_budget(centered, held_out)
+        before, after = measure(ratio, held_out), measure(centered, held_out)
     except KeyboardInterrupt:
         warn("Interrupted: the ratio is fine-tuned, but was not measured.", TrainingWarning)
         return centered

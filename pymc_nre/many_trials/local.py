@@ -33,12 +33,13 @@ from ..estimators.checks import simulator_of
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..exceptions import SimulationError, TrainingWarning, warn
-from ..likelihood.model_parameters import model_in_use, trials_of
+from ..likelihood.model_parameters import designs_of, model_in_use, trials_of
 from ..networks.correction import QuadraticCorrection
 from ..runtime.arrays import real_number, whole_number
 from ..runtime.progress import say
 from ..runtime.random_streams import plain_seed, seed_sequence
 from ..simulation.calls import event_shape_error
+from ..simulation.conditions.packing import packing
 from ..simulation.execution import simulate_at
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
@@ -139,6 +140,9 @@ def center_locally(
     accuracy = real_number(accuracy, "center: accuracy", above=0)
     _check(ratio, n)
     given = _posterior(ratio, around, model)
+    if ratio.conditions is not None:
+        designs = designs_of(model_in_use(model, "center"), ratio)
+        simulator = packing(simulator, ratio.conditions, designs)
     trials = given.trials.sum()
     n = max(math.ceil(trials / accuracy**2) if n is None else n, _FEWEST)
     if progressbar:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..runtime.arrays import whole_number
 from .base import Factory, RatioNetwork, ResidualBlock, SplitNetwork
+from .beside import Beside
 from .convolutions import Convolutional, ResNet
 from .embeddings import DeepSet, Dense, build_embedding
 from .layers import (
@@ -131,7 +132,7 @@ class ResidualMLP(Specification):
         return SplitNetwork(theta_size, event_shape, self.width, body, embedding)
 
 
-_KINDS = (MLP, ResidualMLP, Dense, DeepSet, Convolutional, ResNet)
+_KINDS = (MLP, ResidualMLP, Dense, DeepSet, Convolutional, ResNet, Beside)
 SPECIFICATIONS = {kind.__name__: kind for kind in _KINDS}
 
 

@@ -47,9 +47,9 @@ def warn_if_data_are_far(name: str, ratio: RatioEstimator, observed: Any) -> Non
     if data is None or moments is None or not np.size(data):
         return
     mean, scale = moments
-    x = np.asarray(data, dtype=float).reshape(-1, *ratio.event_shape)
+    x = np.asarray(data, dtype=float).reshape(-1, *ratio.observation_shape)
     z = np.abs(x - mean) / scale
-    own = np.abs(ratio.probe_x - mean) / scale
+    own = np.abs(_alone(ratio, ratio.probe_x) - mean) / scale
     if (own**2).mean() > _LEARNED:
         return
     squares = (z**2).mean(0)
@@ -97,4 +97,10 @@ def _moments(ratio: RatioEstimator) -> tuple[np.ndarray, np.ndarray] | None:
     module = getattr(network, "standardize_x", None)
     if type(module) is not Standardize:
         return None
-    return module.mean.cpu().numpy(), module.scale.cpu().numpy()
+    mean, scale = (moment.cpu().numpy() for moment in (module.mean, module.scale))
+    return _alone(ratio, mean), _alone(ratio, scale)
+
+
+def _alone(ratio: RatioEstimator, packed: np.ndarray) -> np.ndarray:
+    """Observations of what networks take, without the conditions beside them."""
+    return packed if ratio.conditions is None else ratio.conditions.split(packed)[0]

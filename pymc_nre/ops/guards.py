@@ -67,12 +67,13 @@ def check_observed(name: str, ratio: RatioEstimator, observed: Any) -> Any:
     if not isinstance(observed, Variable):
         data = observed if np.ma.isMA(observed) else real_array(observed, f"{name}: observed")
         _check_data(name, data)
-        check_event_shape(ratio.event_shape, data.shape, name)
+        check_event_shape(ratio.observation_shape, data.shape, name)
         return np.asarray(data)
     data = held_data(observed)
     if data is not None:
         _check_data(name, data)
-    check_event_shape(ratio.event_shape, observed.type.shape if data is None else data.shape, name)
+    shape = observed.type.shape if data is None else data.shape
+    check_event_shape(ratio.observation_shape, shape, name)
     return observed
 
 

@@ -242,7 +242,7 @@ def warn_if_many_trials(
 
 def _trials(ratio: RatioEstimator, observed: Any, total_size: Any) -> int:
     """How many there are, with those that a minibatch stands for; zero where it is not known."""
-    axes = observed.ndim - len(ratio.event_shape)
+    axes = observed.ndim - len(ratio.observation_shape)
     totals = _total_sizes(total_size, observed.ndim)
     data = held_data(observed) if isinstance(observed, Variable) else observed
     own = observed.type.shape if data is None else data.shape

@@ -5,11 +5,13 @@ So an interrupted run keeps what was simulated before all of them were drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 __all__ = ["Drawn"]
+
+Block = Mapping[str, np.ndarray]
 
 
 class Drawn:
@@ -28,7 +30,7 @@ class Drawn:
         How many of them are there.
     """
 
-    def __init__(self, n: int, blocks: Iterator[Mapping[str, np.ndarray]]) -> None:
+    def __init__(self, n: int, blocks: Iterator[Block]) -> None:
         self.n, self.made, self._blocks = n, 0, blocks
         self._arrays: dict[str, np.ndarray] = {}
 
@@ -39,13 +41,18 @@ class Drawn:
         drawn._arrays, drawn.made = dict(parameters), drawn.n
         return drawn
 
+    def beside(self, more: Callable[[Iterator[Block]], Iterator[Block]]) -> Drawn:
+        """The same draws, none of which was asked for yet, with more in each block."""
+        blocks = iter([self._arrays]) if self.made else self._blocks
+        return Drawn(self.n, more(blocks))
+
     def rows(self, start: int, stop: int) -> dict[str, np.ndarray]:
         """Views ``(stop - start, *own)`` by name."""
         while self.made < stop:
             self._enter(next(self._blocks))
         return {name: value[start:stop] for name, value in self._arrays.items()}
 
-    def _enter(self, block: Mapping[str, np.ndarray]) -> None:
+    def _enter(self, block: Block) -> None:
         length = len(next(iter(block.values())))
         for name, values in block.items():
             if name not in self._arrays:

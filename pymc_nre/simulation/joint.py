@@ -13,6 +13,8 @@ from ..exceptions import SimulationWarning, warn
 from ..runtime.arrays import finite_array, true_or_false, whole_number
 from ..runtime.executors import executor_of
 from ..runtime.random_streams import seed_sequence
+from .conditions.designs import Designs, check_apart, names_of_variables
+from .conditions.layout import Conditions
 from .drawn import Drawn
 from .execution import Job, observations_of, run, why_failed
 from .forward import ForwardDraw, as_dtype
@@ -31,6 +33,7 @@ def simulate(
     n: int,
     *,
     parameters: Collection[str] | None = None,
+    conditions: Mapping[str, Any] | Collection[str] | None = None,
     at: Mapping[str, Any] | None = None,
     batched: bool = False,
     executor: Executor | None = None,
@@ -57,6 +60,12 @@ def simulate(
         The parameters that the ratio shall see; by default all. The rest are nuisance: drawn
         with the others and passed to the simulator, in predictive sampling too, and so
         marginalized over their prior.
+    conditions : mapping or collection of str, optional
+        Known inputs of an observation, such as a dose or a stimulus, which the simulator gets by
+        name beside the parameters. By name a distribution ``pm.X.dist(...)``, or an array
+        ``(m, *own)`` of the designs that occur (the rows of all arrays belong together); or names
+        of variables of the prior. They are drawn independently of the parameters, and the ratio is
+        that of an observation given its conditions: `RatioLikelihood` takes them as data.
     at : mapping of str to array, optional
         Simulate at these values of the parameters instead of draws (nuisance is still
         drawn); for the reference of `pymc_nre.losses.CARL`.
@@ -111,10 +120,22 @@ def simulate(
     ...     prior, simulator, 500, parameters=["mu"], random_seed=1, progressbar=False
     ... )
     Simulations: 500 pairs, parameters mu (scalar), observation scalar
+
+    A response to a known dose:
+
+    >>> nre.simulate(
+    ...     {"slope": pm.Normal.dist(0, 2)},
+    ...     lambda rng, slope, dose: rng.normal(slope * dose, 1.0),
+    ...     500,
+    ...     conditions={"dose": pm.Uniform.dist(0, 1)},
+    ...     random_seed=1,
+    ...     progressbar=False,
+    ... )
+    Simulations: 500 pairs, parameters slope (scalar), conditions dose (scalar), observation scalar
     """
     n = whole_number(n, "n")
     progressbar = true_or_false(progressbar, "simulate: progressbar")
-    joint_simulator = JointSimulator.of(prior, simulator, parameters, batched)
+    joint_simulator = JointSimulator.of(prior, simulator, parameters, batched, conditions)
     return joint_simulator.run(
         n, at=at, executor=executor, seed=random_seed, progressbar=progressbar
     )
@@ -133,13 +154,19 @@ class JointSimulator:
     simulator : Simulator
         Takes all variables of the prior.
     predictor : Simulator
-        Takes the parameters alone.
+        Takes the parameters and conditions alone.
+    conditions : tuple of str
+        What is known beside an observation.
+    designs : Designs, optional
+        Where they come from, if not from the prior.
     """
 
     prior: Prior
     parameters: tuple[str, ...]
     simulator: Simulator
     predictor: Simulator
+    conditions: tuple[str, ...] = ()
+    designs: Designs | None = None
 
     @classmethod
     def of(
@@ -148,26 +175,36 @@ class JointSimulator:
         simulator: Callable[..., Any] | str,
         parameters: Collection[str] | None,
         batched: bool,
+        conditions: Any = None,
     ) -> JointSimulator:
         """What a user means by the arguments of `simulate`."""
         batched = true_or_false(batched, "batched")
         if isinstance(simulator, str):
             variable = _variable(prior, simulator)
             known = Prior.of(prior, simulated=simulator)
-            names = _chosen(parameters, known, prior)
+            by_name, designs = _conditions(conditions, known)
+            if designs is not None:
+                raise ValueError(
+                    f"The conditions of a variable of the model, simulator={simulator!r}, are "
+                    "variables of the model too: name them, conditions=['dose'], got distributions "
+                    "or arrays."
+                )
+            names = _chosen(parameters, known, prior, by_name)
             itself = ForwardDraw({simulator: variable}, known.variables)
-            given = {name: known.variables[name] for name in names}
+            given = {name: known.variables[name] for name in (*names, *by_name)}
             predictor = Simulator(ForwardDraw({simulator: variable}, given), batched=True)
-            return cls(known, names, Simulator(itself, batched=True), predictor)
+            return cls(known, names, Simulator(itself, batched=True), predictor, by_name)
         if not callable(simulator):
             raise TypeError(
                 "simulator must be a function simulator(rng, **parameters) or the name of a "
                 f"variable of the prior model, got {type(simulator).__name__}."
             )
         known = Prior.of(prior)
-        names = _chosen(parameters, known, prior)
-        predictor = Simulator(simulator, batched, nuisance=known.given(names))
-        return cls(known, names, Simulator(simulator, batched), predictor)
+        by_name, designs = _conditions(conditions, known)
+        names = _chosen(parameters, known, prior, by_name)
+        predictor = Simulator(simulator, batched, nuisance=known.given([*names, *by_name]))
+        given = by_name if designs is None else designs.names
+        return cls(known, names, Simulator(simulator, batched), predictor, given, designs)
 
     def run(
         self,
@@ -183,6 +220,9 @@ class JointSimulator:
         executor = executor_of(executor)
         prior_seed, simulator_seed = seed_sequence(seed).spawn(2)
         drawn = self._draw(n, np.random.default_rng(prior_seed), at)
+        if self.designs is not None:
+            designs, rng = self.designs, np.random.default_rng(prior_seed.spawn(1)[0])
+            drawn = drawn.beside(lambda blocks: designs.beside(blocks, rng))
         job = Job(self.simulator, drawn, simulator_seed)
         outcomes = run(job, executor, progressbar, partial)
         return self._collect(job, outcomes)
@@ -197,8 +237,8 @@ class JointSimulator:
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Draws of the parameters ``(n, *own)`` with observations ``(n, replicates, *event)``.
 
-        Nuisance is drawn anew for each observation. Draws of which a simulation fails are left
-        out.
+        Nuisance and conditions are drawn anew for each observation, and observations are packed
+        with their conditions. Draws of which a simulation fails are left out.
         """
         prior_seed, simulator_seed = seed_sequence(seed).spawn(2)
         rng = np.random.default_rng(prior_seed)
@@ -207,9 +247,15 @@ class JointSimulator:
         each = {name: np.repeat(value, replicates, axis=0) for name, value in own.items()}
         n, nuisance = draws * replicates, self.prior.given(self.parameters)
         values = each if nuisance is None else each | nuisance.draw(rng, each, n)
+        if self.designs is not None:
+            values |= self.designs.draw(n, np.random.default_rng(prior_seed.spawn(1)[0]))
         job = Job(self.simulator, Drawn.whole(values), simulator_seed)
         outcomes = run(job, executor, False, False)
         succeeded, observations = observations_of(outcomes)
+        if self.conditions:
+            given = {name: values[name][succeeded] for name in self.conditions}
+            known = Conditions.of(given, observations.shape[1:])
+            observations = known.pack(observations, given, "simulate")
         x = np.empty((n, *observations.shape[1:]))
         x[succeeded] = observations
         whole = succeeded.reshape(draws, replicates).all(1)
@@ -248,10 +294,14 @@ class JointSimulator:
         succeeded, x = observations_of(outcomes)
         rows = job.drawn.rows(0, len(succeeded))
         everything = succeeded.all()  # then no second copy of many
-        kept = {n: rows[n] if everything else rows[n][succeeded] for n in self.parameters}
+        kept, given = (
+            {n: rows[n] if everything else rows[n][succeeded] for n in names}
+            for names in (self.parameters, self.conditions)
+        )
         simulations = Simulations(
             kept,
             x,
+            conditions=given,
             prior=self.prior.marginal(self.parameters),
             simulator=self.predictor,
         )
@@ -276,16 +326,35 @@ def _variable(prior: Any, name: str) -> Any:
     return named[name]
 
 
-def _chosen(parameters: Collection[str] | None, prior: Prior, given: Any) -> tuple[str, ...]:
+def _conditions(given: Any, prior: Prior) -> tuple[tuple[str, ...], Designs | None]:
+    """Names of variables of the prior that are conditions, or others that are drawn beside it."""
+    if callable(getattr(given, "items", None)):  # a table too
+        given = dict(given.items())
+    by_name = names_of_variables(given, prior)
+    if by_name or not given:
+        return by_name, None
+    check_apart(given, prior.variables)
+    return (), Designs(given)
+
+
+def _chosen(
+    parameters: Collection[str] | None, prior: Prior, given: Any, conditions: Collection[str]
+) -> tuple[str, ...]:
     """Those of the free variables that are asked for, of a prior as it was given."""
     if parameters is None:
-        return tuple(prior.variables)
+        return tuple(name for name in prior.variables if name not in conditions)
     if isinstance(parameters, str):
         parameters = [parameters]
     if not isinstance(parameters, Collection):
         raise TypeError(
             f"parameters must be names of variables, such as {list(prior.variables)[:1]}, got an "
             f"object of type {type(parameters).__name__}."
+        )
+    both = [name for name in parameters if name in conditions]
+    if both:
+        raise ValueError(
+            f"{', '.join(both)} cannot be a parameter and a condition. A condition is known where "
+            "the ratio is used, a parameter is not: name it in one of parameters= and conditions=."
         )
     unknown = [name for name in parameters if name not in prior.variables]
     if unknown or not parameters:

@@ -7,7 +7,7 @@ and an interrupted training resumes on those that it would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -27,7 +27,7 @@ class Online:
 
     Parameters
     ----------
-    prior, simulator, parameters, batched, executor
+    prior, simulator, parameters, conditions, batched, executor
         As for `pymc_nre.simulate`. The simulator runs once for every pair that training
         sees, so it should be batched.
     per_epoch : int
@@ -57,13 +57,14 @@ class Online:
         simulator: Callable[..., Any] | str,
         *,
         parameters: Collection[str] | None = None,
+        conditions: Mapping[str, Any] | Collection[str] | None = None,
         batched: bool = False,
         executor: Executor | None = None,
         per_epoch: int = 20_000,
         random_seed: Any = None,
     ) -> None:
         executor_of(executor)  # refuses what is none
-        self.joint_simulator = JointSimulator.of(prior, simulator, parameters, batched)
+        self.joint_simulator = JointSimulator.of(prior, simulator, parameters, batched, conditions)
         self.executor = executor
         self.per_epoch = whole_number(per_epoch, "per_epoch", least=10)
         self._root = seed_sequence(random_seed)

@@ -135,13 +135,17 @@ def ends_with(shape: tuple[int | None, ...], own: tuple[int, ...]) -> bool:
 
 
 def check_own_shape(
-    name: str, own: tuple[int, ...], shape: tuple[int | None, ...], caller: str
+    name: str,
+    own: tuple[int, ...],
+    shape: tuple[int | None, ...],
+    caller: str,
+    kind: str = "parameter",
 ) -> None:
     """Raise ValueError unless the shape of a parameter ends with its own."""
     if not ends_with(shape, own):
         raise ValueError(
-            f"{caller}: parameter {name!r} has own shape {own}, so it must have shape (*batch, "
-            f"{', '.join(map(str, own))}), got {shape}. Put the parameter's own axes last."
+            f"{caller}: {kind} {name!r} has own shape {own}, so it must have shape (*batch, "
+            f"{', '.join(map(str, own))}), got {shape}. Put the {kind}'s own axes last."
         )
 
 

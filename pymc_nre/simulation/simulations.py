@@ -17,6 +17,9 @@ from ..exceptions import EstimatorFileError, SimulationWarning, warn
 from ..runtime.archive import read_archive, write_archive
 from ..runtime.arrays import real_array
 from ..runtime.stored import Form
+from .conditions.designs import check_apart, refuse_dependence
+from .conditions.layout import Conditions
+from .conditions.packing import Packing, packing
 from .parameters import Layout, check_reserved, describe_shape, is_integer
 from .prior import Prior
 from .simulator import Simulator, as_simulator, batched_of
@@ -42,6 +45,9 @@ class Simulations:
         Draws from the training prior, by name: a dict, or a DataFrame.
     x : array, shape (n, *event)
         The observation simulated at each draw.
+    conditions : mapping of str to array, shape (n, *own), optional
+        Known inputs of each observation, such as its dose or its design, drawn independently of
+        the parameters. The ratio is then that of an observation given its conditions.
     prior : pymc.Model or dict, optional
         The prior the draws came from, as for `pymc_nre.simulate`. It gives the log density of
         each draw, which some diagnostics use. A thousand of the draws are looked at: they must be
@@ -90,16 +96,20 @@ class Simulations:
         parameters: Mapping[str, Any],
         x: Any,
         *,
+        conditions: Mapping[str, Any] | None = None,
         prior: Any = None,
         simulator: Simulator | Callable[..., Any] | None = None,
     ) -> None:
         parameters = _by_name(parameters)
-        check_reserved(parameters)
+        given = {} if conditions is None else _by_name(conditions, "conditions")
+        check_reserved(parameters | given)
+        check_apart(given, parameters)
         if not parameters:
             raise ValueError("Simulations: parameters: expected at least one, got none.")
         self.parameters = {name: _rows(name, value) for name, value in parameters.items()}
+        self.conditions = {name: _rows(name, value) for name, value in given.items()}
         self.x = _rows("x", x)
-        arrays = [*self.parameters.items(), ("x", self.x)]
+        arrays = [*self.parameters.items(), *self.conditions.items(), ("x", self.x)]
         _check_lengths(arrays)
         for name, array in arrays:
             _check_finite(name, array)
@@ -110,10 +120,51 @@ class Simulations:
         for name in self.layout.integer:
             _check_exact(name, self.parameters[name])
         self.event_shape: tuple[int, ...] = self.x.shape[1:]
+        self.known_conditions = self._known_conditions(given)
         self.simulator = as_simulator(simulator)
         self._batched: bool | None = None  # of a simulator that is not here any more
         self.n_failed, self._some_failed = 0, False
         self.known_prior = None if prior is None else self._known(prior)
+
+    def _known_conditions(self, given: Mapping[str, Any]) -> Conditions | None:
+        """What is known beside an observation; None if nothing is."""
+        if not given:
+            return None
+        integer = [name for name, value in given.items() if is_integer(value)]
+        known = Conditions.of(self.conditions, self.event_shape, integer)
+        rows = known.layout.pack(self.conditions)
+        refuse_dependence(self.theta, self.layout.labels, rows, known.layout.labels)
+        return known
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Of one observation, without the conditions that may be packed beside it."""
+        known = self.known_conditions
+        return self.event_shape if known is None else known.event_shape
+
+    @property
+    def predictor(self) -> Simulator | None:
+        """What simulates an observation, given its conditions if it has any."""
+        packed = getattr(self.simulator, "function", None)
+        return packed.simulator if isinstance(packed, Packing) else self.simulator
+
+    def packed(self) -> Simulations:
+        """The same with each observation and its conditions as one vector, which networks take."""
+        known = self.known_conditions
+        if known is None or not self.conditions:
+            return self
+        own = {"x": known.pack(self.x, self.conditions, "Simulations"), "conditions": {}}
+        simulator = self.simulator and packing(self.simulator, known, self.conditions)
+        return self._with(
+            self.parameters, event_shape=known.packed_shape, simulator=simulator, **own
+        )
+
+    def packing(self, simulator: Simulator) -> Simulator:
+        """A simulator of what these packed simulations hold, of one that is given conditions."""
+        known = self.known_conditions
+        if known is None:
+            return simulator
+        return packing(simulator, known, known.split(self.x)[1])
 
     def _known(self, prior: Any) -> Prior | None:
         known = Prior.of(prior)
@@ -157,7 +208,7 @@ class Simulations:
     @property
     def batched(self) -> bool | None:
         """Whether their simulator takes many draws at once; None if no function is known."""
-        return batched_of(self.simulator, self._batched)
+        return batched_of(self.predictor, self._batched)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -166,11 +217,12 @@ class Simulations:
         """Those of a slice, of an array of numbers ``(m,)``, or of a mask ``(n,)``."""
         rows = _which(rows, len(self))
         arrays = {name: value[rows] for name, value in self.parameters.items()}
-        own: dict[str, Any] = {"n_failed": self._failed_beside(rows)}
+        own: dict[str, Any] = {"x": self.x[rows], "n_failed": self._failed_beside(rows)}
         own["_some_failed"] = not self.is_complete
+        own["conditions"] = {name: value[rows] for name, value in self.conditions.items()}
         if "log_prior" in vars(self):  # computed, or from a file
             own["log_prior"] = None if self.log_prior is None else self.log_prior[rows]
-        return self._with(arrays, self.x[rows], **own)
+        return self._with(arrays, **own)
 
     def _failed_beside(self, rows: Any) -> int:
         """Of the failures, spread evenly over all rows, those of some."""
@@ -190,9 +242,16 @@ class Simulations:
             for name, value in self.parameters.items()
         }
         same = _same_prior(self, other)
+        conditions = {
+            name: np.concatenate([value, other.conditions[name]])
+            for name, value in self.conditions.items()
+        }
+        known = self.known_conditions and self.known_conditions.joined(other.known_conditions)
         return self._with(
             arrays,
-            np.concatenate([self.x, other.x]),
+            x=np.concatenate([self.x, other.x]),
+            conditions=conditions,
+            known_conditions=known,
             n_failed=self.n_failed + other.n_failed,
             _some_failed=not (self.is_complete and other.is_complete),
             simulator=self.simulator or other.simulator,
@@ -200,23 +259,28 @@ class Simulations:
             **({} if same else {"known_prior": None, "log_prior": None}),
         )
 
-    def _with(self, parameters: dict[str, np.ndarray], x: np.ndarray, **own: Any) -> Simulations:
+    def _with(self, parameters: dict[str, np.ndarray], **own: Any) -> Simulations:
         """The same with other rows, which have been looked at."""
-        _check_lengths([*parameters.items(), ("x", x)])
+        _check_lengths([*parameters.items(), ("x", own["x"])])
         made = object.__new__(type(self))
         kept = {name: value for name, value in vars(self).items() if name != "log_prior"}
-        vars(made).update(kept | {"parameters": parameters, "x": x} | own)
+        vars(made).update(kept | {"parameters": parameters} | own)
         return made
 
     def _check_alike(self, other: Simulations) -> None:
         mine, others = (
-            (dict(each.layout.shapes), sorted(each.layout.integer), each.event_shape)
+            (
+                dict(each.layout.shapes),
+                sorted(each.layout.integer),
+                each.event_shape,
+                {name: value.shape[1:] for name, value in each.conditions.items()},
+            )
             for each in (self, other)
         )
         if mine != others:
             raise ValueError(
-                "Simulations that are joined need the same parameters and observations; got "
-                f"{self!r} and {other!r}."
+                "Simulations that are joined need the same parameters, conditions and "
+                f"observations; got {self!r} and {other!r}."
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -235,6 +299,7 @@ class Simulations:
             If the file cannot be written; an old one is left as it was.
         """
         arrays = {f"parameters/{name}": value for name, value in self.parameters.items()}
+        arrays |= {f"conditions/{name}": value for name, value in self.conditions.items()}
         arrays["x"] = self.x
         if self.log_prior is not None:
             arrays["log_prior"] = self.log_prior.astype(float)
@@ -245,6 +310,8 @@ class Simulations:
             "some_failed": not self.is_complete,
             "batched": self.batched,
         }
+        if self.known_conditions is not None:
+            metadata["conditions"] = self.known_conditions.to_dict()
         write_archive(path, metadata, arrays, _FORMAT, _problems)
 
     @classmethod
@@ -291,9 +358,13 @@ class Simulations:
         parameters = {name: arrays[f"parameters/{name}"] for name in metadata["parameters"]}
         for name in metadata["integer"]:
             parameters[name] = _whole(parameters[name], name, path)
+        described = metadata.get("conditions", {"shapes": {}, "integer": []})
+        conditions = {name: arrays[f"conditions/{name}"] for name in described["shapes"]}
+        for name in described["integer"]:
+            conditions[name] = _whole(conditions[name], name, path)
         simulator = as_simulator(simulator, bool(metadata["batched"]))
         try:
-            made = cls(parameters, arrays["x"], simulator=simulator)
+            made = cls(parameters, arrays["x"], conditions=conditions, simulator=simulator)
         except ValueError as error:
             raise EstimatorFileError(f"{path} cannot be used: {error}") from error
         made.known_prior = None if prior is None else made._known(prior)
@@ -316,13 +387,14 @@ class Simulations:
         import xarray as xr
 
         def free(name: str) -> str:
-            return free(f"{name}_") if name in self.parameters else name
+            taken = name in self.parameters or name in self.conditions
+            return free(f"{name}_") if taken else name
 
         def variable(name: str, value: np.ndarray) -> tuple[list[str], np.ndarray]:
             own = [free(f"{name}_dim_{i}") for i in range(value.ndim - 1)]
             return [free("simulation"), *own], value
 
-        arrays = {**self.parameters, free("x"): self.x}
+        arrays = {**self.parameters, **self.conditions, free("x"): self.x}
         if self.log_prior is not None:
             arrays[free("log_prior")] = self.log_prior
         data = {name: variable(name, value) for name, value in arrays.items()}
@@ -331,8 +403,12 @@ class Simulations:
     def __repr__(self) -> str:
         names = ", ".join(f"{n} ({describe_shape(s)})" for n, s in self.layout.shapes.items())
         failed = f", {self.n_failed:,} failed and left out" if self.n_failed else ""
+        given = ", ".join(
+            f"{n} ({describe_shape(v.shape[1:])})" for n, v in self.conditions.items()
+        )
         return (
             f"Simulations: {len(self):,} pairs{failed}, parameters {names}, "
+            f"{f'conditions {given}, ' if given else ''}"
             f"observation {describe_shape(self.event_shape)}"
         )
 
@@ -382,7 +458,9 @@ def _problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
         for k, (fits, what) in _FIELDS.items()
         if k not in metadata or not fits(metadata[k])
     ]
-    unknown = sorted(set(metadata) - set(_FIELDS) - {"format", "version", "sha256"})
+    conditions, problem = _described(metadata.get("conditions"))
+    wrong += [problem] * bool(problem)
+    unknown = sorted(set(metadata) - {*_FIELDS, "conditions", "format", "version", "sha256"})
     wrong += [f"fields that this version does not know: {', '.join(unknown)}"] * bool(unknown)
     strange = set(metadata["integer"]) - set(metadata["parameters"]) if not wrong else set()
     wrong += [f"integer must name parameters, names {name!a}" for name in sorted(strange)]
@@ -393,6 +471,7 @@ def _problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
         return ["x is missing, or no array of rows"]
     shapes = {"x": x.shape, "log_prior": x.shape[:1]}
     shapes |= {f"parameters/{k}": (x.shape[0], *own) for k, own in metadata["parameters"].items()}
+    shapes |= {f"conditions/{k}": (x.shape[0], *own) for k, own in conditions.items()}
     expected = {name: Form(np.dtype(float), shape) for name, shape in shapes.items()}
     wrong = [
         f"{name!a} must be {form}, is {forms.get(name, 'missing')}"
@@ -400,6 +479,16 @@ def _problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
         if forms.get(name) != form and (name in forms or name != "log_prior")
     ]
     return wrong + [f"{name!a} is not known" for name in forms.keys() - expected.keys()]
+
+
+def _described(conditions: Any) -> tuple[Mapping[str, tuple[int, ...]], str]:
+    """Own shapes of the conditions that a file describes, and what is wrong with it."""
+    if conditions is None:
+        return {}, ""
+    try:
+        return Conditions.from_dict(conditions).shapes, ""
+    except ValueError as error:
+        return {}, f"conditions: {error}"
 
 
 def _whole(values: np.ndarray, name: str, path: Any) -> np.ndarray:
@@ -432,11 +521,11 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _by_name(parameters: Any) -> dict[str, Any]:
+def _by_name(parameters: Any, what: str = "parameters") -> dict[str, Any]:
     """A dict of a mapping, or of a table with named columns."""
     if isinstance(parameters, type) or not callable(getattr(parameters, "items", None)):
         raise TypeError(
-            "parameters must be a dict of name to array, or a DataFrame, got an object of type "
+            f"{what} must be a dict of name to array, or a DataFrame, got an object of type "
             f"{type(parameters).__name__}. Name them: {{'mu': theta[:, 0], 'beta': theta[:, 1:]}}."
         )
     return dict(parameters.items())

@@ -40,8 +40,10 @@ def batches_of(
     source: Simulations | Online, loss: Loss, validation: float, device: str, random_seed: int
 ) -> Batches:
     """The batches of whatever a user trains on."""
-    kind = OnlineBatches if isinstance(source, Online) else FixedBatches
-    return kind(source, loss, validation, device, np.random.default_rng(random_seed))
+    rng = np.random.default_rng(random_seed)
+    if isinstance(source, Online):
+        return OnlineBatches(source, loss, validation, device, rng)
+    return FixedBatches(source.packed(), loss, validation, device, rng)
 
 
 class FixedBatches:
@@ -83,7 +85,7 @@ class OnlineBatches:
         rng: np.random.Generator,
     ) -> None:
         self.online, self.device = online, device
-        self.simulations = online.simulations(0)
+        self.simulations = online.simulations(0).packed()
         self.unseen = np.arange(len(self.simulations))
         self.size = online.per_epoch
         self.training = _tensors(device, self.simulations.theta, self.simulations.x)
@@ -94,7 +96,7 @@ class OnlineBatches:
 
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
         """Batches of one size of a set that nobody has seen."""
-        fresh = self.online.simulations(index + 1)
+        fresh = self.online.simulations(index + 1).packed()
         if len(fresh) < batch_size:
             raise SimulationError(
                 f"Only {len(fresh):,} of {self.size:,} fresh simulations succeeded, fewer than a "
@@ -118,7 +120,7 @@ class _Reference:
         self.parts: list[tuple[Tensor, Tensor]] = []  # (training, held-out), at most one
         if loss.reference != "fixed":
             return
-        made: Simulations = loss.reference_simulations  # type: ignore[attr-defined]
+        made: Simulations = loss.reference_simulations.packed()  # type: ignore[attr-defined]
         _check_same_problem(simulations, made)
         rows = rng.permutation(len(made))
         cut = max(1, round(validation * len(made)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from ..exceptions import TrainingWarning, warn
 from ..losses.base import Loss, checked_loss, is_known_loss
 from ..losses.contrastive import NREC
 from ..networks.base import RatioNetwork
+from ..networks.beside import beside
 from ..networks.specifications import build, is_known_network
 from ..runtime.arrays import real_number, true_or_false, whole_number
 from ..runtime.checkpoint import Checkpoint, CheckpointWriter
@@ -238,6 +239,8 @@ def _train(
     loss, device, seed = recipe.loss, recipe.device, _seed(random_seed)
     batches = batches_of(simulations, loss, recipe.validation, device, random_seed)
     sample = batches.simulations
+    known = sample.known_conditions
+    recipe = replace(recipe, network=beside(recipe.network, known and known.event_shape))
     _warn_if_rounded(sample)
     plan = recipe.settings.plan(batches.size, loss, fresh=isinstance(simulations, Online))
     domain = Domain.from_draws(sample.theta, sample.log_prior)  # first: it may want much memory
@@ -275,8 +278,9 @@ def _estimator(
         specification=specification if hasattr(specification, "build") else None,
         integer=simulations.layout.integer,
         history=_history(state, run, seconds),
-        simulator=simulations.simulator,
+        simulator=simulations.predictor,
         batched=simulations.batched,
+        conditions=simulations.known_conditions,
     )
 
 

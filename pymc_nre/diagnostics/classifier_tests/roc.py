@@ -19,7 +19,7 @@ from scipy.special import logsumexp, ndtr
 from torch import Tensor
 
 from ...amortized.weights import normalized
-from ...estimators.checks import check_fit
+from ...estimators.checks import fitting
 from ...estimators.estimator import RatioEstimator
 from ...exceptions import CheckNotApplicable
 from ...runtime.arrays import whole_number
@@ -101,7 +101,8 @@ def auc(
     'right'
     """
     n, points = whole_number(n, "auc: n"), whole_number(points, "auc: points")
-    _check(ratio, simulations)
+    simulations = fitting(ratio, simulations, "auc")
+    _check(ratio)
     simulator = needed_simulator("auc", simulator, ratio, simulations)
     rng = generator_of(random_seed)
     theta = _points(ratio, simulations, at, points, rng)
@@ -138,8 +139,7 @@ def _summary(found: Mapping[str, np.ndarray], judged: Judgment) -> str:
     )
 
 
-def _check(ratio: RatioEstimator, simulations: Simulations) -> None:
-    check_fit(ratio, simulations, "auc")
+def _check(ratio: RatioEstimator) -> None:
     if not (ratio.normalized and ratio.reference == "evidence"):
         raise CheckNotApplicable(
             "auc reweights observations of the prior, which takes a normalized ratio over the "

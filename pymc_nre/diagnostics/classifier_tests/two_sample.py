@@ -13,6 +13,7 @@ and the true parameters, chosen by the ratio, and given the set the true ones ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from ...runtime.devices import resolve_device
 from ...runtime.random_streams import generator_of
 from ...simulation.simulations import Simulations
 from ..calibration import FEW
-from ..prior_draws import PriorDraws, check_pairs, log_ratios, single_precision
+from ..prior_draws import PriorDraws, log_ratios, pairs_for, single_precision
 from ..verdicts import Judgment, Verdict, told
 from .classifiers import Classifiers
 
@@ -48,6 +49,7 @@ def lc2st(
     simulations: Simulations,
     observed: Any,
     *,
+    conditions: Mapping[str, Any] | None = None,
     draws: int = 1_000,
     shuffles: int = 100,
     device: str = "auto",
@@ -65,6 +67,9 @@ def lc2st(
     observed : array
         One observation ``(*event)``, or several ``(n, *event)``: each by itself has a posterior.
         Of more than 20, 20 are looked at, chosen at random.
+    conditions : mapping of str to array, shape (*batch, *own), optional
+        Known inputs of the observed data, by name, where the ratio was trained with conditions;
+        a value for each observation, or one for all.
     draws : int
         Of the prior, for each posterior.
     shuffles : int
@@ -102,10 +107,10 @@ def lc2st(
     """
     draws = whole_number(draws, "lc2st: draws", least=FEW)
     shuffles = whole_number(shuffles, "lc2st: shuffles", least=_FEWEST_SHUFFLES)
-    check_pairs(ratio, simulations, draws, "lc2st")
+    simulations = pairs_for(ratio, simulations, draws, "lc2st")
     device = resolve_device(device)
     rng = generator_of(random_seed)
-    observed = finite_observations(ratio, observed, "lc2st")
+    observed = finite_observations(ratio, observed, "lc2st", conditions)
     chosen = np.sort(rng.permutation(len(observed))[:_MOST])
     observed = observed[chosen]
     prior = PriorDraws(ratio, simulations, draws, rng)

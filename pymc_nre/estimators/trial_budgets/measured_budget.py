@@ -103,7 +103,7 @@ def trial_budget(
     """
     share = real_number(share, "trial_budget: share", above=0)
     _check(ratio, simulations)
-    return measure(ratio, simulations, share)
+    return measure(ratio, simulations.packed(), share)
 
 
 def measure(
