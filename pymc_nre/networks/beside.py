@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class Beside(Specification):
     event_shape : tuple of int
         Shape of one observation.
     """
+
+    is_embedding: ClassVar[bool] = True
 
     embedding: Any = None
     event_shape: tuple[int, ...] = ()

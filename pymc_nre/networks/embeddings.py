@@ -158,7 +158,8 @@ def build_embedding(specification: Any, event_shape: tuple[int, ...]) -> Embeddi
     if specification is None:
         return Embedding(Standardize(event_shape), Rows(), math.prod(event_shape))
     check_value("embedding", specification)
-    if hasattr(specification, "embedding"):
+    # One that holds another embedding says so; a network holds one too.
+    if hasattr(specification, "embedding") and not getattr(specification, "is_embedding", False):
         raise TypeError(
             f"{type(specification).__name__} is a network, not an embedding: use Dense(...) for "
             "dense layers over x."

@@ -279,8 +279,8 @@ class Simulations:
         )
         if mine != others:
             raise ValueError(
-                "Simulations that are joined need the same parameters, conditions and "
-                f"observations; got {self!r} and {other!r}."
+                "Simulations that are joined need the same parameters and observations, and the "
+                f"same conditions if any; got {self!r} and {other!r}."
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
