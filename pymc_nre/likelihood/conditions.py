@@ -7,11 +7,13 @@ of is a parameter.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor import TensorVariable
@@ -23,7 +25,15 @@ from ..ops.guards import held_data, refuse_named_axes
 from ..runtime.arrays import finite_array
 from .tensors import as_tensor, holds_graph
 
-__all__ = ["as_conditions", "warn_if_conditions_leave", "with_conditions"]
+__all__ = [
+    "as_conditions",
+    "warn_if_conditions_leave",
+    "warn_if_new_conditions_leave",
+    "with_conditions",
+]
+
+# The array that was looked at last, of conditions that can be replaced; by the ratio's digest.
+_looked_at: weakref.WeakKeyDictionary[SharedVariable, dict[str, Any]] = weakref.WeakKeyDictionary()
 
 
 def as_conditions(
@@ -62,9 +72,25 @@ def warn_if_conditions_leave(
         If they are not finite.
     """
     values = {name: held_data(tensor) for name, tensor in conditions.items()}
+    for tensor in filter(_can_be_replaced, conditions.values()):
+        _looked_at.setdefault(tensor, {})[ratio.digest] = weakref.ref(held_data(tensor))
     if conditions and all(value is not None for value in values.values()):
         values = {name: finite_array(value, f"{who}: {name}") for name, value in values.items()}
         warn_if_outside(ratio, ratio.conditions.layout.pack(values, who), who)
+
+
+def warn_if_new_conditions_leave(
+    ratio: RatioEstimator, conditions: Mapping[str, TensorVariable]
+) -> None:
+    """The same for conditions that were replaced since they were looked at, by `pymc.set_data`."""
+    for tensor in filter(_can_be_replaced, conditions.values()):
+        known = _looked_at.get(tensor, {}).get(ratio.digest)
+        if known is None or known() is not held_data(tensor):
+            warn_if_conditions_leave("RatioLikelihood", ratio, conditions)
+
+
+def _can_be_replaced(tensor: TensorVariable) -> bool:
+    return isinstance(tensor, SharedVariable)
 
 
 def _refuse_random(name: str, tensor: TensorVariable, who: str) -> None:

@@ -26,7 +26,7 @@ from ..simulation.parameters import Layout
 from ..simulation.prediction import predict
 from ..simulation.simulator import Simulator
 from .batches import likelihood_of
-from .conditions import with_conditions
+from .conditions import warn_if_new_conditions_leave, with_conditions
 
 __all__ = ["RatioLikelihoodRV"]
 
@@ -148,6 +148,8 @@ def _ratio_logprob(
     [value] = values
     warn_if_new_data_are_far(op.ratio, value)
     named, *given = op.named(parameters)
+    for conditions in given:
+        warn_if_new_conditions_leave(op.ratio, conditions)
     value = with_conditions("RatioLikelihood", op.ratio, value, *given)
     options = {"outside": op.outside, "engine": op.engine, "precision": op.precision}
     return likelihood_of(op.ratio, value, named, **options)

@@ -164,7 +164,20 @@ def test_conditions_outside_of_training_are_told(told):
 def test_those_inside_are_not():
     with warnings.catch_warnings():
         warnings.simplefilter("error", nre.DomainWarning)
-        model_of()
+        model_of().compile_logp()
+
+
+def test_those_that_are_replaced_are_looked_at_again():
+    with pm.Model() as model:
+        dose = pm.Data("dose", DOSE)
+        nre.RatioLikelihood("x", RATIO, slope=pm.Normal("slope", 0, SD), dose=dose, observed=X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", nre.DomainWarning)
+        model.compile_logp()
+    with model:
+        pm.set_data({"dose": DOSE + 3})
+    with pytest.warns(nre.DomainWarning, match="dose reaches 2 to 4"):
+        model.compile_logp()
 
 
 def test_minibatches_of_both():
