@@ -300,7 +300,7 @@ def report(
         except (CheckNotApplicable, SimulationError) as reason:
             skipped[name] = str(reason)  # the others count
     if checks["normalization"].attrs["verdict"] == Verdict.KNOWS_NOTHING:
-        checks = _overridden(checks, told_of_decades(simulations.x))
+        checks = _overridden(checks, told_of_decades(ratio.network, simulations.x))
     elif _says(checks, "convergence") == Verdict.RIGHT:
         checks["convergence"] = _doubted(checks)
     if _says(checks, "observation_check") == Verdict.FOREIGN and _says(checks, "lc2st") == "right":

@@ -19,7 +19,7 @@ from ..networks.base import RatioNetwork
 from ..networks.beside import Beside
 from ..networks.correction import QuadraticCorrection
 from ..networks.ensemble import Ensemble
-from ..networks.specifications import specification_from_dict, without_weights
+from ..networks.specifications import make_curved, specification_from_dict, without_weights
 from ..runtime.stored import Form
 from ..simulation.conditions.layout import Conditions
 from ..simulation.parameters import Layout
@@ -55,9 +55,10 @@ def network_of(metadata: Mapping[str, Any], build: Callable[..., RatioNetwork]) 
     size, event_shape = layout_of(metadata).size, tuple(metadata["event_shape"])
     members = [build(size, event_shape) for _ in range(metadata.get("members", 1))]
     net = members[0] if len(members) == 1 else Ensemble(members, metadata["mean_of"])
-    if not metadata.get("tilted"):
-        return net
-    return QuadraticCorrection(net, size, edge=metadata.get("edge", False))
+    if metadata.get("tilted"):
+        net = QuadraticCorrection(net, size, edge=metadata.get("edge", False))
+    make_curved(net, metadata.get("curved", ()))
+    return net
 
 
 def section(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -144,6 +145,7 @@ _LATER = {  # older files have only some of these
     "mean_of": (lambda v: v in (None, "ratios", "logits"), "ratios, logits or nothing"),
     "tilted": (lambda v: isinstance(v, bool), "true or false"),
     "edge": (lambda v: isinstance(v, bool), "true or false"),
+    "curved": (_are_texts, "a list of names"),
     "batched": (lambda v: v is None or isinstance(v, bool), "true, false or nothing"),
     "budget": (lambda v: v is None or isinstance(v, dict), "fields or nothing"),
     "libraries": (_are_libraries, "versions by name"),

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..networks.layers import Standardize
+from ..networks.specifications import curved
+from ..networks.tails import Curve
 from ..simulation.parameters import describe_shape
 
 __all__ = ["in_words"]
@@ -19,6 +22,7 @@ def in_words(ratio: Any) -> str:
         "observation": describe_shape(ratio.observation_shape),
         "conditions": ratio.conditions.in_words() if ratio.conditions else "",
         "network": _network(ratio),
+        "heavy tails": _tails(ratio),
         "loss": _loss(ratio),
         "training": _training(ratio.history),
         "domain": ratio.describe_domain(),
@@ -54,6 +58,29 @@ def _parameters(ratio: Any) -> str:
 def _network(ratio: Any) -> str:
     weights = sum(weight.numel() for weight in ratio.network.parameters())
     return f"{ratio.architecture}, {weights:,} weights, float64 on {ratio.device}"
+
+
+def _tails(ratio: Any) -> str:
+    """What numbers of x go through before they are standardized, the first few."""
+    names = curved(ratio.network)
+    if not names:
+        return ""
+    module = ratio.network.get_submodule(names[0])
+    found = [(k, curve) for k, curve in enumerate(module.curves) if curve != Curve()]
+    shown = [f"{_place(module, k, len(ratio.event_shape))} as {curve}" for k, curve in found[:3]]
+    more = [f"{len(found) - 3:,} more"] * (len(found) > 3)
+    whose = f" (of the first of {len(names)} members)" * (len(names) > 1)
+    return ", ".join(shown + more) + whose
+
+
+def _place(module: Standardize, k: int, axes: int) -> str:
+    """The k-th entry of x; all along the axes that share their moments."""
+    shape = module.mean.shape
+    place = [
+        ":" if axis in module.shared else str(index)
+        for axis, index in enumerate(np.unravel_index(k, shape))
+    ]
+    return f"x[{', '.join([':'] * (axes - len(shape)) + place)}]" if axes else "x"
 
 
 def _loss(ratio: Any) -> str:

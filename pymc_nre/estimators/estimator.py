@@ -21,7 +21,7 @@ import xarray as xr
 
 from ..networks.base import RatioNetwork
 from ..networks.correction import QuadraticCorrection
-from ..networks.specifications import specification_to_dict
+from ..networks.specifications import curved, specification_to_dict
 from ..runtime.archive import write_archive
 from ..runtime.arrays import real_array, true_or_false
 from ..runtime.devices import resolve_device
@@ -357,9 +357,13 @@ class RatioEstimator:
     def _metadata(self) -> dict[str, Any]:
         from importlib.metadata import version
 
-        # Only where there are any: older versions read files without them.
-        given = {} if self.conditions is None else {"conditions": self.conditions.to_dict()}
-        return given | {
+        spread, own = curved(self.network), {}
+        # Older versions would not know what to do with these, and say so by the version.
+        if spread:
+            own |= {"version": 2, "curved": spread}
+        if self.conditions is not None:
+            own |= {"version": 2, "conditions": self.conditions.to_dict()}
+        return own | {
             "parameters": {name: list(shape) for name, shape in self.parameters.items()},
             "integer": sorted(self.layout.integer),
             "event_shape": list(self.event_shape),

@@ -90,6 +90,7 @@ def takes_numbers(network: RatioNetwork) -> bool:
         and type(network.embedding) is Rows
         and type(network.standardize_x) is Standardize
         and not network.standardize_x.shared
+        and network.standardize_x.unit is None
     )
 
 

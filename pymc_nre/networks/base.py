@@ -8,7 +8,7 @@ For the family built here the embedding goes as far as it can. The first dense l
 linear in its input, so its matrix splits, :math:`W\,[\theta, x] = W_\theta\theta + W_x x`:
 ``embed`` ends with :math:`W_x x + b`, and ``head`` begins by adding :math:`W_\theta\theta`.
 Every network standardizes its inputs by the moments of the training data, which it keeps as
-buffers.
+buffers; observations with heavy tails go through a symmetric logarithm before.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class RatioNetwork(nn.Module):
         """Take the moments of the training data, theta ``(n, D)`` and x ``(n, *event)``."""
         self.standardize_theta.fit(theta)
         self.standardize_x.fit(x)
+        if hasattr(self.standardize_x, "bear_tails"):
+            self.standardize_x.bear_tails(x)
 
     def embed(self, x: Tensor) -> Tensor:
         """Features ``(n, F)`` of observations ``(n, *event)``."""

@@ -256,10 +256,14 @@ class _StandardizeMembers(nn.Module):
     def fit(self, values: Tensor) -> None:
         """Take the moments of sets ``(n, M, d + 1)``."""
         _check_mask(values[..., -1])
-        members = values[..., :-1][values[..., -1] == 1]
+        members = _members(values)
         if not len(members):
             raise ValueError("All masked sets are empty: there is no member to learn from.")
         self.numbers.fit(members)
+
+    def bear_tails(self, values: Tensor) -> None:
+        """After `fit` to the same sets: spread those numbers of members that have heavy tails."""
+        self.numbers.bear_tails(_members(values))
 
     def forward(self, values: Tensor) -> Tensor:
         there = values[..., -1:]
@@ -268,6 +272,10 @@ class _StandardizeMembers(nn.Module):
         # Padding may hold any number, also one that would overflow and make 0 * inf.
         numbers = self.numbers(values[..., :-1]).where(there > 0, 0.0)
         return torch.cat([numbers, there], -1)
+
+
+def _members(sets: Tensor) -> Tensor:
+    return sets[..., :-1][sets[..., -1] == 1]
 
 
 def _check_mask(there: Tensor) -> None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..runtime.arrays import plain_fields, whole_number
+from .tails import Curve, curve_of, is_heavy
 
 __all__ = [
     "ACTIVATIONS",
@@ -24,6 +26,8 @@ __all__ = [
     "dense",
     "normalization",
 ]
+
+_ENOUGH = 10_000  # values, to see tails and choose a curve by
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "silu": nn.SiLU,
@@ -107,6 +111,10 @@ def dense(widths: Sequence[int], activation: str, norm: str | None) -> list[nn.M
 class Standardize(nn.Module):
     """``(v - mean) / scale`` over the trailing axes, with the training data's moments.
 
+    Numbers with heavy tails are spread first, if `bear_tails` finds any. Then there are two more
+    buffers, ``center`` and ``unit``, and the moments are those of ``arcsinh((v - center) / unit)``;
+    where the unit is infinite, a number is left as it is.
+
     Parameters
     ----------
     shape : tuple of int
@@ -117,6 +125,8 @@ class Standardize(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    center: Tensor | None
+    unit: Tensor | None
 
     def __init__(self, shape: tuple[int, ...], shared: tuple[int, ...] = ()) -> None:
         super().__init__()
@@ -124,20 +134,68 @@ class Standardize(nn.Module):
         kept = [1 if axis in shared else length for axis, length in enumerate(shape)]
         self.register_buffer("mean", torch.zeros(kept))
         self.register_buffer("scale", torch.ones(kept))
+        self.register_buffer("center", None)
+        self.register_buffer("unit", None)
 
     def fit(self, values: Tensor) -> None:
         """Take the moments of ``(n, *shape)``; what does not vary keeps its scale."""
-        values = values.double()
+        mean, spread = self._moments(values.double())
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
+
+    def bear_tails(self, values: Tensor) -> None:
+        """After `fit` to the same ``(n, *shape)``: spread what has heavy tails, if anything has."""
+        columns, (_, spread) = self._columns(values), self._moments(values.double())
+        heavy = is_heavy(columns, spread.cpu().numpy().ravel())
+        curves = [Curve()] * len(heavy)
+        for k in heavy.nonzero()[0]:
+            curves[k] = curve_of(columns[:, k])
+        if any(curve != Curve() for curve in curves):
+            self.make_curved()
+            for name, buffer in (("center", self.center), ("unit", self.unit)):
+                found = [getattr(curve, name) for curve in curves]
+                buffer.copy_(torch.tensor(found, dtype=torch.double).reshape(buffer.shape))
+            self.fit(self.spread(values.double()))
+
+    def make_curved(self) -> None:
+        """Have buffers for curves, which leave all numbers as they are."""
+        self.center = torch.zeros_like(self.mean)
+        self.unit = torch.full_like(self.mean, math.inf)
+
+    @property
+    def curves(self) -> list[Curve]:
+        """What each number of a value goes through, in the order of its entries."""
+        if self.unit is None:
+            return [Curve()] * self.mean.numel()
+        pairs = zip(self.center.flatten().tolist(), self.unit.flatten().tolist(), strict=True)
+        return [Curve(*pair) for pair in pairs]
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values ``(*, *shape)``, those with heavy tails spread."""
+        if self.unit is None:
+            return values
+        center, unit = self.center.to(values.device), self.unit.to(values.device)
+        return torch.where(unit.isinf(), values, ((values - center) / unit).asinh())
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Standardized values ``(*, *shape)``."""
+        return (self.spread(values) - self.mean) / self.scale
+
+    def _moments(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations of the axes that are kept; zero where nothing varies."""
         axes = (0, *(axis + 1 for axis in self.shared))
         spread = values.std(axes, correction=0, keepdim=True)[0]
         # Rounding leaves a spread of about eps times the mean in a constant column.
         varies = spread > 1e-12 * values.abs().amax(axes, keepdim=True)[0].clamp(min=1e-300)
-        self.mean.copy_(values.mean(axes, keepdim=True)[0])
-        self.scale.copy_(torch.where(varies, spread, torch.ones_like(spread)))
+        return values.mean(axes, keepdim=True)[0], torch.where(varies, spread, 0.0)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Standardized values ``(*, *shape)``."""
-        return (values - self.mean) / self.scale
+    def _columns(self, values: Tensor) -> np.ndarray:
+        """Some of the values ``(n, *shape)``: a column for each mean."""
+        places = math.prod(values.shape[axis + 1] for axis in self.shared)
+        some = values[: math.ceil(_ENOUGH / places)].cpu().double()
+        own = [axis for axis in range(self.mean.ndim) if axis not in self.shared]
+        order = (0, *(axis + 1 for axis in (*self.shared, *own)))
+        return some.permute(order).reshape(-1, self.mean.numel()).numpy()
 
 
 @dataclass(frozen=True)
@@ -147,7 +205,8 @@ class Embedding:
     Attributes
     ----------
     standardize : nn.Module
-        With ``fit(x)``; maps observations ``(n, *event)`` to the same shape.
+        With ``fit(x)``, and ``bear_tails(x)`` if it has it; maps observations ``(n, *event)`` to
+        the same shape.
     body : nn.Module
         Maps standardized observations to features ``(n, features)``.
     features : int

@@ -6,7 +6,7 @@ A user's own network is any callable ``(theta_size, event_shape) -> nn.Module``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,6 +21,7 @@ from .embeddings import DeepSet, Dense, build_embedding
 from .layers import (
     ACTIVATIONS,
     Specification,
+    Standardize,
     check_choices,
     check_value,
     checked_widths,
@@ -32,8 +33,10 @@ __all__ = [
     "MLP",
     "ResidualMLP",
     "build",
+    "curved",
     "describes",
     "is_known_network",
+    "make_curved",
     "specification_from_dict",
     "without_weights",
 ]
@@ -266,9 +269,34 @@ def describes(specification: Any, network: RatioNetwork, theta_size: int) -> boo
     if specification_to_dict(specification)["type"] == "custom":
         return True
     built = without_weights(specification)(theta_size, network.event_shape)
+    try:
+        make_curved(built, curved(network))
+    except ValueError:
+        return False
     of_built, of_network = built.state_dict(), network.state_dict()
     same = repr(built) == repr(network) and of_built.keys() == of_network.keys()
     return same and all(of_built[name].shape == of_network[name].shape for name in of_built)
+
+
+def curved(network: nn.Module) -> list[str]:
+    """Names of the modules that spread heavy tails before they standardize."""
+    modules = network.named_modules()
+    return [n for n, part in modules if isinstance(part, Standardize) and part.unit is not None]
+
+
+def make_curved(network: nn.Module, names: Iterable[str]) -> None:
+    """Give modules the buffers of curves.
+
+    Raises
+    ------
+    ValueError
+        If a name is not that of a module that standardizes.
+    """
+    modules = dict(network.named_modules())
+    for name in names:
+        if not isinstance(modules.get(name), Standardize):
+            raise ValueError(f"there is no {name!r} that standardizes")
+        modules[name].make_curved()
 
 
 def without_weights(specification: Any) -> Callable[[int, tuple[int, ...]], RatioNetwork]:

@@ -14,6 +14,7 @@ import weakref
 from typing import Any
 
 import numpy as np
+import torch
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.scalar.basic import Cast
@@ -22,6 +23,7 @@ from pytensor.tensor.elemwise import Elemwise
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import DomainWarning, warn
 from ..networks.layers import Standardize
+from ..networks.tails import Curve
 from .guards import held_data
 
 __all__ = ["warn_if_data_are_far", "warn_if_new_data_are_far"]
@@ -43,13 +45,11 @@ def warn_if_data_are_far(name: str, ratio: RatioEstimator, observed: Any) -> Non
     data = held_data(observed) if isinstance(observed, Variable) else observed
     if isinstance(observed, SharedVariable):
         _looked_at.setdefault(observed, {})[ratio.digest] = weakref.ref(data)
-    moments = _moments(ratio)
-    if data is None or moments is None or not np.size(data):
+    module = _standardization(ratio)
+    if data is None or module is None or not np.size(data):
         return
-    mean, scale = moments
     x = np.asarray(data, dtype=float).reshape(-1, *ratio.observation_shape)
-    z = np.abs(x - mean) / scale
-    own = np.abs(_alone(ratio, ratio.probe_x) - mean) / scale
+    z, own = _distances(ratio, module, x), _distances(ratio, module, _alone(ratio, ratio.probe_x))
     if (own**2).mean() > _LEARNED:
         return
     squares = (z**2).mean(0)
@@ -57,7 +57,7 @@ def warn_if_data_are_far(name: str, ratio: RatioEstimator, observed: Any) -> Non
     limit = _MOST * squares.size  # of the worst of so many numbers
     if squares.mean() <= _MOST and squares.max() <= limit and z.max() <= singles:
         return
-    _tell(name, x, z, np.broadcast_to(mean, x.shape), np.broadcast_to(scale, x.shape))
+    _tell(name, ratio, x, z, module)
 
 
 def warn_if_new_data_are_far(ratio: RatioEstimator, observed: Any) -> None:
@@ -76,29 +76,42 @@ def _uncast(observed: Any) -> Any:
     return node.inputs[0] if is_cast else observed
 
 
-def _tell(name: str, x: np.ndarray, z: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> None:
+def _tell(
+    name: str, ratio: RatioEstimator, x: np.ndarray, z: np.ndarray, module: Standardize
+) -> None:
     worst = np.unravel_index(z.argmax(), z.shape)
     far = (z > np.sqrt(_MOST)).mean() or 1 / z.size
+    entries = _alone(ratio, np.arange(module.mean.numel()).reshape(module.mean.shape))
+    entry = np.broadcast_to(entries, x.shape)[worst]
+    mean, scale = (part.flatten()[entry].item() for part in (module.mean, module.scale))
+    curve = module.curves[entry]
+    of = "" if curve == Curve() else f" of {curve}"
     warn(
         f"{name}: {far:.2g} of the observed values lie far outside of everything that was "
         f"simulated, the worst, {x[worst]:.6g}, {z[worst]:.3g} standard deviations from the mean "
-        f"of the simulations ({mean[worst]:.4g} +- {scale[worst]:.4g}). The ratio has never seen "
-        "such data, and what it says of them is arbitrary. Expected data in the units of the "
-        "simulations, without codes for missing values such as -999: convert them, and leave out "
-        "what is missing.",
+        f"of the simulations ({mean:.4g} +- {scale:.4g}{of}). The ratio has never seen such data, "
+        "and what it says of them is arbitrary. Expected data in the units of the simulations, "
+        "without codes for missing values such as -999: convert them, and leave out what is "
+        "missing.",
         DomainWarning,
     )
 
 
-def _moments(ratio: RatioEstimator) -> tuple[np.ndarray, np.ndarray] | None:
-    """Mean and spread of the training data, which broadcast to one observation, if it has them."""
+def _standardization(ratio: RatioEstimator) -> Standardize | None:
+    """What holds the moments of the training data, if the network has it."""
     network = ratio.uncorrected
     network = network.members[0] if ratio.members > 1 else network
     module = getattr(network, "standardize_x", None)
-    if type(module) is not Standardize:
-        return None
-    mean, scale = (moment.cpu().numpy() for moment in (module.mean, module.scale))
-    return _alone(ratio, mean), _alone(ratio, scale)
+    return module if type(module) is Standardize else None
+
+
+def _distances(ratio: RatioEstimator, module: Standardize, x: np.ndarray) -> np.ndarray:
+    """Distances of observations from the mean, in spreads."""
+    if ratio.conditions is not None:  # any will do: each number is standardized by itself
+        given = np.tile(ratio.probe_x[0, -ratio.conditions.layout.size :], (len(x), 1))
+        x = np.concatenate([x.reshape(len(x), -1), given], axis=1)
+    distances = module(torch.tensor(x, device=module.mean.device)).abs().cpu().numpy()
+    return _alone(ratio, distances)
 
 
 def _alone(ratio: RatioEstimator, packed: np.ndarray) -> np.ndarray:

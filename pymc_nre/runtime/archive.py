@@ -26,7 +26,10 @@ from .stored import Form, Stored, check_forms
 
 __all__ = ["Problems", "read_archive", "write_archive"]
 
-FORMAT, FORMAT_VERSION = "pymc_nre.RatioEstimator", 1
+FORMAT = "pymc_nre.RatioEstimator"
+FORMAT_VERSION = (
+    2  # the newest that is read; a file says 1 if it holds nothing that 1 does not know
+)
 
 # What is wrong with metadata and with the forms of arrays, in words; nothing if all is right.
 Problems = Callable[[dict[str, Any], Mapping[str, Form]], list[str]]
@@ -46,6 +49,8 @@ def write_archive(
 ) -> None:
     """Write JSON-ready metadata and arrays; an existing file is replaced in one step.
 
+    The format is version 1, unless the metadata say another ``version``.
+
     Raises
     ------
     ValueError
@@ -55,7 +60,7 @@ def write_archive(
     """
     forms = {name: Form.of(array) for name, array in arrays.items()}
     check_forms(forms)
-    metadata = {"format": file_format, "version": FORMAT_VERSION, **metadata}
+    metadata = {"format": file_format, "version": 1, **metadata}
     metadata = json.loads(json.dumps(metadata, default=_plain))
     wrong = problems(metadata, forms)
     if wrong:

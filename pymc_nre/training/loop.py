@@ -258,7 +258,7 @@ def _train(
     run = Trainer(net.to(device), loss, batches, plan, seed, stream, recipe.draws)
     with one_thread_if(work_of_a_step(run) <= _ONE_THREAD_WORK):
         state = _fit(run, writer, identity, title)
-    _report(state, loss, batches)
+    _report(run, state)
     return _estimator(run, state, recipe.network, writer.seconds, domain), batches
 
 
@@ -388,9 +388,10 @@ def _validate(net: RatioNetwork, loss: Loss, held_out: Batch) -> float:
     return sum(loss(net, *part).item() * len(part[0]) for part in parts) / n
 
 
-def _report(state: TrainingState, loss: Loss, batches: Batches) -> None:
+def _report(run: Trainer, state: TrainingState) -> None:
     """Warn where the result is not what was asked for."""
-    n_held_out, decades = len(batches.held_out[0]), told_of_decades(batches.simulations.x)
+    loss, n_held_out = run.loss, len(run.batches.held_out[0])
+    decades = told_of_decades(run.net, run.batches.simulations.x)
     # By Wilks' theorem k useless directions of a logit gain k / 2n by luck; k = 10 is ample.
     luck = 5 / n_held_out
     epochs = len(state.train_loss)

@@ -560,7 +560,7 @@ def test_a_flipped_bit(saved):
 def test_a_newer_format(saved):
     rewrite(saved, lambda metadata, arrays: metadata.update(version=99))
     message = (
-        r"a\.nre has format version 99; this pymc_nre reads up to version 1\. Upgrade pymc_nre "
+        r"a\.nre has format version 99; this pymc_nre reads up to version 2\. Upgrade pymc_nre "
         rf"\(the file was written by {re.escape(nre.__version__)}\)\.$"
     )
     with pytest.raises(EstimatorFileError, match=message):

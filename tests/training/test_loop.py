@@ -1,5 +1,6 @@
 """Training: right answers with no options, and nothing lost on the way."""
 
+import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -255,14 +256,39 @@ def test_small_networks_train_on_one_thread(simulations, width, threads):
     assert set(seen[1:]) == {threads}  # the first call measures the work of a step
 
 
-def test_many_powers_of_ten_are_named():
+class OwnScale(nre.networks.RatioNetwork):
+    """A network that standardizes by the largest."""
+
+    class Largest(torch.nn.Module):
+        def fit(self, x):
+            self.largest = x.abs().amax(0)
+
+        def forward(self, x):
+            return x / self.largest
+
+    def __init__(self, theta_size, event_shape):
+        super().__init__(theta_size, event_shape, self.Largest())
+        self.layer = torch.nn.Linear(theta_size + math.prod(event_shape), 1)
+
+    def embed(self, x):
+        return self.standardize_x(x).reshape(len(x), -1)
+
+    def head(self, theta, features):
+        lead = torch.broadcast_shapes(theta.shape[:-1], features.shape[:-1])
+        both = self.standardize_theta(theta).expand(*lead, -1), features.expand(*lead, -1)
+        return self.layer(torch.cat(both, -1)).squeeze(-1)
+
+
+def test_many_powers_of_ten_are_named_where_they_are_lost():
     theta = np.random.default_rng(1).uniform(-7, 7, 4_000)
     wide = nre.Simulations({"theta": theta}, 10.0 ** np.random.default_rng(2).normal(theta, 1))
     with pytest.warns(nre.TrainingWarning, match=r"x reaches over 1\d powers of ten.*logarithm"):
-        quick(wide)
+        quick(wide, network=OwnScale)
     two = nre.Simulations({"theta": theta}, np.stack([theta, wide.x], axis=1))
     with pytest.warns(nre.TrainingWarning, match=r"x \(at \(1,\)\) reaches over"):
-        quick(two)
+        quick(two, network=OwnScale)
+    for simulations in (wide, two):  # networks built here bear it, and say so; warnings are errors
+        assert "arcsinh(x / " in repr(quick(simulations))
 
 
 def test_observations_that_tell_too_much_are_told():
