@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from ..exceptions import DomainWarning, warn
 from ..networks.base import RatioNetwork, floating
-from ..networks.tails import bulk
+from ..networks.tails import bulk, enough
 from ..runtime.arrays import finite_array
 from ..runtime.kinds import check_kind
 from ..simulation.parameters import check_event_shape
@@ -33,7 +34,6 @@ __all__ = [
 ]
 
 _BULK = 0.01  # half of a Student t of 2 degrees of freedom, 10,000 draws, is within 0.15 spreads
-_ROWS = 10_000  # observations that are enough to see tails by
 
 
 def check_ratio(ratio: Any, who: str, argument: str = "ratio") -> None:
@@ -159,7 +159,7 @@ def told_of_decades(network: RatioNetwork, x: np.ndarray) -> str:
     the few largest, half of all values come within a hundredth of it, and what tells them from each
     other is lost. Networks built here bear nearly all of it; those of a user's own may not.
     """
-    some = x[:_ROWS]
+    some = x[: enough(math.prod(x.shape[1:]))]
     z = _standardized(network, some).reshape(len(some), -1)
     near = bulk(z)
     heavy = ((near > 0) & (near < _BULK * z.std(0))).nonzero()[0]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime.arrays import plain_fields, whole_number
-from .tails import Curve, curve_of, is_heavy
+from .tails import Curve, curve_of, enough, is_heavy
 
 __all__ = [
     "ACTIVATIONS",
@@ -26,8 +26,6 @@ __all__ = [
     "dense",
     "normalization",
 ]
-
-_ENOUGH = 10_000  # values, to see tails and choose a curve by
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "silu": nn.SiLU,
@@ -139,9 +137,8 @@ class Standardize(nn.Module):
 
     def fit(self, values: Tensor) -> None:
         """Take the moments of ``(n, *shape)``; what does not vary keeps its scale."""
-        mean, spread = self._moments(values.double())
-        self.mean.copy_(mean)
-        self.scale.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
+        self.center = self.unit = None
+        self._take(*self._moments(values.double()))
 
     def bear_tails(self, values: Tensor) -> None:
         """After `fit` to the same ``(n, *shape)``: spread what has heavy tails, if anything has."""
@@ -155,7 +152,7 @@ class Standardize(nn.Module):
             for name, buffer in (("center", self.center), ("unit", self.unit)):
                 found = [getattr(curve, name) for curve in curves]
                 buffer.copy_(torch.tensor(found, dtype=torch.double).reshape(buffer.shape))
-            self.fit(self.spread(values.double()))
+            self._take(*self._moments(self.spread(values.double())))
 
     def make_curved(self) -> None:
         """Have buffers for curves, which leave all numbers as they are."""
@@ -181,6 +178,10 @@ class Standardize(nn.Module):
         """Standardized values ``(*, *shape)``."""
         return (self.spread(values) - self.mean) / self.scale
 
+    def _take(self, mean: Tensor, spread: Tensor) -> None:
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
+
     def _moments(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of the axes that are kept; zero where nothing varies."""
         axes = (0, *(axis + 1 for axis in self.shared))
@@ -192,7 +193,7 @@ class Standardize(nn.Module):
     def _columns(self, values: Tensor) -> np.ndarray:
         """Some of the values ``(n, *shape)``: a column for each mean."""
         places = math.prod(values.shape[axis + 1] for axis in self.shared)
-        some = values[: math.ceil(_ENOUGH / places)].cpu().double()
+        some = values[: math.ceil(enough(self.mean.numel()) / places)].cpu().double()
         own = [axis for axis in range(self.mean.ndim) if axis not in self.shared]
         order = (0, *(axis + 1 for axis in (*self.shared, *own)))
         return some.permute(order).reshape(-1, self.mean.numel()).numpy()

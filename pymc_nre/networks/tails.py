@@ -16,12 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Curve", "bulk", "curve_of", "is_heavy"]
+__all__ = ["Curve", "bulk", "curve_of", "enough", "is_heavy"]
 
 # Half of all values are that near to their median, in standard deviations: .67 of a normal, .3 of
 # a log-normal, .13 of a Student t of 2 degrees of freedom. Counts whose rates reach over e^9 have
 # .05, and posteriors by them gain already (docs/training.md).
 _HEAVY = 0.1
+# Values of each number to look at, at most and at least, and of all numbers: 32 MB.
+_MOST, _LEAST, _TOGETHER = 10_000, 500, 2**22
 _SHARES = (0.01, 0.1, 0.5)  # of all values that are within a unit of the center
 _GAIN = 0.1  # of entropy, in nats: by less no center or unit is preferred to a plainer one
 _CELLS, _REACH = 200, 5.0  # of the histogram, and standard deviations on each side
@@ -44,6 +46,11 @@ class Curve:
         sign = "-" if self.center > 0 else "+"
         inner = f"(x {sign} {abs(self.center):.3g})" if self.center else "x"
         return f"arcsinh({inner} / {self.unit:.3g})"
+
+
+def enough(columns: int) -> int:
+    """How many values of each of so many numbers show their tails."""
+    return max(min(_MOST, _TOGETHER // columns), _LEAST)
 
 
 def bulk(columns: np.ndarray) -> np.ndarray:

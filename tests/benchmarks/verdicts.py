@@ -149,7 +149,7 @@ def on_grid(log_density, low, high):
 
 
 def decades(rng, theta):
-    """Thirteen powers of ten, and a few more."""
+    """Thirteen powers of ten, and a few more: networks that do not bear them know nothing."""
     return 10.0 ** (theta + 0.5 * rng.standard_t(3, len(theta)))
 
 
@@ -235,7 +235,7 @@ def hierarchy_data(rng):
 GOOD = ("good", "good, hierarchical")
 mu_prior = flat(-10, 10, "mu")
 CASES = {
-    "knows nothing: x over 13 powers of ten": (
+    "heavy tails: x over 13 powers of ten": (
         lambda seed: simulated(uniform(-6, 7, "theta"), decades, 10_000, seed),
         lambda rng: 10.0 ** rng.normal(2.0, 0.5, 5),
         on_grid(of_decades, -6, 7),

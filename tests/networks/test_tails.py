@@ -10,7 +10,7 @@ from pymc_nre.networks import MLP, Convolutional, DeepSet, ResNet, build, masked
 from pymc_nre.networks.base import RatioNetwork
 from pymc_nre.networks.layers import Standardize
 from pymc_nre.networks.specifications import curved
-from pymc_nre.networks.tails import Curve, bulk, curve_of, is_heavy
+from pymc_nre.networks.tails import Curve, bulk, curve_of, enough, is_heavy
 
 N = 10_000
 ORDINARY = {
@@ -152,6 +152,24 @@ def test_the_choice_is_by_data_alone_and_does_not_need_all_of_them():
         standardize.bear_tails(values)
         found.append((standardize.center.item(), standardize.unit.item()))
     assert found[0] == found[1] == found[2]
+
+
+def test_what_was_fitted_before_is_forgotten():
+    standardize, fresh = Standardize(()).double(), Standardize(()).double()
+    for name in ("Cauchy", "one outlier"):
+        values = torch.tensor(drawn(HEAVY, name))
+        standardize.fit(values)
+        standardize.bear_tails(values)
+        assert standardize.unit is not None
+    ordinary = torch.tensor(drawn(ORDINARY, "normal"))
+    for part in (standardize, fresh):
+        part.fit(ordinary)
+        part.bear_tails(ordinary)
+    assert standardize.state_dict() == fresh.state_dict()
+
+
+def test_fewer_of_many_numbers_are_looked_at():
+    assert [enough(columns) for columns in (1, 400, 1_000, 10**6)] == [10_000, 10_000, 4_194, 500]
 
 
 class Own(RatioNetwork):
