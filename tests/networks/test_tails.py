@@ -1,11 +1,15 @@
 """Numbers of heavy tails: which are seen, what spreads them, and that it does no more than that."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
+from torch import nn
 
+import pymc_nre as nre
 from pymc_nre.networks import MLP, Convolutional, DeepSet, ResNet, build, masked_set
 from pymc_nre.networks.base import RatioNetwork
 from pymc_nre.networks.layers import Standardize
@@ -173,17 +177,28 @@ def test_fewer_of_many_numbers_are_looked_at():
 
 
 class Own(RatioNetwork):
-    """Standardizes by ranges."""
+    """A user's network, which standardizes by the largest."""
 
-    class Ranges(torch.nn.Module):
+    class Largest(nn.Module):
         def fit(self, x):
-            self.reach = x.abs().max()
+            self.largest = x.abs().amax(0)
 
         def forward(self, x):
-            return x / self.reach
+            return x / self.largest
 
     def __init__(self, theta_size, event_shape):
-        super().__init__(theta_size, event_shape, self.Ranges())
+        super().__init__(theta_size, event_shape, self.Largest())
+        size = theta_size + math.prod(event_shape)
+        layers = [nn.Linear(size, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(32, 1))
+
+    def embed(self, x):
+        return self.standardize_x(x).reshape(len(x), -1)
+
+    def head(self, theta, features):
+        lead = torch.broadcast_shapes(theta.shape[:-1], features.shape[:-1])
+        both = self.standardize_theta(theta).expand(*lead, -1), features.expand(*lead, -1)
+        return self.layers(torch.cat(both, -1)).squeeze(-1)
 
 
 def test_what_standardizes_in_its_own_way_is_left_alone():
@@ -200,3 +215,54 @@ def test_parameters_are_standardized_by_their_moments():
     net.fit_standardization(theta, theta[:, 0])
     assert curved(net) == ["standardize_x"]
     assert math.isclose(net.standardize_theta.scale, theta.std(correction=0), rel_tol=1e-6)
+
+
+# --- what is learned ---------------------------------------------------------------------
+
+
+def moments(grid, log_p):
+    """Means and standard deviations ``(n,)`` of rows ``(n, G)``."""
+    p = np.exp(log_p - log_p.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    mean = p @ grid
+    return mean, np.sqrt((p * (grid - mean[:, None]) ** 2).sum(1))
+
+
+def off(simulations, x, grid, log_p, **options):
+    """Errors of posterior means in standard deviations, and widths beside the exact ones."""
+    settings = {"measure_budget": False, "random_seed": 1, "progressbar": False}
+    (name,) = simulations.parameters
+    ratio = nre.train(simulations, **settings, **options)
+    mean, sd = moments(grid, log_p)
+    got, width = moments(grid, ratio.log_ratio(x[:, None], **{name: grid}))
+    return np.abs(got - mean) / sd, width / sd
+
+
+def test_a_scale_over_eight_powers_of_ten():
+    """Posteriors are .6 powers of ten wide, so of 4,000 simulations some 1,000 bear on each: they
+    leave an error of a thirtieth of a standard deviation. Ten times as much is for a training that
+    is short."""
+    rng, grid = np.random.default_rng(1), np.linspace(-6, 2, 801)
+    s = rng.uniform(-6, 2, 4_000)
+    simulations = nre.Simulations({"s": s}, rng.normal(0, 10**s))
+    x = np.array([-1e-4, 1e-3, 1e-2, -0.1])
+    exact = stats.norm.logpdf(x[:, None], 0, 10**grid)
+    errors, widths = off(simulations, x, grid, exact, network=MLP((32, 32)), epochs=40)
+    assert (errors < 0.3).all()
+    assert (abs(widths - 1) < 0.3).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", nre.TrainingWarning)
+        _, twin = off(simulations, x, grid, exact, network=Own, epochs=40)
+    assert twin.min() > 1.6  # to this one all of these are zero
+
+
+@pytest.mark.slow
+def test_counts_over_e_to_the_18_by_defaults():
+    """Exactly 2.97 +- .23 by a count of 20; 1.46 +- 2.61 by networks that do not bear tails."""
+    rng, grid = np.random.default_rng(1), np.linspace(-3, 15, 20_001)
+    b = rng.uniform(-3, 15, 10_000)
+    simulations = nre.Simulations({"b": b}, rng.poisson(np.exp(b)).astype(float))
+    x = np.array([20.0])
+    errors, widths = off(simulations, x, grid, stats.poisson.logpmf(x[:, None], np.exp(grid)))
+    assert errors < 0.1
+    assert abs(widths - 1) < 0.05
