@@ -95,6 +95,12 @@ class _StandardizeBoth(_Split):
         self.of_x.fit(x)
         self.of_conditions.fit(conditions)
 
+    def bear_tails(self, values: Tensor) -> None:
+        """Spread heavy tails of each, where that can be."""
+        for part, own in zip((self.of_x, self.of_conditions), self.split(values), strict=True):
+            if hasattr(part, "bear_tails"):
+                part.bear_tails(own)
+
     def forward(self, values: Tensor) -> Tensor:
         x, conditions = self.split(values)
         return torch.cat([self.of_x(x).flatten(1), self.of_conditions(conditions)], -1)
