@@ -43,7 +43,13 @@ class Perturbed:
         return self.exact.head(theta, features) + self.eps * self.direction(theta, x)
 
 
-def t_statistic(loss, direction, shift=None, batch=BATCH):
+def uniform(batch, generator):
+    """Pairs of a Gaussian mean, uniform between -10 and 10, ``(batch, 1)`` and ``(batch,)``."""
+    theta = 20 * torch.rand(batch, 1, generator=generator, dtype=torch.float64) - 10
+    return theta, theta[:, 0] + torch.randn(batch, generator=generator, dtype=torch.float64)
+
+
+def t_statistic(loss, direction, shift=None, batch=BATCH, draw=uniform):
     """t of the mean derivative over independent batches; ``shift(x)`` is added to the logit."""
     exact = tasks.GaussianMean().estimator().network
     if shift is not None:
@@ -51,8 +57,7 @@ def t_statistic(loss, direction, shift=None, batch=BATCH):
     generator = torch.Generator().manual_seed(1)
     derivatives = []
     for _ in range(BATCHES):
-        theta = 20 * torch.rand(batch, 1, generator=generator, dtype=torch.float64) - 10
-        x = theta[:, 0] + torch.randn(batch, generator=generator, dtype=torch.float64)
+        theta, x = draw(batch, generator)
         eps = torch.zeros((), dtype=torch.float64, requires_grad=True)
         (derivative,) = torch.autograd.grad(loss(Perturbed(exact, direction, eps), theta, x), eps)
         derivatives.append(derivative.item())
@@ -69,6 +74,4 @@ def t_statistic(loss, direction, shift=None, batch=BATCH):
 
 
 def pairs(n, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    theta = 20 * torch.rand(n, 1, generator=generator, dtype=torch.float64) - 10
-    return theta, theta[:, 0] + torch.randn(n, generator=generator, dtype=torch.float64)
+    return uniform(n, torch.Generator().manual_seed(seed))

@@ -31,11 +31,13 @@ from ..runtime.executors import (
 from ..runtime.progress import progress
 from .calls import FAILURES
 from .drawn import Drawn
+from .independent_points.points import Points
+from .independent_points.returned import joined
 from .parameters import Layout
 from .simulator import Simulator
 from .slices import BLOCK, FIRST, Simulated, simulate_slice
 
-__all__ = ["Job", "observations_of", "repeat_at", "run", "simulate_at", "why_failed"]
+__all__ = ["Job", "observations_of", "points_of", "repeat_at", "run", "simulate_at", "why_failed"]
 
 _TASK_SECONDS = 0.25  # aim of a task's length: short for the display, long beside its overhead
 
@@ -75,7 +77,7 @@ def run(job: Job, executor: Executor | None, progressbar: bool, partial: bool) -
     executor = executor_of(executor)
     job.drawn.rows(0, 1)  # raises at once what the prior has to say
     outcomes: list[Simulated] = []
-    seen = _Seen()
+    seen = _Seen(job.simulator.iid)
     try:
         with progress(enabled=progressbar) as display:
             bar = display.add_task("simulating", total=job.drawn.n, status="")
@@ -130,8 +132,9 @@ def _tell_of_the_end(error: BaseException, kept: list[Simulated], n: int, partia
 class _Seen:
     """What outcomes have told so far; refuses simulators that are broken."""
 
-    def __init__(self) -> None:
+    def __init__(self, iid: bool) -> None:
         self.tried = self.succeeded = 0
+        self._first_of_event = int(iid)  # axis: the number of points may vary
         self._shapes: list[tuple[int, ...]] = []  # of the first draws
 
     def enter(self, outcome: Simulated) -> None:
@@ -141,6 +144,7 @@ class _Seen:
         if outcome.wrong is not None and outcome.start + outcome.wrong[0] < FIRST:
             raise outcome.wrong[1]
         for shape, (rows, _) in (outcome.result or {}).items():
+            shape = shape[self._first_of_event :]
             if shape not in self._shapes and outcome.start + rows.argmax() < FIRST:
                 self._shapes.append(shape)
         if len(self._shapes) > 1:
@@ -190,24 +194,44 @@ def observations_of(outcomes: list[Simulated]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(rows), np.concatenate([found[1] for found in of_shape if found])
 
 
-def why_failed(outcomes: list[Simulated]) -> str:
+def points_of(outcomes: list[Simulated]) -> tuple[np.ndarray, Points, int]:
+    """Which simulations succeeded, their points, and how many lost some that are not finite.
+
+    Raises
+    ------
+    SimulationError
+        If none did.
+    """
+    event = _shape(outcomes, iid=True)
+    if event is None:
+        raise SimulationError(_all_failed(sum(map(len, outcomes)), _first_error(outcomes)))
+    parts = [
+        (outcome.start + np.flatnonzero(rows), x)
+        for outcome in outcomes
+        for shape, (rows, x) in (outcome.result or {}).items()
+        if shape[1:] == event
+    ]
+    return joined(event, sum(map(len, outcomes)), parts)
+
+
+def why_failed(outcomes: list[Simulated], iid: bool = False) -> str:
     """What is to be said of the first simulation that failed."""
     error = _first_error(outcomes)
     if error:
         return error.strip().splitlines()[-1]
-    others = {shape for outcome in outcomes for shape in outcome.result or {}}
-    others -= {_shape(outcomes)}
+    others = {shape[iid:] for outcome in outcomes for shape in outcome.result or {}}
+    others -= {_shape(outcomes, iid)}
     if others:
-        return f"an observation of shape {others.pop()}, where others have {_shape(outcomes)}"
+        return f"an observation of shape {others.pop()}, where others have {_shape(outcomes, iid)}"
     return "NaN or infinite values"
 
 
-def _shape(outcomes: list[Simulated]) -> tuple[int, ...] | None:
-    """That most observations have; None if there is no observation."""
+def _shape(outcomes: list[Simulated], iid: bool = False) -> tuple[int, ...] | None:
+    """That most observations have, or points; None if there is no observation."""
     votes: Counter[tuple[int, ...]] = Counter()
     for outcome in outcomes:
         for shape, (rows, _) in (outcome.result or {}).items():
-            votes[shape] += int(rows.sum())
+            votes[shape[iid:]] += int(rows.sum())
     return votes.most_common(1)[0][0] if votes else None
 
 

@@ -13,10 +13,10 @@ from ..exceptions import SimulationWarning, warn
 from ..runtime.arrays import finite_array, true_or_false, whole_number
 from ..runtime.executors import executor_of
 from ..runtime.random_streams import seed_sequence
-from .conditions.designs import Designs, check_apart, names_of_variables
+from .conditions.designs import Designs, check_apart, names_of_variables, refuse_points
 from .conditions.layout import Conditions
 from .drawn import Drawn
-from .execution import Job, observations_of, run, why_failed
+from .execution import Job, observations_of, points_of, run, why_failed
 from .forward import ForwardDraw, as_dtype
 from .parameters import Layout
 from .prior import Prior
@@ -36,6 +36,7 @@ def simulate(
     conditions: Mapping[str, Any] | Collection[str] | None = None,
     at: Mapping[str, Any] | None = None,
     batched: bool = False,
+    iid: bool = False,
     executor: Executor | None = None,
     random_seed: Any = None,
     progressbar: bool = True,
@@ -73,6 +74,12 @@ def simulate(
         If True, the simulator takes up to 1,000 draws at once: every parameter has a leading
         axis of draws, and so has what it returns. A block that raises is halved and tried again,
         down to the draws that fail.
+    iid : bool
+        If True, a simulation is m points that are independent given the parameters, shape
+        ``(m, *event)``, batched ``(n, m, *event)``, and the ratio of a single point is learned,
+        from all of them. m may vary, by the length of what is returned or by a mask of whole
+        points, but not with the parameters. All variables must be parameters: points that share
+        nuisance are not independent.
     executor : concurrent.futures.Executor, optional
         Where the simulator runs: a process or thread pool, or a cluster's executor; by
         default in this thread.
@@ -102,7 +109,8 @@ def simulate(
     -----
     SimulationWarning
         If simulations raised, exited, were not finite, or (after the first hundred) gave something
-        else than an observation like the others: they are left out. On Ctrl-C, or when a worker
+        else than an observation like the others: they are left out, and of several points those
+        that are not finite. On Ctrl-C, or when a worker
         dies, what is done is returned.
 
     Examples
@@ -135,7 +143,7 @@ def simulate(
     """
     n = whole_number(n, "n")
     progressbar = true_or_false(progressbar, "simulate: progressbar")
-    joint_simulator = JointSimulator.of(prior, simulator, parameters, batched, conditions)
+    joint_simulator = JointSimulator.of(prior, simulator, parameters, batched, conditions, iid)
     return joint_simulator.run(
         n, at=at, executor=executor, seed=random_seed, progressbar=progressbar
     )
@@ -152,9 +160,9 @@ class JointSimulator:
     parameters : tuple of str
         What the ratio sees.
     simulator : Simulator
-        Takes all variables of the prior.
+        Takes all variables of the prior, and gives all points of a simulation.
     predictor : Simulator
-        Takes the parameters and conditions alone.
+        Takes the parameters and conditions alone, and gives single observations.
     conditions : tuple of str
         What is known beside an observation.
     designs : Designs, optional
@@ -176,9 +184,10 @@ class JointSimulator:
         parameters: Collection[str] | None,
         batched: bool,
         conditions: Any = None,
+        iid: bool = False,
     ) -> JointSimulator:
         """What a user means by the arguments of `simulate`."""
-        batched = true_or_false(batched, "batched")
+        batched, iid = true_or_false(batched, "batched"), true_or_false(iid, "iid")
         if isinstance(simulator, str):
             variable = _variable(prior, simulator)
             known = Prior.of(prior, simulated=simulator)
@@ -189,11 +198,12 @@ class JointSimulator:
                     "variables of the model too: name them, conditions=['dose'], got distributions "
                     "or arrays."
                 )
-            names = _chosen(parameters, known, prior, by_name)
+            refuse_points(by_name, iid)
+            names = _chosen(parameters, known, prior, by_name, iid)
             itself = ForwardDraw({simulator: variable}, known.variables)
             given = {name: known.variables[name] for name in (*names, *by_name)}
-            predictor = Simulator(ForwardDraw({simulator: variable}, given), batched=True)
-            return cls(known, names, Simulator(itself, batched=True), predictor, by_name)
+            predictor = Simulator(ForwardDraw({simulator: variable}, given), True, iid=iid)
+            return cls(known, names, Simulator(itself, True, iid=iid), predictor.single, by_name)
         if not callable(simulator):
             raise TypeError(
                 "simulator must be a function simulator(rng, **parameters) or the name of a "
@@ -201,10 +211,12 @@ class JointSimulator:
             )
         known = Prior.of(prior)
         by_name, designs = _conditions(conditions, known)
-        names = _chosen(parameters, known, prior, by_name)
-        predictor = Simulator(simulator, batched, nuisance=known.given([*names, *by_name]))
+        names = _chosen(parameters, known, prior, by_name, iid)
+        predictor = Simulator(simulator, batched, known.given([*names, *by_name]), iid).single
         given = by_name if designs is None else designs.names
-        return cls(known, names, Simulator(simulator, batched), predictor, given, designs)
+        refuse_points(given, iid)
+        simulator = Simulator(simulator, batched, iid=iid)
+        return cls(known, names, simulator, predictor, given, designs)
 
     def run(
         self,
@@ -249,7 +261,7 @@ class JointSimulator:
         values = each if nuisance is None else each | nuisance.draw(rng, each, n)
         if self.designs is not None:
             values |= self.designs.draw(n, np.random.default_rng(prior_seed.spawn(1)[0]))
-        job = Job(self.simulator, Drawn.whole(values), simulator_seed)
+        job = Job(self.simulator.single, Drawn.whole(values), simulator_seed)
         outcomes = run(job, executor, False, False)
         succeeded, observations = observations_of(outcomes)
         if self.conditions:
@@ -291,7 +303,11 @@ class JointSimulator:
         return Drawn.whole(values)
 
     def _collect(self, job: Job, outcomes: list[Simulated]) -> Simulations:
-        succeeded, x = observations_of(outcomes)
+        lost, iid = 0, self.simulator.iid
+        if iid:
+            succeeded, x, lost = points_of(outcomes)
+        else:
+            succeeded, x = observations_of(outcomes)
         rows = job.drawn.rows(0, len(succeeded))
         everything = succeeded.all()  # then no second copy of many
         kept, given = (
@@ -302,12 +318,13 @@ class JointSimulator:
             kept,
             x,
             conditions=given,
+            iid=iid,
             prior=self.prior.marginal(self.parameters),
             simulator=self.predictor,
         )
-        simulations.n_failed = int((~succeeded).sum())
+        simulations.n_failed = int((~succeeded).sum()) + lost
         if simulations.n_failed:
-            _warn_failed(simulations.n_failed, outcomes)
+            _warn_failed(simulations.n_failed, lost, why_failed(outcomes, iid), len(succeeded))
         return simulations
 
 
@@ -338,7 +355,11 @@ def _conditions(given: Any, prior: Prior) -> tuple[tuple[str, ...], Designs | No
 
 
 def _chosen(
-    parameters: Collection[str] | None, prior: Prior, given: Any, conditions: Collection[str]
+    parameters: Collection[str] | None,
+    prior: Prior,
+    given: Any,
+    conditions: Collection[str],
+    iid: bool,
 ) -> tuple[str, ...]:
     """Those of the free variables that are asked for, of a prior as it was given."""
     if parameters is None:
@@ -361,6 +382,14 @@ def _chosen(
         raise ValueError(
             f"parameters must name free variables of the prior, {', '.join(prior.variables)}; got "
             f"{', '.join(map(repr, parameters)) or 'none'}.{_of_computed(unknown, given)}"
+        )
+    nuisance = [name for name in prior.variables if name not in parameters]
+    if iid and nuisance:
+        raise ValueError(
+            f"iid=True: the points of a simulation share {', '.join(nuisance)}, and so they are "
+            f"not independent given {', '.join(parameters)}. Expected all variables of the prior "
+            "as parameters: leave out parameters=, or let the simulator draw the others for each "
+            "point."
         )
     return tuple(name for name in prior.variables if name in parameters)
 
@@ -391,10 +420,10 @@ def _checked(blocks: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.n
         yield block
 
 
-def _warn_failed(n_failed: int, outcomes: list[Simulated]) -> None:
-    tried, first = sum(map(len, outcomes)), why_failed(outcomes)
+def _warn_failed(n_failed: int, lost: int, first: str, tried: int) -> None:
+    out = f"failed and were left out{f', {lost:,} of them in some points only' if lost else ''}"
     warn(
-        f"{n_failed:,} of {tried:,} simulations ({n_failed / tried:.1%}) failed and were left out; "
+        f"{n_failed:,} of {tried:,} simulations ({n_failed / tried:.1%}) {out}; "
         f"the first: {first.removesuffix('.')}. The ratio will describe observations given that "
         "the simulation succeeded. If failing depends on the parameters, posteriors lack the "
         "factor P(success | parameters): mend the simulator, or shrink the prior to where it "

@@ -27,7 +27,7 @@ class Online:
 
     Parameters
     ----------
-    prior, simulator, parameters, conditions, batched, executor
+    prior, simulator, parameters, conditions, batched, iid, executor
         As for `pymc_nre.simulate`. The simulator runs once for every pair that training
         sees, so it should be batched.
     per_epoch : int
@@ -59,12 +59,15 @@ class Online:
         parameters: Collection[str] | None = None,
         conditions: Mapping[str, Any] | Collection[str] | None = None,
         batched: bool = False,
+        iid: bool = False,
         executor: Executor | None = None,
         per_epoch: int = 20_000,
         random_seed: Any = None,
     ) -> None:
         executor_of(executor)  # refuses what is none
-        self.joint_simulator = JointSimulator.of(prior, simulator, parameters, batched, conditions)
+        self.joint_simulator = JointSimulator.of(
+            prior, simulator, parameters, batched, conditions, iid
+        )
         self.executor = executor
         self.per_epoch = whole_number(per_epoch, "per_epoch", least=10)
         self._root = seed_sequence(random_seed)

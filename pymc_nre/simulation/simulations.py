@@ -15,11 +15,12 @@ import numpy as np
 
 from ..exceptions import EstimatorFileError, SimulationWarning, warn
 from ..runtime.archive import read_archive, write_archive
-from ..runtime.arrays import real_array
+from ..runtime.arrays import real_array, true_or_false
 from ..runtime.stored import Form
-from .conditions.designs import check_apart, refuse_dependence
+from .conditions.designs import check_apart, refuse_dependence, refuse_points
 from .conditions.layout import Conditions
 from .conditions.packing import Packing, packing
+from .independent_points.points import Points
 from .parameters import Layout, check_reserved, describe_shape, is_integer
 from .prior import Prior
 from .simulator import Simulator, as_simulator, batched_of
@@ -44,10 +45,14 @@ class Simulations:
     parameters : mapping of str to array, shape (n, *own)
         Draws from the training prior, by name: a dict, or a DataFrame.
     x : array, shape (n, *event)
-        The observation simulated at each draw.
+        The observation simulated at each draw; with ``iid=True`` m points of each,
+        ``(n, m, *event)``, of which some may be masked.
     conditions : mapping of str to array, shape (n, *own), optional
         Known inputs of each observation, such as its dose or its design, drawn independently of
         the parameters. The ratio is then that of an observation given its conditions.
+    iid : bool
+        Whether the second axis of ``x`` counts points that are independent given the parameters.
+        Then the ratio of a single point is learned, from all of them.
     prior : pymc.Model or dict, optional
         The prior the draws came from, as for `pymc_nre.simulate`. It gives the log density of
         each draw, which some diagnostics use. A thousand of the draws are looked at: they must be
@@ -57,6 +62,13 @@ class Simulations:
 
     Attributes
     ----------
+    x : array, shape (n, *event)
+        The observations; with ``iid=True`` one point of each simulation, which is what
+        diagnostics look at: ranks of points that share their parameters are no independent ones.
+    points : array, shape (N, *event)
+        All points, those of one simulation after another; without ``iid=True`` the same as ``x``.
+    counts : array of int, shape (n,)
+        How many points each simulation has.
     n_failed : int
         Simulations that were left out because they failed or were not finite. Rows have their
         share, as if failures were spread evenly: parts of a set that are joined have as many again.
@@ -67,7 +79,8 @@ class Simulations:
         If something is not of real numbers.
     ValueError
         If lengths differ, a name is reserved or cannot be a keyword, anything is masked or not
-        finite, there is none, or draws are impossible under ``prior``.
+        finite, there is none, or draws are impossible under ``prior``. With ``iid=True`` whole
+        points may be masked, and each simulation needs one.
 
     Warns
     -----
@@ -89,6 +102,11 @@ class Simulations:
     >>> training, held_out = simulations[:900], simulations[900:]
     >>> len(training + held_out)
     1000
+
+    Four points in each simulation, of which the ratio of one point is learned:
+
+    >>> nre.Simulations({"mu": mu}, rng.normal(mu[:, None], 1.0, (1_000, 4)), iid=True)
+    Simulations: 1,000 with 4 points each, parameters mu (scalar), observation scalar
     """
 
     def __init__(
@@ -97,18 +115,22 @@ class Simulations:
         x: Any,
         *,
         conditions: Mapping[str, Any] | None = None,
+        iid: bool = False,
         prior: Any = None,
         simulator: Simulator | Callable[..., Any] | None = None,
     ) -> None:
         parameters = _by_name(parameters)
         given = {} if conditions is None else _by_name(conditions, "conditions")
+        iid = true_or_false(iid, "Simulations: iid")
+        refuse_points(given, iid)
         check_reserved(parameters | given)
         check_apart(given, parameters)
         if not parameters:
             raise ValueError("Simulations: parameters: expected at least one, got none.")
         self.parameters = {name: _rows(name, value) for name, value in parameters.items()}
         self.conditions = {name: _rows(name, value) for name, value in given.items()}
-        self.x = _rows("x", x)
+        self._points = Points.of(x) if iid else None
+        self.x = _rows("x", x) if self._points is None else self._points.first
         arrays = [*self.parameters.items(), *self.conditions.items(), ("x", self.x)]
         _check_lengths(arrays)
         for name, array in arrays:
@@ -121,7 +143,7 @@ class Simulations:
             _check_exact(name, self.parameters[name])
         self.event_shape: tuple[int, ...] = self.x.shape[1:]
         self.known_conditions = self._known_conditions(given)
-        self.simulator = as_simulator(simulator)
+        self.simulator = as_simulator(simulator, iid=iid)
         self._batched: bool | None = None  # of a simulator that is not here any more
         self.n_failed, self._some_failed = 0, False
         self.known_prior = None if prior is None else self._known(prior)
@@ -210,6 +232,25 @@ class Simulations:
         """Whether their simulator takes many draws at once; None if no function is known."""
         return batched_of(self.predictor, self._batched)
 
+    @property
+    def points(self) -> np.ndarray:
+        """All points ``(N, *event)``, those of one simulation after another."""
+        return self._all.x
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many points each simulation has, ``(n,)``."""
+        return self._all.counts
+
+    @property
+    def iid(self) -> bool:
+        """Whether a simulation may have several points."""
+        return self._points is not None
+
+    @property
+    def _all(self) -> Points:
+        return Points(self.x, np.ones(len(self), int)) if self._points is None else self._points
+
     def __len__(self) -> int:
         return len(self.x)
 
@@ -220,6 +261,7 @@ class Simulations:
         own: dict[str, Any] = {"x": self.x[rows], "n_failed": self._failed_beside(rows)}
         own["_some_failed"] = not self.is_complete
         own["conditions"] = {name: value[rows] for name, value in self.conditions.items()}
+        own["_points"] = None if self._points is None else self._points[rows]
         if "log_prior" in vars(self):  # computed, or from a file
             own["log_prior"] = None if self.log_prior is None else self.log_prior[rows]
         return self._with(arrays, **own)
@@ -252,6 +294,7 @@ class Simulations:
             x=np.concatenate([self.x, other.x]),
             conditions=conditions,
             known_conditions=known,
+            _points=self._all + other._all if self.iid or other.iid else None,
             n_failed=self.n_failed + other.n_failed,
             _some_failed=not (self.is_complete and other.is_complete),
             simulator=self.simulator or other.simulator,
@@ -300,7 +343,9 @@ class Simulations:
         """
         arrays = {f"parameters/{name}": value for name, value in self.parameters.items()}
         arrays |= {f"conditions/{name}": value for name, value in self.conditions.items()}
-        arrays["x"] = self.x
+        arrays["x"] = self.points
+        if self.iid:
+            arrays["points"] = self.counts.astype(float)
         if self.log_prior is not None:
             arrays["log_prior"] = self.log_prior.astype(float)
         metadata = {
@@ -358,13 +403,16 @@ class Simulations:
         parameters = {name: arrays[f"parameters/{name}"] for name in metadata["parameters"]}
         for name in metadata["integer"]:
             parameters[name] = _whole(parameters[name], name, path)
+        x, iid = arrays["x"], "points" in arrays
+        if iid:
+            x = _with_counts(x, arrays["points"], path)
         described = metadata.get("conditions", {"shapes": {}, "integer": []})
         conditions = {name: arrays[f"conditions/{name}"] for name in described["shapes"]}
         for name in described["integer"]:
             conditions[name] = _whole(conditions[name], name, path)
-        simulator = as_simulator(simulator, bool(metadata["batched"]))
+        simulator = as_simulator(simulator, bool(metadata["batched"]), iid)
         try:
-            made = cls(parameters, arrays["x"], conditions=conditions, simulator=simulator)
+            made = cls(parameters, x, conditions=conditions, iid=iid, simulator=simulator)
         except ValueError as error:
             raise EstimatorFileError(f"{path} cannot be used: {error}") from error
         made.known_prior = None if prior is None else made._known(prior)
@@ -382,7 +430,8 @@ class Simulations:
     def to_xarray(self) -> xr.Dataset:
         """Parameters, ``x`` and ``log_prior`` as a dataset with the dimension ``simulation``.
 
-        What a parameter is called is called ``x_`` and so on.
+        What a parameter is called is called ``x_`` and so on. With several points in a simulation,
+        ``x`` has the dimension ``point``, and ``simulation_of`` tells the simulation of each.
         """
         import xarray as xr
 
@@ -398,6 +447,10 @@ class Simulations:
         if self.log_prior is not None:
             arrays[free("log_prior")] = self.log_prior
         data = {name: variable(name, value) for name, value in arrays.items()}
+        if self.iid:
+            own = data[free("x")][0][1:]
+            data[free("x")] = [free("point"), *own], self.points
+            data[free("simulation_of")] = [free("point")], self._all.owners
         return xr.Dataset(data, attrs={"n_failed": self.n_failed})
 
     def __repr__(self) -> str:
@@ -406,8 +459,9 @@ class Simulations:
         given = ", ".join(
             f"{n} ({describe_shape(v.shape[1:])})" for n, v in self.conditions.items()
         )
+        what = "pairs" if self._points is None else f"with {self._points}"
         return (
-            f"Simulations: {len(self):,} pairs{failed}, parameters {names}, "
+            f"Simulations: {len(self):,} {what}{failed}, parameters {names}, "
             f"{f'conditions {given}, ' if given else ''}"
             f"observation {describe_shape(self.event_shape)}"
         )
@@ -469,9 +523,11 @@ def _problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
     x = forms.get("x")
     if x is None or not x.shape:
         return ["x is missing, or no array of rows"]
-    shapes = {"x": x.shape, "log_prior": x.shape[:1]}
-    shapes |= {f"parameters/{k}": (x.shape[0], *own) for k, own in metadata["parameters"].items()}
-    shapes |= {f"conditions/{k}": (x.shape[0], *own) for k, own in conditions.items()}
+    rows = forms["points"].shape[:1] if "points" in forms else x.shape[:1]
+    shapes = {"x": x.shape, "log_prior": rows}
+    shapes |= {"points": rows} if "points" in forms else {}
+    shapes |= {f"parameters/{k}": (*rows, *own) for k, own in metadata["parameters"].items()}
+    shapes |= {f"conditions/{k}": (*rows, *own) for k, own in conditions.items()}
     expected = {name: Form(np.dtype(float), shape) for name, shape in shapes.items()}
     wrong = [
         f"{name!a} must be {form}, is {forms.get(name, 'missing')}"
@@ -496,6 +552,14 @@ def _whole(values: np.ndarray, name: str, path: Any) -> np.ndarray:
     if not (np.abs(values) < _FIRST_NOT_EXACT).all() or (values != np.rint(values)).any():
         raise EstimatorFileError(f"{path} cannot be used: {name} holds others than whole numbers.")
     return values.astype(int)
+
+
+def _with_counts(x: np.ndarray, counts: np.ndarray, path: Any) -> Points:
+    """Points, if the counts of a file are those of so many."""
+    whole = counts.ndim == 1 and (counts >= 1).all() and (counts == np.rint(counts)).all()
+    if not whole or not len(counts) or counts.sum() != len(x):
+        raise EstimatorFileError(f"{path} cannot be used: points do not add up to those of x.")
+    return Points(x, counts.astype(int))
 
 
 def _are_parameters(value: Any) -> bool:

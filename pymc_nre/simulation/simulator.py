@@ -11,6 +11,7 @@ import numpy as np
 from ..runtime.arrays import true_or_false
 from .calls import observation, observations, own
 from .forward import ForwardDraw
+from .independent_points.one_point import OnePoint
 
 __all__ = ["Simulator", "as_simulator", "batched_of"]
 
@@ -28,6 +29,9 @@ class Simulator:
         result carry a leading axis, one entry for each observation.
     nuisance : ForwardDraw, optional
         Draws the parameters that callers do not pass, given those that they do.
+    iid : bool
+        True: one call gives m points that are independent given the parameters, ``(m, *event)``;
+        batched, ``(n, m, *event)``. Of them one is an observation, and all are trained on.
 
     Examples
     --------
@@ -41,6 +45,7 @@ class Simulator:
     function: Callable[..., Any]
     batched: bool = False
     nuisance: ForwardDraw | None = None
+    iid: bool = False
 
     def __post_init__(self) -> None:
         if not callable(self.function):
@@ -54,6 +59,8 @@ class Simulator:
         self, rng: np.random.Generator, parameters: Mapping[str, np.ndarray], n: int
     ) -> np.ndarray:
         """``n`` observations for parameters ``(n, *own)``, from one generator."""
+        if self.iid:
+            return self.single.draw(rng, parameters, n)
         if self.nuisance is not None:
             parameters = {**parameters, **self.nuisance.draw(rng, parameters, n)}
         if self.batched:
@@ -61,14 +68,21 @@ class Simulator:
         rows = ({name: value[i] for name, value in parameters.items()} for i in range(n))
         return np.stack([observation(self.function(rng, **own(row))) for row in rows])
 
+    @property
+    def single(self) -> Simulator:
+        """One of single observations: itself, unless it gives several points at once."""
+        if not self.iid:
+            return self
+        return Simulator(OnePoint(self.function, self.batched), self.batched, self.nuisance)
+
 
 def as_simulator(
-    simulator: Simulator | Callable[..., Any] | None, batched: bool = False
+    simulator: Simulator | Callable[..., Any] | None, batched: bool = False, iid: bool = False
 ) -> Simulator | None:
-    """A bare function is a simulator of single observations, unless it is known to be batched."""
+    """One of single observations; a bare function is what it is known to be, or else that."""
     if simulator is None or isinstance(simulator, Simulator):
-        return simulator
-    return Simulator(simulator, batched)
+        return simulator and simulator.single
+    return Simulator(simulator, batched, iid=iid).single
 
 
 def batched_of(simulator: Simulator | None, known: bool | None) -> bool | None:

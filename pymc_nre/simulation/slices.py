@@ -12,6 +12,7 @@ import numpy as np
 
 from ..runtime.executors import Outcome, unpickled
 from .calls import FAILURES, call_error, observation, observations, own
+from .independent_points.returned import of_equal_number
 from .simulator import Simulator
 
 __all__ = ["BLOCK", "FIRST", "Simulated", "simulate_slice"]
@@ -56,7 +57,7 @@ def simulate_slice(
     if isinstance(simulator, bytes):
         simulator = unpickled(simulator)
     began = time.monotonic()
-    found = _Found(stop - start)
+    found = _Found(stop - start, simulator.iid)
     rows = found.where_finite(parameters)
     if simulator.batched:
         _in_halves(simulator, parameters, (root, (start // BLOCK,)), rows, found)
@@ -74,8 +75,8 @@ def _generator(root: Root, *indices: int) -> np.random.Generator:
 class _Found:
     """What was simulated so far, and the first that went wrong."""
 
-    def __init__(self, n: int) -> None:
-        self.n, self.alone = n, 0
+    def __init__(self, n: int, iid: bool) -> None:
+        self.n, self.iid, self.alone = n, iid, 0
         self.parts: dict[tuple[int, ...], list[tuple[Any, np.ndarray]]] = {}
         self.error = ""
         self.wrong: tuple[int, Exception] | None = None
@@ -93,11 +94,20 @@ class _Found:
     def enter(self, rows: Any, x: np.ndarray) -> None:
         """Observations ``(k, *event)`` of so many rows; those that are not finite have failed."""
         # Whatever the shape of one: NaN alone may stand for a failure.
-        finite = np.isfinite(x).reshape(len(x), -1).all(1)
+        finite = self._good(x)
         if finite.all():
             self.parts.setdefault(x.shape[1:], []).append((rows, x))
         elif finite.any():
             self.parts.setdefault(x.shape[1:], []).append((rows[finite], x[finite]))
+
+    def _good(self, x: np.ndarray) -> np.ndarray:
+        """Which observations are finite, ``(k,)``; of several points one is enough."""
+        if not self.iid:
+            return np.isfinite(x).reshape(len(x), -1).all(1)
+        if not x.shape[1]:
+            self.error = self.error or "there were no points"
+            return np.zeros(len(x), bool)
+        return np.isfinite(x).reshape(*x.shape[:2], -1).all(2).any(1)
 
     def fail(self, alone: bool) -> None:
         """The exception that is being handled is why rows failed."""
@@ -154,7 +164,11 @@ def _one_by_one(
                 return
             continue
         try:
-            found.enter(i, observation(returned)[None])
+            if simulator.iid:
+                [(_, x)] = of_equal_number(returned, None)
+            else:
+                x = observation(returned)[None]
+            found.enter(i, x)
         except (TypeError, ValueError) as error:
             found.fail(alone=True)
             found.refuse(int(i), error)
@@ -183,7 +197,11 @@ def _in_halves(
             return
     else:
         try:
-            found.enter(rows, observations(returned, len(rows)))
+            if simulator.iid:
+                for of, x in of_equal_number(returned, len(rows)):
+                    found.enter(rows[of], x)
+            else:
+                found.enter(rows, observations(returned, len(rows)))
             return
         except (TypeError, ValueError) as error:
             found.fail(alone)

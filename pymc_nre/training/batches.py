@@ -17,6 +17,7 @@ from ..exceptions import SimulationError
 from ..losses.base import Loss
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
+from .points import PointPairs
 
 __all__ = ["Batches", "FixedBatches", "OnlineBatches", "batches_of"]
 
@@ -28,12 +29,17 @@ class Batches(Protocol):
 
     simulations: Simulations  # a fair sample: its moments, its domain, its simulator
     size: int  # pairs in an epoch
-    training: Batch  # pairs whose moments standardize the network
-    held_out: Batch
+    distinct: int  # of them with different parameters, which a batch consists of
+    training: Batch  # parameters and observations whose moments standardize the network
+    held_out: Batch  # with different parameters
+    n_held_out: int  # pairs that are validated on
     unseen: np.ndarray  # rows of the sample that no gradient comes from
 
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
         """Batches of epoch ``index``, shuffled by ``order``."""
+
+    def validation(self, rows: int, least: int) -> Iterator[Batch]:
+        """All held-out pairs, in parts of about so many ``rows``, and no fewer than ``least``."""
 
 
 def batches_of(
@@ -46,7 +52,37 @@ def batches_of(
     return FixedBatches(source.packed(), loss, validation, device, rng)
 
 
-class FixedBatches:
+class _HeldOut:
+    """Pairs to validate on; of several points in a simulation all count, and not in one part."""
+
+    held_out: Batch
+    points: PointPairs | None = None
+    reference: _Reference
+
+    def hold_out(self, simulations: Simulations, device: str) -> None:
+        """Keep these."""
+        pairs = _tensors(device, simulations.theta, simulations.x)
+        self.held_out = (*pairs, *self.reference.held_out(len(simulations)))
+        self.points = PointPairs(simulations, device) if simulations.iid else None
+
+    @property
+    def n_held_out(self) -> int:
+        """How many."""
+        return len(self.held_out[0] if self.points is None else self.points)
+
+    def validation(self, rows: int, least: int) -> Iterator[Batch]:
+        """All of them, in parts of about so many ``rows``, and no fewer than ``least``."""
+        if self.points is None:
+            chunks = max(1, len(self.held_out[0]) // max(rows, least))
+            yield from zip(*(part.tensor_split(chunks) for part in self.held_out), strict=True)
+            return
+        start = 0
+        for part in self.points.in_parts(rows, least):
+            yield (*self.points.take(part), *self.reference.held_out(len(part), start))
+            start += len(part)
+
+
+class FixedBatches(_HeldOut):
     """A set of simulations, shuffled anew for each epoch."""
 
     def __init__(
@@ -59,21 +95,18 @@ class FixedBatches:
     ) -> None:
         held_out = _held_out(len(simulations), loss, validation)
         order = rng.permutation(len(simulations))
-        theta, x = simulations.theta, simulations.x
-        self.simulations = simulations
-        self.training = _tensors(device, theta[order[held_out:]], x[order[held_out:]])
-        self.size = len(self.training[0])
+        self.simulations, self.unseen = simulations, order[:held_out]
+        self.pairs = _pairs(simulations[order[held_out:]], device)
+        self.training, self.size, self.distinct = _told(self.pairs)
         self.reference = _Reference(loss, simulations, validation, device, rng)
-        self.unseen = order[:held_out]
-        held = _tensors(device, theta[self.unseen], x[self.unseen])
-        self.held_out = (*held, *self.reference.held_out(held_out))
+        self.hold_out(simulations[self.unseen], device)
 
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
         """Batches of one size; what is left over waits for the next shuffle."""
-        yield from _shuffled(self.training, self.reference, batch_size, order)
+        yield from _shuffled(self.pairs, self.reference, batch_size, order)
 
 
-class OnlineBatches:
+class OnlineBatches(_HeldOut):
     """Fresh simulations for each epoch; the first set is kept, to validate on."""
 
     def __init__(
@@ -87,12 +120,12 @@ class OnlineBatches:
         self.online, self.device = online, device
         self.simulations = online.simulations(0).packed()
         self.unseen = np.arange(len(self.simulations))
-        self.size = online.per_epoch
-        self.training = _tensors(device, self.simulations.theta, self.simulations.x)
+        self.training, points, _ = _told(_pairs(self.simulations, device))
+        self.size = points if self.simulations.iid else online.per_epoch
+        self.distinct = online.per_epoch
         self.reference = _Reference(loss, self.simulations, validation, device, rng)
         held_out = _held_out(len(self.simulations), loss, validation)
-        held = (part[:held_out] for part in self.training)
-        self.held_out = (*held, *self.reference.held_out(held_out))
+        self.hold_out(self.simulations[:held_out], device)
 
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
         """Batches of one size of a set that nobody has seen."""
@@ -102,8 +135,7 @@ class OnlineBatches:
                 f"Only {len(fresh):,} of {self.size:,} fresh simulations succeeded, fewer than a "
                 f"batch of {batch_size:,}. Mend the simulator, or raise per_epoch."
             )
-        pairs = _tensors(self.device, fresh.theta, fresh.x)
-        yield from _shuffled(pairs, self.reference, batch_size, order)
+        yield from _shuffled(_pairs(fresh, self.device), self.reference, batch_size, order)
 
 
 class _Reference:
@@ -122,9 +154,10 @@ class _Reference:
             return
         made: Simulations = loss.reference_simulations.packed()  # type: ignore[attr-defined]
         _check_same_problem(simulations, made)
-        rows = rng.permutation(len(made))
-        cut = max(1, round(validation * len(made)))
-        self.parts = [_tensors(device, made.x[rows[cut:]], made.x[rows[:cut]])]
+        x = made.points  # all are at the same parameters
+        rows = rng.permutation(len(x))
+        cut = max(1, round(validation * len(x)))
+        self.parts = [_tensors(device, x[rows[cut:]], x[rows[:cut]])]
 
     def draw(self, n: int, order: torch.Generator) -> Batch:
         """``n`` observations for a batch."""
@@ -133,9 +166,9 @@ class _Reference:
             for training, _ in self.parts
         )
 
-    def held_out(self, n: int) -> Batch:
+    def held_out(self, n: int, start: int = 0) -> Batch:
         """``n`` observations for validation, again and again the same ones."""
-        return tuple(held[torch.arange(n) % len(held)] for _, held in self.parts)
+        return tuple(held[torch.arange(start, start + n) % len(held)] for _, held in self.parts)
 
 
 def _check_same_problem(simulations: Simulations, reference: Simulations) -> None:
@@ -160,9 +193,25 @@ def _held_out(n: int, loss: Loss, validation: float) -> int:
     return held_out
 
 
+def _pairs(simulations: Simulations, device: str) -> Batch | PointPairs:
+    if simulations.iid:
+        return PointPairs(simulations, device)
+    return _tensors(device, simulations.theta, simulations.x)
+
+
+def _told(pairs: Batch | PointPairs) -> tuple[Batch, int, int]:
+    """Parameters and observations, how many pairs they make, and how many with different ones."""
+    theta, x = (pairs.theta, pairs.x) if isinstance(pairs, PointPairs) else pairs
+    return (theta, x), len(x), len(theta)
+
+
 def _shuffled(
-    pairs: Batch, reference: _Reference, batch_size: int, order: torch.Generator
+    pairs: Batch | PointPairs, reference: _Reference, batch_size: int, order: torch.Generator
 ) -> Iterator[Batch]:
+    if isinstance(pairs, PointPairs):
+        for rows in pairs.shuffled(batch_size, order):
+            yield (*pairs.take(rows), *reference.draw(batch_size, order))
+        return
     shuffled = torch.randperm(len(pairs[0]), generator=order).to(pairs[0].device)
     for start in range(0, len(shuffled) - batch_size + 1, batch_size):
         rows = shuffled[start : start + batch_size]

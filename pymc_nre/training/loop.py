@@ -36,7 +36,7 @@ from ..runtime.progress import progress
 from ..runtime.random_streams import RandomStream, plain_seed
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
-from .batches import Batch, Batches, batches_of
+from .batches import Batches, batches_of
 from .identity import Identity
 from .precision import check_range
 from .settings import Settings, default_network
@@ -242,7 +242,8 @@ def _train(
     known = sample.known_conditions
     recipe = replace(recipe, network=beside(recipe.network, known and known.event_shape))
     _warn_if_rounded(sample)
-    plan = recipe.settings.plan(batches.size, loss, fresh=isinstance(simulations, Online))
+    fresh = isinstance(simulations, Online)
+    plan = recipe.settings.plan(batches.size, loss, fresh, batches.distinct)
     domain = Domain.from_draws(sample.theta, sample.log_prior)  # first: it may want much memory
     stream = RandomStream(seed, device)
     with stream.in_place():
@@ -290,7 +291,7 @@ def _seed(random_seed: int | tuple[int, int]) -> int:
 
 def _warn_if_rounded(simulations: Simulations) -> None:
     """Training is in single precision, which keeps seven digits of each number."""
-    for name, values in (*simulations.parameters.items(), ("x", simulations.x)):
+    for name, values in (*simulations.parameters.items(), ("x", simulations.points)):
         check_range(name, values)
         size, spread = np.abs(values).max(0), values.std(0)
         # A spread of 1e-12 is double precision's own rounding of a constant.
@@ -316,7 +317,7 @@ def _fit(run: Trainer, writer: CheckpointWriter, identity: Identity, title: str)
             while not state.stopped:
                 train_loss = run.epoch(state.epochs)
                 with run.drawing():
-                    validation_loss = _validate(run.averaged, loss, run.batches.held_out)
+                    validation_loss = _validate(run.averaged, loss, run.batches)
                 if not math.isfinite(train_loss + validation_loss):
                     state.stopped = "diverged"
                     break
@@ -373,24 +374,26 @@ def _written(
 
 def _loses_as_much(run: Trainer, validation_loss: float) -> bool:
     """Whether the averaged network still has this loss."""
-    now = _validate(run.averaged, run.loss, run.batches.held_out)
+    now = _validate(run.averaged, run.loss, run.batches)
     return math.isclose(now, validation_loss, rel_tol=_SAME)
 
 
 @torch.no_grad()
-def _validate(net: RatioNetwork, loss: Loss, held_out: Batch) -> float:
+def _validate(net: RatioNetwork, loss: Loss, batches: Batches) -> float:
     """The loss on held-out pairs, in chunks that are large enough for it."""
     net.eval()
-    n = len(held_out[0])
-    rows = min(_VALIDATION_ROWS, max(_VALIDATION_NUMBERS // held_out[1][0].numel(), 64))
-    chunks = max(1, n // max(rows, loss.minimum_batch))
-    parts = zip(*(part.tensor_split(chunks) for part in held_out), strict=True)
-    return sum(loss(net, *part).item() * len(part[0]) for part in parts) / n
+    numbers = batches.held_out[1][0].numel()
+    rows = min(_VALIDATION_ROWS, max(_VALIDATION_NUMBERS // numbers, 64))
+    total, n = 0.0, 0
+    for theta, *others in batches.validation(rows, loss.minimum_batch):
+        total += loss(net, theta, *others).item() * len(theta)
+        n += len(theta)
+    return total / n
 
 
 def _report(run: Trainer, state: TrainingState) -> None:
     """Warn where the result is not what was asked for."""
-    loss, n_held_out = run.loss, len(run.batches.held_out[0])
+    loss, n_held_out = run.loss, run.batches.n_held_out
     decades = told_of_decades(run.net, run.batches.simulations.x)
     # By Wilks' theorem k useless directions of a logit gain k / 2n by luck; k = 10 is ample.
     luck = 5 / n_held_out

@@ -47,9 +47,12 @@ class Settings:
     weight_decay: float = 1e-4
     patience: int | None = None
 
-    def plan(self, n: int, loss: Loss, fresh: bool) -> Plan:
-        """The settings of a run on ``n`` training simulations, fresh ones for each epoch or not."""
-        batch_size, epochs = self._batch_size(n, loss), self.epochs
+    def plan(self, n: int, loss: Loss, fresh: bool, distinct: int) -> Plan:
+        """The settings of a run on ``n`` training pairs, fresh ones for each epoch or not.
+
+        ``distinct`` of them have different parameters, the most that make a batch.
+        """
+        batch_size, epochs = self._batch_size(n, loss, distinct), self.epochs
         if epochs is None:
             wanted = math.ceil(_STEPS / (n // batch_size))
             epochs = wanted if fresh else min(max(wanted, _FEWEST_EPOCHS), _MOST_EPOCHS)
@@ -67,14 +70,16 @@ class Settings:
         patience = whole_number(patience, "patience")
         return Plan(batch_size, epochs, patience, rate, weight_decay)
 
-    def _batch_size(self, n: int, loss: Loss) -> int:
+    def _batch_size(self, n: int, loss: Loss, distinct: int) -> int:
         batch_size = self.batch_size
         if batch_size is None:
-            batch_size = max(min(getattr(loss, "batch_size", 256), n // 8), loss.minimum_batch)
+            # Of simulations with many points not all in each batch: it could not be shuffled.
+            batch_size = min(getattr(loss, "batch_size", 256), n // 8, distinct // 2)
+            batch_size = max(batch_size, loss.minimum_batch)
         batch_size = whole_number(batch_size, "batch_size", least=0)
-        if not loss.minimum_batch <= batch_size <= n:
+        if not loss.minimum_batch <= batch_size <= distinct:
             raise ValueError(
-                f"batch_size must be between {loss.minimum_batch} (what {loss!r} needs) and {n} "
-                f"(the training simulations), got {batch_size}."
+                f"batch_size must be between {loss.minimum_batch} (what {loss!r} needs) and "
+                f"{distinct} (the training simulations), got {batch_size}."
             )
         return batch_size

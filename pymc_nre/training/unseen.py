@@ -22,12 +22,12 @@ __all__ = ["with_budget"]
 def with_budget(
     ratio: RatioEstimator, sample: Simulations, unseen: Sequence[np.ndarray]
 ) -> RatioEstimator:
-    """The ratio with its budget; as it is, if that cannot be measured.
+    """The ratio with its budget, of all points; as it is, if that cannot be measured.
 
     ``unseen`` are the rows of the sample that each member has not seen.
     """
     rows = reduce(np.intersect1d, unseen)
-    if len(rows) < FEWEST or not len(ratio.layout.continuous):
+    if sample.counts[rows].sum() < FEWEST or not len(ratio.layout.continuous):
         return ratio
     try:
         # Of a copy, whose evaluator goes with the features that it remembers.

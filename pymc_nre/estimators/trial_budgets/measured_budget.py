@@ -58,7 +58,8 @@ def trial_budget(
         From the training prior, and not those that it was trained on; or from a narrower one, if
         that is what matters. The more, the smaller a bias can be seen: to vouch for N trials
         takes some 1,000 N simulations, and several times as many for three parameters or more,
-        whose domain has more cells to look at.
+        whose domain has more cells to look at. With several points in a simulation, each is a
+        trial: they are independent given the parameters.
     share : float
         The bias that is allowed, in posterior standard deviations.
 
@@ -110,12 +111,13 @@ def measure(
     ratio: RatioEstimator, simulations: Simulations, share: float = SHARE, width: bool = True
 ) -> TrialBudget:
     """The budget, of what was checked; without the width it takes one gradient for each trial."""
-    theta, x = ratio.layout.pack(simulations.parameters), simulations.x
+    theta, x = ratio.layout.pack(simulations.parameters), simulations.points
+    theta = np.repeat(theta, simulations.counts, axis=0) if simulations.iid else theta
     rows, shares, directions = standardized_scores(ratio, theta, x)
     unknown = np.full((2, shares.shape[-1]), np.nan)
     return TrialBudget(
         tuple(ratio.layout.continuous_labels),
-        len(simulations),
+        len(x),
         share,
         *_bias(shares),
         *(_width(ratio, theta, x, rows, shares, directions) if width else unknown),
@@ -140,10 +142,10 @@ def check_same_parameters(ratio: RatioEstimator, shapes: Mapping[str, tuple[int,
 def _check(ratio: RatioEstimator, simulations: Simulations) -> None:
     check_fit(ratio, simulations, "trial_budget")
     check_same_parameters(ratio, simulations.layout.shapes)
-    if len(simulations) < FEWEST:
+    trials = int(simulations.counts.sum())
+    if trials < FEWEST:
         raise ValueError(
-            f"trial_budget needs at least 1,000 simulations, got {len(simulations)}; 100,000 are "
-            "usual."
+            f"trial_budget needs at least 1,000 simulations, got {trials}; 100,000 are usual."
         )
 
 

@@ -16,7 +16,7 @@ from ...runtime.arrays import finite_array
 from ..parameters import check_reserved, is_integer
 from ..prior import Prior
 
-__all__ = ["Designs", "check_apart", "names_of_variables", "refuse_dependence"]
+__all__ = ["Designs", "check_apart", "names_of_variables", "refuse_dependence", "refuse_points"]
 
 _DEPENDENT = 7.0  # standard errors of a rank correlation: once in 10^12 by chance
 _LOOKED_AT = 20_000  # rows
@@ -141,6 +141,16 @@ def refuse_dependence(
             "expected conditions that are drawn independently of the parameters, or the ratio "
             "would count what they tell by themselves. Shuffle designs among simulations, and "
             "simulate again."
+        )
+
+
+def refuse_points(conditions: Collection[str], iid: bool) -> None:
+    """Raise ValueError if simulations of several points have conditions."""
+    if conditions and iid:
+        raise ValueError(
+            f"Conditions ({', '.join(map(str, conditions))}) of several points, iid=True, are not "
+            "supported. Give a simulation for each point, with its condition, and parameters drawn "
+            "anew for each."
         )
 
 

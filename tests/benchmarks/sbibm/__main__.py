@@ -76,8 +76,10 @@ def _log_ratio(task, x, which, work):
     if which["recipe"] == _EXACT:
         return lambda theta: task.log_likelihood(theta, x)
     folder = work / which["recipe"] / task.name / str(which["simulations"])
-    ratios = trained(task, which["simulations"], RECIPES[which["recipe"]], folder)
-    return combined(ratios, task.features(x))
+    recipe = RECIPES[which["recipe"]]
+    ratios = trained(task, which["simulations"], recipe, folder)
+    features = task.features(x)
+    return combined(ratios, task.as_points(features[None])[0] if recipe.iid else features)
 
 
 class _timed:  # noqa: N801  # used like a function

@@ -26,11 +26,13 @@ import pymc_nre as nre
 class Recipe:
     """Arguments of `pymc_nre.train`, by candidate, and how many networks are trained.
 
-    Candidates must have the same loss, for their held-out losses are compared.
+    Candidates must have the same loss, for their held-out losses are compared. With ``iid`` the
+    ratio of a single point is trained, of those that an observation consists of.
     """
 
     members: int = 1
     candidates: dict[str, dict[str, Any]] = field(default_factory=lambda: {"default": {}})
+    iid: bool = False
 
 
 _LOSS = nre.losses.NREB(candidates=6)
@@ -49,18 +51,21 @@ RECIPES = {
     "default": Recipe(),
     "tuned": Recipe(1, _CANDIDATES),
     "tuned_five": Recipe(5, _CANDIDATES),
+    "points": Recipe(iid=True),
+    "points_five": Recipe(5, iid=True),
 }
 
 
-def simulations(task, n, seed):
+def simulations(task, n, seed, iid=False):
     """``n`` training simulations; those that fail are left out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", nre.SimulationWarning)
         return nre.simulate(
             task.training_prior(),
-            task.simulator,
+            task.point_simulator if iid else task.simulator,
             n,
             batched=True,
+            iid=iid,
             random_seed=seed,
             progressbar=False,
         )
@@ -68,7 +73,7 @@ def simulations(task, n, seed):
 
 def trained(task, n, recipe, folder, seed=1):
     """Ratios of all members; those that are in the folder already are not trained again."""
-    source = cache(lambda: simulations(task, n, seed))
+    source = cache(lambda: simulations(task, n, seed, recipe.iid))
     first = {
         name: _member(source, options, folder / f"{name}_0.nre", seed)
         for name, options in recipe.candidates.items()
@@ -90,11 +95,12 @@ def _member(source, options, path, seed):
 
 
 def combined(ratios, features):
-    """The mean logit at one observation ``(E,)``: a function of parameters ``(m, D)``.
+    """The mean logit at one observation: a function of parameters ``(m, D)``.
 
-    In single precision, which is what they were trained in.
+    In single precision, which is what they were trained in. The observation is ``(E,)``, or has
+    several points ``(k, E)``, whose logits are added up.
     """
-    x = torch.tensor(features[None], dtype=torch.float32)
+    x = torch.tensor(np.atleast_2d(features), dtype=torch.float32)
     networks = [copy.deepcopy(ratio.network).float() for ratio in ratios]
     with torch.no_grad():
         embedded = [network.embed(x) for network in networks]
@@ -103,7 +109,8 @@ def combined(ratios, features):
     def log_ratio(theta):
         theta = torch.tensor(theta, dtype=torch.float32)
         pairs = zip(networks, embedded, strict=True)
-        logits = [network.head(theta, h) for network, h in pairs]
+        # Point by point: a body over all pairs at once would be as large as their number.
+        logits = [sum(network.head(theta, point[None]) for point in h) for network, h in pairs]
         return torch.stack(logits).mean(0).numpy().astype(np.float64)
 
     return log_ratio

@@ -81,7 +81,7 @@ def _hidden_log_likelihood(theta, x):
 
 _PRIOR = Box(-3.0, 3.0, 5)
 TASKS = (
-    Task("slcp", _PRIOR, _points, _log_likelihood),
+    Task("slcp", _PRIOR, _points, _log_likelihood, points=_POINTS),
     Task(
         "slcp_distractors",
         _PRIOR,

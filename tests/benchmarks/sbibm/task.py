@@ -39,6 +39,8 @@ class Task:
         Where the published files are; the task's own name unless two tasks share a reference.
     observation : str
         Name of the file of the observation.
+    points : int
+        How many points an observation consists of, which are independent given the parameters.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Task:
     features: Callable[[np.ndarray], np.ndarray] = as_it_is
     folder: str = ""
     observation: str = "observation.csv"
+    points: int = 1
 
     def training_prior(self):
         """For `pymc_nre.simulate`."""
@@ -57,3 +60,11 @@ class Task:
     def simulator(self, rng, theta):
         """For `pymc_nre.simulate`, batched: what the network sees, ``(n, E)``."""
         return self.features(self.simulate(rng, theta))
+
+    def point_simulator(self, rng, theta):
+        """The same as points ``(n, points, E / points)``."""
+        return self.as_points(self.simulator(rng, theta))
+
+    def as_points(self, features):
+        """Of features ``(n, E)``: ``(n, points, E / points)``."""
+        return features.reshape(len(features), self.points, -1)

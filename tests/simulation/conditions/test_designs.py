@@ -140,3 +140,10 @@ def test_ready_arrays_must_be_independent_of_the_parameters():
         nre.Simulations({"mu": mu}, mu, conditions={"dose": np.r_[np.nan, dose[1:]]})
     with pytest.raises(TypeError, match="conditions must be a dict"):
         nre.Simulations({"mu": mu}, mu, conditions=dose)
+
+
+def test_several_points_have_no_conditions():
+    with pytest.raises(ValueError, match=r"Conditions \(k\) of several points"):
+        simulate({"k": [1, 2]}, iid=True)
+    with pytest.raises(ValueError, match=r"Conditions \(k\) of several points"):
+        nre.Simulations({"mu": [1.0, 2.0]}, np.ones((2, 3)), conditions={"k": [1, 2]}, iid=True)
