@@ -124,6 +124,10 @@ def at_one_point():
     return nre.simulate(NORMAL, TASK.simulator, 20, at={"mu": 0.5}, batched=True, **QUIET)
 
 
+def three_points(rng, mu):
+    return rng.normal(mu[:, None], 1.0, (len(mu), 3))
+
+
 def loaded(simulator):
     with TemporaryDirectory() as folder:
         briefly_trained().save(f"{folder}/ratio.nre")
@@ -419,6 +423,14 @@ CALLS = {
         lambda rows: pairs(20)[rows],
         also_called={"rows": ("Rows of simulations", "must hold at least one simulation")},
         rows=Given(lambda: np.arange(3), ROWS),
+    ),
+    "Simulations iid": call(
+        lambda mu, x: nre.Simulations({"mu": mu}, x, iid=True), mu=Array((5,)), x=Array((5, 3, 2))
+    ),
+    "simulate iid": call(
+        lambda n: nre.simulate(TASK.prior(), three_points, n, batched=True, iid=True, **QUIET),
+        1,
+        n=count(20),
     ),
     "simulate": call(
         lambda n: nre.simulate(TASK.prior(), TASK.simulator, n, batched=True, **QUIET),
@@ -862,7 +874,7 @@ def numbers(answer):
     if isinstance(answer, nre.RatioEstimator):
         return [answer.log_ratio(np.linspace(-1, 1, 5), mu=0.5)]
     if isinstance(answer, nre.Simulations):
-        return [answer.x, *answer.parameters.values()]
+        return [answer.points, *answer.parameters.values()]
     if isinstance(answer, tasks.Posterior):
         return [*answer.mean.values(), *answer.sd.values()]
     if isinstance(answer, nre.TrialBudget):

@@ -15,6 +15,7 @@ from untrained import make_estimator
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.estimator import RatioEstimator
+from pymc_nre.estimators.trial_budgets.measured_budget import _mean_squares
 from pymc_nre.estimators.trial_budgets.scores import nested_cells, scatter, standardized_scores
 from pymc_nre.estimators.trial_budgets.trial_budget import TrialBudget
 from pymc_nre.networks import MLP, RatioNetwork
@@ -411,3 +412,43 @@ def test_a_ratio_that_knows_nothing_bears_no_trial():
     exact = nre.trial_budget(TASKS["mean"].estimator(), simulated("mean"))
     assert exact.informed
     assert exact.bears(np.array([30]))
+
+
+def of_points(shared, seed):
+    """A hundred simulations of twelve points: the exact ratio's, or alike by a shared part."""
+    rng = np.random.default_rng(seed)
+    mu = rng.uniform(-10, 10, 100)
+    own, common = rng.normal(size=(100, 12)), rng.normal(size=(100, 1))
+    x = mu[:, None] + np.sqrt(1 - shared) * own + np.sqrt(shared) * common
+    return nre.Simulations({"mu": mu}, x, iid=True)
+
+
+def mean_score_of_squares(shared, sets=60):
+    """Squares of means in standard errors, ``(R,)``, averaged over sets; times their root."""
+    ratio, found = TASKS["mean"].estimator(), []
+    for seed in range(sets):
+        simulations = of_points(shared, seed)
+        theta = np.repeat(simulations.theta, 12, axis=0)
+        _, shares, _ = standardized_scores(ratio, theta, simulations.points)
+        means, errors, _ = _mean_squares(shares)
+        found.append((means / errors)[:, 0])
+    return np.mean(found, axis=0) * math.sqrt(sets)
+
+
+def test_points_of_one_simulation_are_trials_of_their_own():
+    # Squares of means have a variance of one in these units, and 4.5 errors happen in 1e-5.
+    assert (np.abs(mean_score_of_squares(0.0)) < 4.5).all()
+    # Not so if points shared more than their parameters, here four fifths of their variance.
+    assert mean_score_of_squares(0.8).max() > 9
+
+
+def test_a_budget_counts_points():
+    simulations = of_points(0.0, 1)
+    budget = nre.trial_budget(TASKS["mean"].estimator(), simulations)
+    assert budget.simulations == 1_200
+    assert not budget.is_seen
+    flat = nre.Simulations({"mu": np.repeat(simulations.parameters["mu"], 12)}, simulations.points)
+    other = nre.trial_budget(TASKS["mean"].estimator(), flat)
+    assert budget.to_dict() == other.to_dict()
+    with pytest.raises(ValueError, match="at least 1,000 simulations, got 960"):
+        nre.trial_budget(TASKS["mean"].estimator(), simulations[:80])
