@@ -72,6 +72,7 @@ class Simulations:
     n_failed : int
         Simulations that were left out because they failed or were not finite. Rows have their
         share, as if failures were spread evenly: parts of a set that are joined have as many again.
+        Those count too that lost points.
 
     Raises
     ------

@@ -74,3 +74,13 @@ def test_few_effective_draws_are_told():
     assert kstest(found["pit"].to_numpy()[:, 0], "uniform").pvalue > 0.001
     assert sbc(found)["verdict"].item() == "not known"
     assert normalization(found).attrs["verdict"] == "not known"
+
+
+def test_of_several_points_in_a_simulation_one_is_ranked():
+    rng = np.random.default_rng(1)
+    mu = rng.uniform(-10, 10, 120)
+    x = rng.normal(mu[:, None], 1.0, (120, 5))
+    several = ranks(TASK.estimator(), nre.Simulations({"mu": mu}, x, iid=True), draws=100)
+    first = ranks(TASK.estimator(), nre.Simulations({"mu": mu}, x[:, 0]), draws=100)
+    assert several.sizes["pair"] == 120
+    xr.testing.assert_identical(several, first)
