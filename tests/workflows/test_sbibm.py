@@ -11,6 +11,7 @@ from benchmarks.sbibm.classifier_test import c2st
 from benchmarks.sbibm.priors import Box, Normal
 from benchmarks.sbibm.published import BUDGETS, published
 from benchmarks.sbibm.recipes import Recipe, combined, trained
+from benchmarks.sbibm.report import structure
 from benchmarks.sbibm.sampler import sample
 from scipy.integrate import solve_ivp
 from sklearn.neural_network import MLPClassifier
@@ -226,3 +227,29 @@ def test_results_are_kept_and_a_cut_line_is_done_again(tmp_path):
     assert results.get(compute, task="slcp", observation=2)["c2st"] == 0.6
     assert len(calls) == 3
     assert len(results.read()) == 2
+
+
+def test_points_add_up_to_the_ratio_of_their_observation(tmp_path):
+    task = TASKS["slcp"]
+    recipe = Recipe(1, {"one": {"epochs": 1, "network": nre.networks.MLP((4,))}}, iid=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", nre.TrainingWarning)  # nothing is learned in one epoch
+        [ratio] = trained(task, 300, recipe, tmp_path)
+    assert ratio.event_shape == (2,)
+    theta = task.prior.draw(np.random.default_rng(1), 30)
+    x = task.simulator(np.random.default_rng(2), theta[:1])
+    points = task.as_points(x)[0]
+    one_by_one = sum(ratio.log_ratio(point, theta=theta) for point in points)
+    np.testing.assert_allclose(combined([ratio], points)(theta), one_by_one, atol=1e-4)
+    np.testing.assert_array_equal(
+        task.point_simulator(np.random.default_rng(2), theta[:1])[0], points
+    )
+
+
+def test_both_tables_of_points_name_what_was_trained():
+    key = {"task": "slcp", "recipe": "points", "simulations": 10_000, "draws": 10_000}
+    records = [key | {"observation": k, "c2st": 0.6 + k / 100} for k in (1, 2)]
+    table = structure([*records, key | {"recipe": "points_five", "observation": 1, "c2st": 0.58}])
+    assert "| 10,000 | one network, `train`'s defaults |" in table.markdown()
+    assert "0.615 | 0.610 to 0.620 | 1, 2 |" in table.markdown()
+    assert "mean of five such networks | 0.947 | 0.917 | 0.904 | 0.580" in table.markdown()

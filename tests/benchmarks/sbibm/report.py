@@ -1,12 +1,18 @@
 """Results beside published numbers, as tables for the documentation."""
 
+from itertools import product
+
 import numpy as np
 
 from ..tables import Table
 from .catalog import TASKS
-from .published import METHODS, published
+from .published import BUDGETS, METHODS, published
 
 _DRAWS = 10_000  # of the published comparison
+POINTS = {  # recipes that know of what points an observation consists
+    "points": "one network, `train`'s defaults",
+    "points_five": "mean of five such networks",
+}
 
 
 def comparison(records, n, label="pymc_nre"):
@@ -28,6 +34,20 @@ def exactness(records):
             rows.append([task, *row])
     columns = ("task", "exact likelihood" + _fewer(records), "smallest to largest", "observations")
     return Table("C2ST with the likelihood itself", columns, rows)
+
+
+def structure(records):
+    """Ratios of single points, which add up to that of an observation, beside published ones."""
+    rows = []
+    for task, n, recipe in product(TASKS, BUDGETS, POINTS):
+        which = {"task": task, "simulations": n, "recipe": recipe}
+        row = _ours([r for r in records if which.items() <= r.items()])
+        if row[0] is not None:
+            others = published()[task]
+            rows.append([task, n, POINTS[recipe], *(others[m][n] for m in METHODS), *row])
+    columns = ("task", "simulations", "ours, as points", *METHODS)
+    columns += ("pymc_nre" + _fewer(records), "smallest to largest", "observations")
+    return Table("C2ST, using structure: as independent points", columns, rows)
 
 
 def _row(task, records, n):
