@@ -132,8 +132,8 @@ class OnlineBatches(_HeldOut):
         fresh = self.online.simulations(index + 1).packed()
         if len(fresh) < batch_size:
             raise SimulationError(
-                f"Only {len(fresh):,} of {self.size:,} fresh simulations succeeded, fewer than a "
-                f"batch of {batch_size:,}. Mend the simulator, or raise per_epoch."
+                f"Only {len(fresh):,} of {self.online.per_epoch:,} fresh simulations succeeded, "
+                f"fewer than a batch of {batch_size:,}. Mend the simulator, or raise per_epoch."
             )
         yield from _shuffled(_pairs(fresh, self.device), self.reference, batch_size, order)
 

@@ -38,7 +38,8 @@ class PointPairs:
         self.x = torch.tensor(simulations.points, dtype=torch.float32, device=device)
         self._counts = torch.tensor(simulations.counts)
         self._starts = self._counts.cumsum(0) - self._counts
-        self._owners = torch.arange(len(self.theta)).repeat_interleave(self._counts).to(device)
+        numbers = torch.arange(len(self.theta), dtype=torch.int32)
+        self._owners = numbers.repeat_interleave(self._counts).to(device)
 
     def __len__(self) -> int:
         """N."""
@@ -48,10 +49,6 @@ class PointPairs:
         """Parameters ``(k, D)`` and points ``(k, *event)``."""
         rows = rows.to(self.x.device)
         return self.theta[self._owners[rows]], self.x[rows]
-
-    def first(self) -> tuple[Tensor, Tensor]:
-        """One point of each simulation: ``(n, D)`` and ``(n, *event)``."""
-        return self.theta, self.x[self._starts.to(self.x.device)]
 
     def shuffled(self, batch_size: int, order: torch.Generator) -> Iterator[Tensor]:
         """Rows ``(batch_size,)`` of batches in random order; what is left over is left out."""
