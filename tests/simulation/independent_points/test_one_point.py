@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pymc as pm
 import pytest
 
 import pymc_nre as nre
@@ -53,3 +54,20 @@ def test_errors_name_the_function_of_the_user():
 def test_it_goes_to_other_processes():
     single = pickle.loads(pickle.dumps(nre.Simulator(four, iid=True).single))
     assert single.draw(np.random.default_rng(1), {"mu": MU}, 3).shape == (3,)
+
+
+def test_models_predict_single_points():
+    ratio = nre.tasks.GaussianMean().estimator()
+    with pm.Model() as model:
+        mu = pm.Normal("mu", 0, 2)
+        given = nre.Simulator(four, iid=True)
+        nre.RatioLikelihood("x", ratio, mu=mu, observed=np.zeros(6), simulator=given)
+    assert pm.draw(model["x"], 3, random_seed=1).shape == (3, 6)
+
+
+def test_replicates_of_fine_tuning_are_single_points():
+    supply = nre.Online({"mu": pm.Normal.dist()}, four, iid=True, per_epoch=20, random_seed=1)
+    parameters, x = supply.joint_simulator.replicate(5, 3, seed=1)
+    assert parameters["mu"].shape == (5,)
+    assert x.shape == (5, 3)
+    assert supply.simulations(0).points.shape == (80,)
