@@ -317,15 +317,27 @@ class JointSimulator:
         simulations = Simulations(
             kept,
             x,
-            conditions=given,
             iid=iid,
             prior=self.prior.marginal(self.parameters),
             simulator=self.predictor,
         )
+        simulations.take_conditions(given)
         simulations.n_failed = int((~succeeded).sum()) + lost
         if simulations.n_failed:
             _warn_failed(simulations.n_failed, lost, why_failed(outcomes, iid), len(succeeded))
+            _warn_dependent(simulations)
         return simulations
+
+
+def _warn_dependent(simulations: Simulations) -> None:
+    """Warn if conditions tell of parameters by which simulations succeed."""
+    if simulations.dependence:
+        warn(
+            f"Among the simulations that succeeded {simulations.dependence}. The ratio then counts "
+            "what conditions tell of success, P(success | parameters, conditions): mend the "
+            "simulator, or shrink prior and conditions to where it works.",
+            SimulationWarning,
+        )
 
 
 def _variable(prior: Any, name: str) -> Any:

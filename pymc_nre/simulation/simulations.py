@@ -17,7 +17,7 @@ from ..exceptions import EstimatorFileError, SimulationWarning, warn
 from ..runtime.archive import read_archive, write_archive
 from ..runtime.arrays import real_array, true_or_false
 from ..runtime.stored import Form
-from .conditions.designs import check_apart, refuse_dependence, refuse_points
+from .conditions.designs import check_apart, dependence, refuse_points
 from .conditions.layout import Conditions
 from .conditions.packing import Packing, packing
 from .independent_points.points import Points
@@ -129,10 +129,9 @@ class Simulations:
         if not parameters:
             raise ValueError("Simulations: parameters: expected at least one, got none.")
         self.parameters = {name: _rows(name, value) for name, value in parameters.items()}
-        self.conditions = {name: _rows(name, value) for name, value in given.items()}
         self._points = Points.of(x) if iid else None
         self.x = _rows("x", x) if self._points is None else self._points.first
-        arrays = [*self.parameters.items(), *self.conditions.items(), ("x", self.x)]
+        arrays = [*self.parameters.items(), ("x", self.x)]
         _check_lengths(arrays)
         for name, array in arrays:
             _check_finite(name, array)
@@ -143,21 +142,37 @@ class Simulations:
         for name in self.layout.integer:
             _check_exact(name, self.parameters[name])
         self.event_shape: tuple[int, ...] = self.x.shape[1:]
-        self.known_conditions = self._known_conditions(given)
+        self.take_conditions(given)
+        if self.dependence:
+            raise ValueError(
+                f"Simulations: {self.dependence}; expected conditions that are drawn independently "
+                "of the parameters, or the ratio would count what they tell by themselves. Shuffle "
+                "designs among simulations, and simulate again."
+            )
         self.simulator = as_simulator(simulator, iid=iid)
         self._batched: bool | None = None  # of a simulator that is not here any more
         self.n_failed, self._some_failed = 0, False
         self.known_prior = None if prior is None else self._known(prior)
 
-    def _known_conditions(self, given: Mapping[str, Any]) -> Conditions | None:
-        """What is known beside an observation; None if nothing is."""
-        if not given:
-            return None
+    def take_conditions(self, given: Mapping[str, Any]) -> None:
+        """Keep what is known beside the observations, ``(n, *own)`` by name."""
+        self.conditions = {name: _rows(name, value) for name, value in given.items()}
+        _check_lengths([*self.conditions.items(), ("x", self.x)])
+        for name, array in self.conditions.items():
+            _check_finite(name, array)
         integer = [name for name, value in given.items() if is_integer(value)]
-        known = Conditions.of(self.conditions, self.event_shape, integer)
+        self.known_conditions = (
+            Conditions.of(self.conditions, self.event_shape, integer) if given else None
+        )
+
+    @property
+    def dependence(self) -> str:
+        """Which condition goes with which parameter, in words; empty where none does."""
+        known = self.known_conditions
+        if known is None:
+            return ""
         rows = known.layout.pack(self.conditions)
-        refuse_dependence(self.theta, self.layout.labels, rows, known.layout.labels)
-        return known
+        return dependence(self.theta, self.layout.labels, rows, known.layout.labels)
 
     @property
     def observation_shape(self) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from ...runtime.arrays import finite_array
 from ..parameters import check_reserved, is_integer
 from ..prior import Prior
 
-__all__ = ["Designs", "check_apart", "names_of_variables", "refuse_dependence", "refuse_points"]
+__all__ = ["Designs", "check_apart", "dependence", "names_of_variables", "refuse_points"]
 
 _DEPENDENT = 7.0  # standard errors of a rank correlation: once in 10^12 by chance
 _LOOKED_AT = 20_000  # rows
@@ -124,24 +124,23 @@ def check_apart(conditions: Collection[str], others: Collection[str]) -> None:
         )
 
 
-def refuse_dependence(
+def dependence(
     theta: np.ndarray, labels: Collection[str], rows: np.ndarray, conditions: Collection[str]
-) -> None:
-    """Raise ValueError if parameters ``(n, D)`` go with packed conditions ``(n, C)``."""
+) -> str:
+    """Which of parameters ``(n, D)`` and packed conditions ``(n, C)`` go together, in words."""
     from scipy.stats import rankdata
 
     some = np.linspace(0, len(theta) - 1, min(len(theta), _LOOKED_AT)).astype(int)
     one, other = (_standardized(rankdata(values[some], axis=0)) for values in (theta, rows))
     scores = np.abs(one.T @ other) / np.sqrt(len(some))
-    if scores.size and scores.max() > _DEPENDENT:
-        j, k = np.unravel_index(scores.argmax(), scores.shape)
-        raise ValueError(
-            f"Simulations: the condition {list(conditions)[k]} goes with the parameter "
-            f"{list(labels)[j]} (rank correlation {scores[j, k] / np.sqrt(len(some)):.2g}); "
-            "expected conditions that are drawn independently of the parameters, or the ratio "
-            "would count what they tell by themselves. Shuffle designs among simulations, and "
-            "simulate again."
-        )
+    if not scores.size or scores.max() <= _DEPENDENT:
+        return ""
+    j, k = np.unravel_index(scores.argmax(), scores.shape)
+    correlation = scores[j, k] / np.sqrt(len(some))
+    return (
+        f"the condition {list(conditions)[k]} goes with the parameter {list(labels)[j]} (rank "
+        f"correlation {correlation:.2g})"
+    )
 
 
 def refuse_points(conditions: Collection[str], iid: bool) -> None:

@@ -76,6 +76,20 @@ def test_what_fails_is_left_out_with_its_conditions():
     np.testing.assert_array_equal(made.x[:, 1], made.conditions["dose"])
 
 
+def test_failures_that_tie_conditions_to_parameters_are_told():
+    """What was simulated is kept; where it works for all doses of a parameter, nothing is said."""
+
+    def failing(rng, mu, dose):
+        return np.where(mu + dose > 0, mu, np.nan)
+
+    doses = {"dose": pm.Normal.dist()}
+    with pytest.warns(nre.SimulationWarning) as caught:
+        made = simulate(doses, failing, n=4_000, batched=True)
+    assert len(made) > 1_000
+    told = [str(one.message) for one in caught]
+    assert any("the condition dose goes with the parameter mu" in each for each in told)
+
+
 def test_fresh_simulations_have_fresh_conditions():
     supply = nre.Online(
         conditioned.prior(),
