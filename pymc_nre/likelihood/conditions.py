@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
+from pymc.distributions.dist_math import check_parameters
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import ancestors
@@ -118,21 +119,41 @@ def with_conditions(
         values = {name: tensor.data for name, tensor in given.items()}
         packed = pt.constant(known.pack(np.asarray(x.data, dtype=float), values, who))
     else:
-        packed = _joined(x, [(given[name], own) for name, own in known.shapes.items()], ratio)
+        packed = _joined(ratio, x, given)
     packed.name = x.name
     return packed
 
 
 def _joined(
-    x: TensorVariable, given: list[tuple[TensorVariable, tuple[int, ...]]], ratio: RatioEstimator
+    ratio: RatioEstimator, x: TensorVariable, given: Mapping[str, TensorVariable]
 ) -> TensorVariable:
     axes = x.ndim - len(ratio.observation_shape)
-    batch = [x.shape[i] if n is None else n for i, n in enumerate(x.type.shape[:axes])]
+    known = x.type.shape[:axes]
+    batch = [x.shape[i] if n is None else n for i, n in enumerate(known)]
     rows = [_flat(x, ratio.observation_shape)]
-    for value, own in given:
-        flat = _flat(value, own)
+    for name, own in ratio.conditions.shapes.items():
+        flat = _of_batch(name, _flat(given[name], own), known, batch)
         rows.append(pt.broadcast_to(flat, (*batch, math.prod(own))))
     return pt.concatenate([row.astype("float64") for row in rows], axis=-1)
+
+
+def _of_batch(
+    name: str, value: TensorVariable, known: tuple[int | None, ...], batch: list[Any]
+) -> TensorVariable:
+    """A condition ``(*batch, size)``, checked where its lengths show only later."""
+    first = len(batch) - (value.ndim - 1)
+    differ = [
+        pt.eq(value.shape[axis], batch[first + axis])
+        for axis, length in enumerate(value.type.shape[:-1])
+        if length != 1 and (length is None or length != known[first + axis])
+    ]
+    if not differ:
+        return value
+    message = (
+        f"condition {name!r} must have the batch shape of the observations, or length one where "
+        "all share it; got other lengths. Replace data and conditions together, pm.set_data"
+    )
+    return check_parameters(value, *differ, msg=message, can_be_replaced_by_ninf=False)
 
 
 def _flat(value: TensorVariable, own: tuple[int, ...]) -> TensorVariable:
