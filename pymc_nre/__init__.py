@@ -23,6 +23,8 @@ from .likelihood.ratio_likelihood import RatioLikelihood, log_ratio
 from .many_trials.centering import center
 from .simulation.joint import simulate
 from .simulation.online import Online
+from .simulation.series.cuts import Transitions, transitions
+from .simulation.series.steps import forecast, simulate_series
 from .simulation.simulations import Simulations
 from .simulation.simulator import Simulator
 from .training.loop import train
@@ -41,11 +43,13 @@ __all__ = [
     "Simulations",
     "Simulator",
     "TrainingWarning",
+    "Transitions",
     "TrialBudget",
     "TrialsWarning",
     "center",
     "diagnostics",
     "ensemble",
+    "forecast",
     "load",
     "log_ratio",
     "losses",
@@ -54,8 +58,10 @@ __all__ = [
     "posterior_grid",
     "resample",
     "simulate",
+    "simulate_series",
     "tasks",
     "train",
+    "transitions",
     "trial_budget",
     "weighted_draws",
 ]
