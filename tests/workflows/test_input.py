@@ -147,6 +147,10 @@ def loaded_simulations(prior, simulator):
         return nre.Simulations.load(f"{folder}/pairs", prior=prior, simulator=simulator)
 
 
+def walk(rng, past, mu):
+    return rng.normal(past[-1] + mu, 1.0)
+
+
 def trained(**options):
     options = {"epochs": 1, "network": networks.MLP((4,)), **QUIET} | options
     return nre.train(pairs(), **options)
@@ -449,6 +453,35 @@ CALLS = {
         ).simulations(0),
         1,
         per_epoch=count(20),
+    ),
+    "transitions": call(
+        lambda series, order: nre.transitions(series, order).past,
+        series=Array((6,)),
+        order=count(2),
+    ),
+    "transitions of several": call(
+        lambda one, other: nre.transitions([one, other]).next,
+        also_called={"one": ("series 0", "one shape"), "other": ("series 1", "one shape")},
+        one=Array((6, 2)),
+        other=Array((3, 2)),
+    ),
+    "simulate_series": call(
+        lambda n, length, start: nre.simulate_series(
+            NORMAL, walk, n, start=start, length=length, **QUIET
+        ),
+        1,
+        n=count(4),
+        length=count(4),
+        start=Array((2,)),
+    ),
+    "forecast": call(
+        lambda past, steps, mu, random_seed: nre.forecast(
+            walk, past, steps, {"mu": mu}, random_seed=random_seed
+        ),
+        past=Array((2,)),
+        steps=count(3),
+        mu=Array((4,)),
+        random_seed=seed(),
     ),
     # training
     "train": call(
