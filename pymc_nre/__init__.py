@@ -28,6 +28,7 @@ from .simulation.series.steps import forecast, simulate_series
 from .simulation.simulations import Simulations
 from .simulation.simulator import Simulator
 from .training.loop import train
+from .training.series import train_series
 
 __version__ = version("pymc_nre")
 
@@ -61,6 +62,7 @@ __all__ = [
     "simulate_series",
     "tasks",
     "train",
+    "train_series",
     "transitions",
     "trial_budget",
     "weighted_draws",
