@@ -32,6 +32,7 @@ from ..runtime.kinds import check_kind
 from ..runtime.random_streams import seed_sequence
 from ..simulation.conditions.layout import Conditions
 from ..simulation.parameters import describe_shape
+from ..simulation.series.cuts import transitions
 from ..simulation.simulations import Simulations
 from .loop import train
 from .settings import default_network
@@ -58,8 +59,8 @@ def train_series(
     independently of the parameters: ``simulate(prior, step, n, conditions={"past": past})`` and
     `train` learn the same ratio at once, and better.
 
-    Two networks are trained. One transition of each series is used, at a random time, and another
-    one for each member of an ensemble: so that no two of a training share their parameters.
+    Two networks are trained on all transitions, of which no two of one series are compared; whole
+    series are held out. Some hundred series, of different parameters, are needed at least.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def train_series(
     network : MLP, ResidualMLP or callable, optional
         Of the ratio that comes back, as for `train`.
     members : int
-        Networks whose ratios are averaged, each of other transitions.
+        Networks whose ratios are averaged, each trained by itself.
     random_seed : int, Generator or SeedSequence, optional
     progressbar : bool
     **options
@@ -130,26 +131,25 @@ def _trained(
     rng: np.random.Generator,
     options: dict[str, Any],
 ) -> RatioEstimator:
-    """One network, by a transition of each series at a random time."""
-    x, event_shape = simulations.x, simulations.event_shape[1:]
-    rows, seeds = np.arange(len(x)), rng.integers(2**32, size=2)
-    time = rng.integers(order, x.shape[1], size=len(x))
-    past = np.stack([x[rows, time - k] for k in range(order, 0, -1)], axis=1)
-    conditions = Conditions.of({"past": past}, event_shape)
-    pair = conditions.pack(x[rows, time], {"past": past}, "train_series")
-    of_past, of_pair = (
-        Simulations(simulations.parameters, each) for each in (past.reshape(len(x), -1), pair)
+    """One network, by all transitions."""
+    event_shape, n = simulations.event_shape[1:], len(simulations)
+    cut, seeds = transitions(simulations, order), rng.integers(2**32, size=2)
+    conditions = Conditions.of({"past": cut.past}, event_shape)
+    pairs = conditions.pack(cut.next, {"past": cut.past}, "train_series")
+    of_pasts, of_pairs = (
+        Simulations(simulations.parameters, each.reshape(n, len(cut) // n, -1), iid=True)
+        for each in (cut.past, pairs)
     )
     with warnings.catch_warnings():  # pasts may well tell nothing
         warnings.filterwarnings("ignore", _NOTHING_FOUND, TrainingWarning)
-        known = train(of_past, network=MLP(), random_seed=int(seeds[0]), **options)
-    network = beside(network or default_network(of_pair), event_shape)
+        known = train(of_pasts, network=MLP(), random_seed=int(seeds[0]), **options)
+    network = beside(network or default_network(of_pairs), event_shape)
 
     def both(theta_size: int, shape: tuple[int, ...]) -> RatioNetwork:
         other = copy.deepcopy(known.network).float()
         return Offset(build(network, theta_size, shape), other)
 
-    ratio = train(of_pair, network=both, random_seed=int(seeds[1]), **options)
+    ratio = train(of_pairs, network=both, random_seed=int(seeds[1]), **options)
     return RatioEstimator(
         ratio.network.inner,
         ratio.parameters,

@@ -15,18 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import pymc as pm
-import xarray as xr
 from scipy.stats import norm
 from tables import Table
 
 import pymc_nre as nre
-from pymc_nre.compat import for_arviz
 
 OUT = Path(__file__).parents[2] / "docs" / "benchmarks"
 PILOTS, PILOT_LENGTH = 40, 50  # series that pasts are taken from; their steps count
 SETS = {10: 20, 100: 20, 1_000: 10}
-CENTERED_SETS = 5
 ROUGH, FINE = 61, 17  # points of a grid over the prior, and over ± 6 posterior sds
+TITLE = "Root mean square error in exact sds, and width, of the worst parameter"
 WHOLE = 100  # length of series that are embedded as a whole
 
 
@@ -151,6 +149,10 @@ def near(case, cut):
     return axes
 
 
+def by_whole(ratio, x, grid):
+    return ratio.log_ratio(x, **{name: each[:, 0] for name, each in grid.items()})
+
+
 def by_ratio(ratio, cut, grid):
     parts = np.array_split(np.arange(len(cut)), max(1, len(cut) // 200))
     return sum(
@@ -163,27 +165,6 @@ def compared(log_density, reference, grid):
     means, sds, _ = moments(reference, grid)
     its_means, its_sds, _ = moments(log_density, grid)
     return [((its_means[k] - means[k]) / sds[k], its_sds[k] / sds[k]) for k in grid]
-
-
-def centered(ratio, case, cut, seed):
-    """The ratio centered around its own posterior, of which draws are made on a grid."""
-    axes = {name: np.linspace(*ends, ROUGH) for name, ends in case.bounds.items()}
-    means, sds, _ = moments(by_ratio(ratio, cut, flat(axes)), flat(axes))
-    axes = around(means, sds, axes, case.bounds, ROUGH)
-    grid = flat(axes)
-    _, _, p = moments(by_ratio(ratio, cut, grid), grid)
-    rng = np.random.default_rng(seed)
-    rows = rng.choice(len(p), size=(2, 500), p=p)
-    draws = {}
-    for name, each in grid.items():
-        gap = axes[name][1] - axes[name][0]
-        values = each[rows, 0] + rng.uniform(-gap / 2, gap / 2, rows.shape)
-        draws[name] = (("chain", "draw"), np.clip(values, *case.bounds[name]))
-    idata = for_arviz(xr.Dataset(draws))
-    with pm.Model() as model:
-        theta = {name: pm.Uniform(name, *ends) for name, ends in case.bounds.items()}
-        nre.RatioLikelihood("x", ratio, past=cut.past, observed=cut.next, **theta)
-    return nre.center(ratio, around=idata, model=model, random_seed=seed, progressbar=False)
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -199,34 +180,27 @@ def summary(found, names):
     )
 
 
-def transitions_row(case, ratio, length, center):
-    rng = np.random.default_rng(length)
-    plain, mended = [], []
-    for k in range(SETS[length]):
-        cut = nre.transitions(case.series(rng, length, case.truth(rng)), len(case.start))
-        axes = near(case, cut)
-        reference, grid = exact(case, cut, axes)
-        plain.append(compared(by_ratio(ratio, cut, grid), reference, grid))
-        if center and k < CENTERED_SETS:
-            better = centered(ratio, case, cut, k)
-            mended.append(compared(by_ratio(better, cut, grid), reference, grid))
-    names = list(case.bounds)
-    return [*summary(plain, names), *(summary(mended, names) if mended else (None, None))]
+def off(case, ratio, length):
+    """What comes of series of that length, at parameters from the prior."""
+    rng, found = np.random.default_rng(length), []
+    for _ in range(SETS[length]):
+        x = case.series(rng, length, case.truth(rng))
+        cut = nre.transitions(x, len(case.start))
+        reference, grid = exact(case, cut, near(case, cut))
+        whole = ratio.event_shape == x.shape
+        log_density = by_whole(ratio, x, grid) if whole else by_ratio(ratio, cut, grid)
+        found.append(compared(log_density, reference, grid))
+    return summary(found, list(case.bounds))
 
 
-def transitions_table(names, amounts, lengths, center):
+def transitions_table(names, amounts):
     rows = []
     for name in names:
         for amount in amounts:
             ratio = trained(CASES[name], amount)
-            for length in lengths:
-                found = transitions_row(CASES[name], ratio, length, center and length >= 100)
-                rows.append([name, amount, length, *found])
-                print(rows[-1], flush=True)
-    columns = ("series", "transitions", "T", "error", "width", "error, centered", "width, centered")
-    return Table(
-        "Root mean square error in exact sds, and width, of the worst parameter", columns, rows
-    )
+            rows += [[name, amount, length, *off(CASES[name], ratio, length)] for length in SETS]
+            print(*rows[-len(SETS) :], sep="\n", flush=True)
+    return Table(TITLE, ("series", "transitions", "T", "error", "width"), rows)
 
 
 def embedding_table(amounts):
@@ -240,35 +214,23 @@ def embedding_table(amounts):
         ratio = nre.train(
             simulations, network=network, random_seed=3, progressbar=False, measure_budget=False
         )
-        rng, found = np.random.default_rng(WHOLE), []
-        for _ in range(SETS[WHOLE]):
-            x = case.series(rng, WHOLE, case.truth(rng))
-            cut = nre.transitions(x)
-            reference, grid = exact(case, cut, near(case, cut))
-            own = {name: each[:, 0] for name, each in grid.items()}
-            found.append(compared(ratio.log_ratio(x, **own), reference, grid))
-        rows.append([amount, amount * WHOLE, *summary(found, list(case.bounds))])
+        rows.append([amount, amount * WHOLE, *off(case, ratio, WHOLE)])
         print(rows[-1], flush=True)
-    columns = ("whole series", "transitions in them", "error", "width")
-    return Table(f"AR(1), T = {WHOLE}, by an embedding of the whole series", columns, rows)
+    title = f"AR(1), T = {WHOLE}, by an embedding of whole series: {TITLE[0].lower()}{TITLE[1:]}"
+    return Table(title, ("whole series", "transitions in them", "error", "width"), rows)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--transitions", nargs="+", type=int, default=[10_000, 100_000])
-    parser.add_argument("--lengths", nargs="+", type=int, default=list(SETS))
-    parser.add_argument("--center", action="store_true")
     parser.add_argument("--embedding", nargs="*", type=int)
-    parser.add_argument("--out")
     options = parser.parse_args()
-    if options.embedding is not None:
-        table, name = embedding_table(options.embedding or [1_000, 10_000]), "series_embedding.inc"
+    if options.embedding is None:
+        table, name = transitions_table(options.cases, options.transitions), "series.inc"
     else:
-        amounts, lengths = options.transitions, options.lengths
-        table = transitions_table(options.cases, amounts, lengths, options.center)
-        name = "series.inc"
-    (OUT / (options.out or name)).write_text(table.markdown())
+        table, name = embedding_table(options.embedding or [1_000, 10_000]), "series_embedding.inc"
+    (OUT / name).write_text(table.markdown())
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ from scipy import stats
 import pymc_nre as nre
 from pymc_nre.networks import MLP, Dense
 
-KEPT = 0.9
+KEPT = 0.5
 GRID = np.linspace(-1, 1, 201)
 QUIET = {"random_seed": 1, "progressbar": False}
 AT_ONE = nre.Simulations({"drift": np.zeros(9)}, np.zeros((9, 20)))
 
 
 def series(n, length=20):
-    """With a drift that the past, around ten times of it, tells of better than a step does."""
+    """With a drift that the past, around twice of it, tells of better than a step does."""
     rng = np.random.default_rng(1)
     drift, x = rng.uniform(-1, 1, n), np.zeros((n, length))
     for t in range(1, length):
@@ -25,7 +25,7 @@ def series(n, length=20):
 
 @pytest.fixture(scope="module")
 def ratio():
-    return nre.train_series(series(10_000), epochs=20, **QUIET)
+    return nre.train_series(series(1_500), epochs=4, **QUIET)
 
 
 def test_log_ratios_are_those_of_the_next_value(ratio):
@@ -36,15 +36,16 @@ def test_log_ratios_are_those_of_the_next_value(ratio):
     exact = stats.norm.logpdf(x, GRID[:, None] + KEPT * past[:, 0])
     its = ratio.log_ratio(x, past=past, drift=GRID[:, None])
     exact, its = exact - exact.mean(0), its - its.mean(0)
-    # What the past tells by itself has the standard deviation of 2 of these units: the twin.
+    # The exact one spreads by .70 over the grid; what the past tells by itself, by more.
     off = np.sqrt(((its - exact) ** 2).mean())
     slope = (its * exact).sum() / (exact**2).sum()
     assert off < 0.25
-    assert abs(slope - 1) < 0.1
-    pair = np.stack([unseen.x[:, 10], unseen.x[:, 9]], axis=-1)
-    wrong = nre.train(nre.Simulations(unseen.parameters, pair), epochs=20, **QUIET)
+    assert abs(slope - 1) < 0.12
+    some = series(1_000)  # a transition of each
+    pair = np.stack([some.x[:, 10], some.x[:, 9]], axis=-1)
+    wrong = nre.train(nre.Simulations(some.parameters, pair), epochs=20, **QUIET)
     counted = wrong.log_ratio(np.stack([x, past[:, 0]], -1), drift=GRID[:, None])
-    assert np.sqrt(((counted - counted.mean(0) - exact) ** 2).mean()) > 3 * off
+    assert np.sqrt(((counted - counted.mean(0) - exact) ** 2).mean()) > 0.75
 
 
 def test_it_is_a_ratio_with_the_past_as_a_condition(ratio, tmp_path):
@@ -55,24 +56,23 @@ def test_it_is_a_ratio_with_the_past_as_a_condition(ratio, tmp_path):
     cut = nre.transitions([0.0, 0.3, -0.4])
     with pm.Model() as model:
         drift = pm.Data("drift", 0.2)
-        nre.RatioLikelihood("x", ratio, drift=drift, past=cut.past, observed=cut.next)
+        given = {"drift": drift, "past": cut.past, "observed": cut.next}
+        nre.RatioLikelihood("x", ratio, engine="torch", **given)
     expected = ratio.log_ratio(cut.next, past=cut.past, drift=0.2).sum()
     np.testing.assert_allclose(model.compile_logp()({}), expected, rtol=1e-6)
 
 
-def test_members_see_other_transitions():
+def test_members_are_others_and_the_same_again():
     options = {"epochs": 3, "network": MLP((8,)), **QUIET}
-    one = nre.train_series(series(1_000), 2, members=2, **options)
-    again = nre.train_series(series(1_000), 2, members=2, **options)
-    assert one == again
-    assert one.members == 2
-    first, second = one.network.members
-    assert not np.array_equal(first.standardize_x.shift, second.standardize_x.shift)
+    one = nre.train_series(series(300), 2, members=2, **options)
+    assert one == nre.train_series(series(300), 2, members=2, **options)
+    first, second = (member.theta_in.weight for member in one.network.members)
+    assert not np.array_equal(first, second)
 
 
 def test_vectors_and_embeddings():
     """Pasts that tell nothing are no reason to warn."""
-    mu = np.linspace(-2, 2, 1_000)
+    mu = np.random.default_rng(2).uniform(-2, 2, 1_000)
     x = np.random.default_rng(1).normal(size=(1_000, 6, 3))
     x[:, 2:] += mu[:, None, None]
     ratio = nre.train_series(

@@ -151,6 +151,11 @@ def walk(rng, past, mu):
     return rng.normal(past[-1] + mu, 1.0)
 
 
+@cache
+def series():
+    return nre.simulate_series(NORMAL, walk, 200, start=[0.0], length=5, **QUIET)
+
+
 def trained(**options):
     options = {"epochs": 1, "network": networks.MLP((4,)), **QUIET} | options
     return nre.train(pairs(), **options)
@@ -494,6 +499,15 @@ CALLS = {
         learning_rate=number(0.01, optional=True),
         weight_decay=number(0.01),
         patience=count(2, optional=True),
+    ),
+    "train_series": call(
+        lambda simulations, order, members: nre.train_series(
+            simulations, order, members=members, epochs=3, network=networks.MLP((4,)), **QUIET
+        ),
+        2,
+        simulations=a(series),
+        order=count(1),
+        members=count(1),
     ),
     "trial_budget": call(
         lambda share: nre.trial_budget(ratio(), pairs(2_000), share=share), 1, share=number(0.1)
