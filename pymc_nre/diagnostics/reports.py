@@ -299,15 +299,22 @@ def report(
             checks[name] = make(seed)
         except (CheckNotApplicable, SimulationError) as reason:
             skipped[name] = str(reason)  # the others count
+    if observed is None:
+        skipped |= dict.fromkeys(("lc2st", "observation_check"), "no observed= was given.")
+    return Report(_weighed(checks, ratio, simulations), skipped, ranks, ratio)
+
+
+def _weighed(
+    checks: dict[str, xr.Dataset], ratio: RatioEstimator, simulations: Simulations
+) -> dict[str, xr.Dataset]:
+    """The same, where what one check has found tells that another cannot know."""
     if checks["normalization"].attrs["verdict"] == Verdict.KNOWS_NOTHING:
         checks = _overridden(checks, told_of_decades(ratio.network, simulations.x))
     elif _says(checks, "convergence") == Verdict.RIGHT:
         checks["convergence"] = _doubted(checks)
     if _says(checks, "observation_check") == Verdict.FOREIGN and _says(checks, "lc2st") == "right":
         checks["lc2st"] = checks["lc2st"].assign_attrs(told(math.nan, Verdict.NOT_KNOWN, _UNSEEN))
-    if observed is None:
-        skipped |= dict.fromkeys(("lc2st", "observation_check"), "no observed= was given.")
-    return Report(checks, skipped, ranks, ratio)
+    return checks
 
 
 def _numbers(trials: int) -> list[int]:
