@@ -14,10 +14,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..estimators.checks import check_ratio, packed_with, warn_if_outside
+from ..estimators.checks import (
+    as_observations,
+    check_ratio,
+    packed_with,
+    warn_if_missing_as_never,
+    warn_if_outside,
+)
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
-from ..runtime.arrays import finite_array, true_or_false
+from ..runtime.arrays import true_or_false
+from ..simulation.conditions.missing import Missing
 from ..simulation.parameters import check_event_shape
 from ..simulation.prior import Prior
 
@@ -55,7 +62,7 @@ class DataSets:
         """What a user means by observations ``(*batch, *event)``; axes go by their place."""
         check_ratio(ratio, caller)
         trials = true_or_false(trials, f"{caller}: trials")
-        data = finite_array(x, f"{caller}: x")
+        data = as_observations(ratio, x, f"{caller}: x")
         check_event_shape(ratio.observation_shape, data.shape, f"{caller}: x")
         batch = data.shape[: data.ndim - len(ratio.observation_shape)]
         if trials and not batch:
@@ -68,6 +75,7 @@ class DataSets:
         shape = batch[:-1] if trials else batch
         data = packed_with(ratio, data, conditions, caller)
         warn_if_outside(ratio, data, caller)
+        warn_if_missing_as_never(ratio, data.reshape(-1, *ratio.event_shape), caller)
         rows = data.reshape(math.prod(shape), batch[-1] if trials else 1, *ratio.event_shape)
         if not isinstance(x, xr.DataArray):
             return cls(rows, shape, tuple(f"x_dim_{i}" for i in range(len(shape))), {})
@@ -113,7 +121,7 @@ class Target:
     def log_posterior(self, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Unnormalized, ``(S, P)`` at ``(S or 1, P, D)``, of data sets ``(S, trials, *event)``."""
         log_prior = self.log_prior_inside(theta)
-        log_ratio = summed_log_ratio(self.ratio.evaluator, theta, rows)
+        log_ratio = summed_log_ratio(self.ratio.evaluator, theta, rows, self.ratio.missing)
         log_posterior = np.where(np.isfinite(log_prior), log_prior + log_ratio, -np.inf)
         check_values(log_posterior, rows)
         return log_posterior
@@ -137,8 +145,16 @@ def in_domain(ratio: RatioEstimator, theta: np.ndarray) -> np.ndarray:
     return np.concatenate([ratio.domain.inside(theta[i : i + _DOMAIN_ROWS]) for i in starts])
 
 
-def summed_log_ratio(evaluator: TorchEvaluator, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Sums over trials ``(S, P)`` at ``(S or 1, P, D)``, of data sets ``(S, trials, *event)``."""
+def summed_log_ratio(
+    evaluator: TorchEvaluator,
+    theta: np.ndarray,
+    rows: np.ndarray,
+    missing: Missing | None = None,
+) -> np.ndarray:
+    """Sums over trials ``(S, P)`` at ``(S or 1, P, D)``, of data sets ``(S, trials, *event)``.
+
+    Trials all of whose numbers are missing count for nothing.
+    """
     sets, trials = rows.shape[:2]
     observations = rows.reshape(sets * trials, *rows.shape[2:])
     owners = np.repeat(np.arange(sets), trials)
@@ -148,7 +164,10 @@ def summed_log_ratio(evaluator: TorchEvaluator, theta: np.ndarray, rows: np.ndar
         x, owner = observations[start : start + at_once], owners[start : start + at_once]
         own = theta if len(theta) == 1 else theta[owner]
         first_of_set = np.flatnonzero(np.diff(owner, prepend=-1))
-        summed = np.add.reduceat(evaluator.table(own, x), first_of_set, axis=0)
+        table = evaluator.table(own, x)
+        if missing is not None:
+            table[missing.holes(x).all(1)] = 0.0
+        summed = np.add.reduceat(table, first_of_set, axis=0)
         total[owner[0] : owner[-1] + 1] += summed
     return total
 

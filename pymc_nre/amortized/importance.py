@@ -112,7 +112,9 @@ def weighted_draws(
         warn_if_prior_leaves(caller, ratio, target.prior.variables, "reject", tails=True)
         theta = target.draw(draws, generator_of(random_seed))
     log_weight = np.where(
-        in_domain(ratio, theta), summed_log_ratio(ratio.evaluator, theta[None], data.rows), -np.inf
+        in_domain(ratio, theta),
+        summed_log_ratio(ratio.evaluator, theta[None], data.rows, ratio.missing),
+        -np.inf,
     )
     check_values(log_weight, data.rows)
     result = _weighted_dataset(ratio, data, theta, log_weight)

@@ -24,6 +24,7 @@ from scipy.spatial import cKDTree
 from scipy.special import gammaln
 
 from ..estimators.checks import (
+    as_numbers,
     check_observations,
     check_ratio,
     check_simulations,
@@ -108,14 +109,17 @@ def observation_check(
             f"observation_check needs at least {_FEWEST} simulations, got {len(simulations)}."
         )
     rng = generator_of(random_seed)
-    x = simulations.x[rng.permutation(len(simulations))].reshape(len(simulations), -1)
+    x = simulations.x[rng.permutation(len(simulations))]
+    if ratio.missing is not None:
+        x = ratio.missing.as_in(observed, x, rng)
+    x, observed = (as_numbers(ratio, each, like=x) for each in (x, observed))
     half = min(len(x) // 2, _REFERENCE)
     others = max(_REFERENCE, round(2 * len(observed) / ALARM))  # twice what it takes
     known, others = x[:half], x[half : half + others]
     space = _Space(known)
     tree = cKDTree(space.of(known))
     usual = np.sort(_distances(tree, space.of(others)))
-    distance = _distances(tree, space.of(observed.reshape(len(observed), -1)))
+    distance = _distances(tree, space.of(observed))
     larger = len(usual) - np.searchsorted(usual, distance)
     p_values = (1 + larger) / (1 + len(usual))
     return _result(p_values, distance, usual)

@@ -107,7 +107,8 @@ class Trials:
             return np.empty((0, *event))
         if x.shape[1:] != event:
             raise event_shape_error(self._simulator.function, x.shape[1:], event)
-        return x
+        missing = self._ratio.missing
+        return x if missing is None else missing.masked(x, self._rng)
 
     def _named(self, point: np.ndarray) -> str:
         labels = self._ratio.layout.labels

@@ -12,7 +12,7 @@ import torch
 from ..exceptions import DomainWarning, warn
 from ..networks.base import RatioNetwork, floating
 from ..networks.tails import bulk, enough
-from ..runtime.arrays import finite_array
+from ..runtime.arrays import array_with_holes, finite_array
 from ..runtime.kinds import check_kind
 from ..simulation.parameters import check_event_shape
 from ..simulation.simulations import Simulations
@@ -20,6 +20,9 @@ from ..simulation.simulator import Simulator, as_simulator
 from .estimator import RatioEstimator
 
 __all__ = [
+    "as_numbers",
+    "as_observations",
+    "as_taken",
     "check_fit",
     "check_observations",
     "check_parameters",
@@ -30,6 +33,7 @@ __all__ = [
     "packed_with",
     "simulator_of",
     "told_of_decades",
+    "warn_if_missing_as_never",
     "warn_if_outside",
 ]
 
@@ -59,7 +63,26 @@ def check_fit(ratio: Any, simulations: Any, who: str) -> None:
 def fitting(ratio: Any, simulations: Any, who: str) -> Simulations:
     """The simulations as the ratio takes them, with their conditions packed; as `check_fit`."""
     check_fit(ratio, simulations, who)
-    return simulations.packed()
+    return as_taken(ratio, simulations)
+
+
+def as_taken(ratio: RatioEstimator, simulations: Simulations) -> Simulations:
+    """Simulations as the ratio was trained on them: conditions packed, and numbers missing.
+
+    The same ones always, so that it does nothing to what it gave.
+    """
+    packed = simulations.packed()
+    if ratio.missing is None:
+        return packed
+    return packed.with_x(ratio.missing.masked(packed.x, np.random.default_rng(0)))
+
+
+def as_numbers(ratio: RatioEstimator, x: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Observations ``(n, *)`` as finite numbers ``(n, K)``, for whoever compares them.
+
+    What is missing is the mean of simulations ``(m, *)`` like them, and the masks follow.
+    """
+    return x.reshape(len(x), -1) if ratio.missing is None else ratio.missing.beside(x, like)
 
 
 def finite_observations(
@@ -75,11 +98,43 @@ def finite_observations(
     TypeError, ValueError
         If they are not that, or conditions are missing, unknown, or do not fit.
     """
-    observed = finite_array(observed, f"{who}: observed")
+    observed = as_observations(ratio, observed, f"{who}: observed")
     check_event_shape(ratio.observation_shape, observed.shape, f"{who}: observed")
     if not observed.size:
         raise ValueError(f"{who}: observed holds no observation, got shape {observed.shape}.")
-    return packed_with(ratio, observed, conditions, who).reshape(-1, *ratio.event_shape)
+    rows = packed_with(ratio, observed, conditions, who).reshape(-1, *ratio.event_shape)
+    return rows if ratio.missing is None else rows[~ratio.missing.holes(rows).all(1)]
+
+
+def as_observations(ratio: RatioEstimator, x: Any, name: str) -> np.ndarray:
+    """Observations ``(*batch, *event)``: finite numbers, and NaN where the ratio takes it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not that, or all numbers are missing.
+    """
+    if ratio.missing is None:
+        return finite_array(x, name)
+    array = array_with_holes(x, name)
+    if array.size and np.isnan(array).all():
+        raise ValueError(
+            f"{name}: all {array.size:,} values are missing, so that they tell nothing. Expected "
+            "some to be there; what is left without data is the prior."
+        )
+    return array
+
+
+def warn_if_missing_as_never(ratio: RatioEstimator, rows: np.ndarray, who: str) -> None:
+    """Warn of observations ``(n, *)`` in which other numbers are missing than in training."""
+    beyond = "" if ratio.missing is None or not len(rows) else ratio.missing.beyond(rows)
+    if beyond:
+        warn(
+            f"{who}: numbers are missing as they never were in training "
+            f"({ratio.missing.in_words()}): {beyond}. What the ratio says there is arbitrary. "
+            "Train with masks like these, nre.train(simulations, missing=observed).",
+            DomainWarning,
+        )
 
 
 def packed_with(

@@ -19,14 +19,17 @@ from ..networks.base import RatioNetwork
 from ..networks.beside import Beside
 from ..networks.correction import QuadraticCorrection
 from ..networks.ensemble import Ensemble
+from ..networks.incomplete import Incomplete, sees_holes
 from ..networks.specifications import make_curved, specification_from_dict, without_weights
 from ..runtime.stored import Form
 from ..simulation.conditions.layout import Conditions
+from ..simulation.conditions.missing import Missing
 from ..simulation.parameters import Layout
 from .domain import Domain
 from .trial_budgets.trial_budget import TrialBudget
 
-__all__ = ["conditions_of", "facts_problem", "layout_of", "network_of", "problems", "section"]
+__all__ = ["conditions_of", "facts_problem", "layout_of", "missing_of", "network_of", "problems"]
+__all__ += ["section"]
 
 _MOST_AXES = 12  # of one parameter or observation; batches have axes before them
 _TOLD_OF = ("stopped", "best_loss", "n_train", "chance")  # what is shown of a training
@@ -40,6 +43,7 @@ def problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
         or [*_wrong_history(metadata, section(forms, "history/"))]
         or [*_wrong_budget(metadata)]
         or [*_wrong_conditions(metadata)]
+        or [*_wrong_missing(metadata)]
         or [*_wrong_weights(metadata, section(forms, "weights/"))]
     )
 
@@ -150,6 +154,7 @@ _LATER = {  # older files have only some of these
     "budget": (lambda v: v is None or isinstance(v, dict), "fields or nothing"),
     "libraries": (_are_libraries, "versions by name"),
     "conditions": (lambda v: isinstance(v, dict), "fields"),
+    "missing": (lambda v: isinstance(v, dict), "fields"),
 }
 _OF_ALL_FILES = {"format", "version", "sha256"}
 
@@ -266,6 +271,26 @@ def conditions_of(metadata: Mapping[str, Any]) -> Conditions | None:
     return None if given is None else Conditions.from_dict(given)
 
 
+def _wrong_missing(metadata: Mapping[str, Any]) -> Iterator[str]:
+    if "missing" not in metadata:
+        return
+    try:
+        missing = Missing.from_dict(metadata["missing"])
+    except ValueError as error:
+        yield f"missing: {error}"
+        return
+    conditions = conditions_of(metadata)
+    shape = conditions.event_shape if conditions else tuple(metadata["event_shape"])
+    if missing.event_shape != shape:
+        yield f"missing does not fit observations of shape {_short(shape)}"
+
+
+def missing_of(metadata: Mapping[str, Any]) -> Missing | None:
+    """How numbers were missing in training."""
+    given = metadata.get("missing")
+    return None if given is None else Missing.from_dict(given)
+
+
 def _wrong_weights(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> Iterator[str]:
     """Compare with what the described network has; one of the user's own is not described."""
     if metadata.get("members", 1) > len(forms):
@@ -289,8 +314,10 @@ def _wrong_weights(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> It
 def _state_of(metadata: Mapping[str, Any], count: int) -> dict[str, torch.Tensor]:
     """What there would be of the described network, on a device that keeps no numbers."""
     specification = specification_from_dict(metadata["network"])
-    if not hasattr(specification, "embedding"):
+    if not hasattr(specification, "embedding") or isinstance(specification, Beside | Incomplete):
         raise ValueError(f"{specification} is an embedding")
+    if sees_holes(specification) != ("missing" in metadata):
+        raise ValueError(f"{specification} does not fit what is told of missing numbers")
     members = metadata.get("members", 1)
     layers = _layers(specification) + _layers(specification.embedding)
     # A member has more arrays than layers; without this a number in a file could take hours.
@@ -302,7 +329,7 @@ def _state_of(metadata: Mapping[str, Any], count: int) -> dict[str, torch.Tensor
 def _layers(specification: Any) -> int:
     if specification is None:
         return 1
-    if isinstance(specification, Beside):
+    if isinstance(specification, Beside | Incomplete):
         return _layers(specification.embedding)
     values = {field.name: getattr(specification, field.name) for field in fields(specification)}
     listed = sum(len(value) for value in values.values() if isinstance(value, tuple))

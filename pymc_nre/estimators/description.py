@@ -21,6 +21,7 @@ def in_words(ratio: Any) -> str:
         "parameters": _parameters(ratio),
         "observation": describe_shape(ratio.observation_shape),
         "conditions": ratio.conditions.in_words() if ratio.conditions else "",
+        "missing": ratio.missing.in_words() if ratio.missing else "",
         "network": _network(ratio),
         "heavy tails": _tails(ratio),
         "loss": _loss(ratio),

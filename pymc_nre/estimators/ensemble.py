@@ -94,6 +94,7 @@ _SAME = {
     "parameters": lambda ratio: ratio.parameters,
     "shape of an observation": lambda ratio: ratio.event_shape,
     "conditions": lambda ratio: ratio.conditions and dict(ratio.conditions.shapes),
+    "missing numbers": lambda ratio: ratio.missing and ratio.missing.in_words(),
     "denominator": lambda ratio: ratio.reference,
     "normalization": lambda ratio: "normalized" if ratio.normalized else "not normalized",
     "loss": lambda ratio: ratio.loss,

@@ -23,9 +23,10 @@ from ..networks.base import RatioNetwork
 from ..networks.correction import QuadraticCorrection
 from ..networks.specifications import curved, specification_to_dict
 from ..runtime.archive import write_archive
-from ..runtime.arrays import real_array, true_or_false
+from ..runtime.arrays import array_with_holes, real_array, true_or_false
 from ..runtime.devices import resolve_device
 from ..simulation.conditions.layout import Conditions, split_keywords
+from ..simulation.conditions.missing import Missing
 from ..simulation.parameters import Layout, broadcast_batches, check_dims, check_event_shape
 from ..simulation.simulator import Simulator, batched_of
 from .contents import problems, section
@@ -76,6 +77,8 @@ class RatioEstimator:
         Whether its simulator took many draws at once, where the simulator itself is gone.
     conditions : Conditions, optional
         What is known beside an observation; the network takes both as one vector.
+    missing : Missing, optional
+        How numbers of an observation were missing in training; they are NaN.
 
     Examples
     --------
@@ -102,6 +105,7 @@ class RatioEstimator:
         budget: TrialBudget | None = None,
         batched: bool | None = None,
         conditions: Conditions | None = None,
+        missing: Missing | None = None,
     ) -> None:
         shapes = {name: tuple(map(int, shape)) for name, shape in parameters.items()}
         layout = Layout(shapes, frozenset(integer))
@@ -115,6 +119,7 @@ class RatioEstimator:
             probe_x=own_probes(probe_x, _PROBES),
             event_shape=tuple(network.event_shape),
             conditions=conditions,
+            missing=missing,
             reference=reference,
             _batched=batched,
             specification=described(specification, network, layout.size),
@@ -228,7 +233,8 @@ class RatioEstimator:
         Parameters
         ----------
         x : array, shape (*batch, *event)
-            Observations.
+            Observations. Of a ratio that was trained with ``missing=`` numbers may be NaN or
+            masked; the log ratio of one without any number is zero.
         **parameters : array, shape (*batch, *own)
             Every parameter by name; batches broadcast against each other and against ``x``. And
             every condition, whose batch is that of ``x`` or broadcasts to it.
@@ -250,7 +256,7 @@ class RatioEstimator:
         own = {"x": (x, len(self.observation_shape))}
         own |= {name: (parameters[name], len(shape)) for name, shape in self.parameters.items()}
         check_dims(own, "log_ratio")
-        x = real_array(x, "log_ratio: x")
+        x = (array_with_holes if self.missing else real_array)(x, "log_ratio: x")
         if self.conditions is not None:
             x = self.conditions.pack(x, conditions, "log_ratio")
         check_event_shape(self.event_shape, x.shape, "log_ratio: x")
@@ -263,7 +269,20 @@ class RatioEstimator:
         else:
             rows_theta = np.broadcast_to(theta, (*batch, theta.shape[-1]))
             rows_theta = rows_theta.reshape(-1, theta.shape[-1])
-        return self.evaluator.value(rows_theta, rows_x).reshape(batch)
+        values = self.evaluator.value(rows_theta, rows_x)
+        if self.missing is not None:
+            values = np.where(self.missing.holes(rows_x).all(1), 0.0, values)
+        return values.reshape(batch)
+
+    def takes(self, x: np.ndarray) -> bool:
+        """Whether all of observations ``(n, *)`` with their conditions is what networks take.
+
+        That is finite numbers, and NaN where a number may be missing.
+        """
+        if self.missing is None:
+            return bool(np.isfinite(x).all())
+        beside = x.reshape(len(x), -1)[:, self.missing.size :]
+        return not np.isinf(x).any() and not np.isnan(beside).any()
 
     def to(self, device: str) -> RatioEstimator:
         """The same estimator on ``"cpu"`` or ``"cuda"``."""
@@ -361,8 +380,9 @@ class RatioEstimator:
         # Older versions would not know what to do with these, and say so by the version.
         if spread:
             own |= {"version": 2, "curved": spread}
-        if self.conditions is not None:
-            own |= {"version": 2, "conditions": self.conditions.to_dict()}
+        for name, known in (("conditions", self.conditions), ("missing", self.missing)):
+            if known is not None:
+                own |= {"version": 2, name: known.to_dict()}
         return own | {
             "parameters": {name: list(shape) for name, shape in self.parameters.items()},
             "integer": sorted(self.layout.integer),

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..networks.base import RatioNetwork, floating
 from ..runtime.devices import one_thread_if
 
-__all__ = ["Evaluator", "TorchEvaluator", "check_rows"]
+__all__ = ["Evaluator", "TorchEvaluator", "check_rows", "same_numbers"]
 
 _BLOCK = 16_384  # rows at once: 8 MB for each layer of 64 in float64
 _REMEMBERED_BYTES = 256 * 2**20  # embeddings kept for all data sets together
@@ -171,7 +171,7 @@ class TorchEvaluator:
         """A function that gives the features of rows ``start`` to ``stop``."""
         for known in self._remembered:
             # Comparing costs about a hundredth of an evaluation and sees writes in place.
-            if known.x.shape == x.shape and np.array_equal(known.x, x):
+            if same_numbers(known.x, x):
                 return lambda start, stop: known.features[start:stop]
         first = self._embed(x[:_BLOCK])
         bytes_needed = first.nbytes / max(len(first), 1) * len(x)
@@ -201,6 +201,15 @@ def _join(parts: list[Tensor], shape: tuple[int, ...]) -> np.ndarray:
     if not parts:
         return np.zeros(shape)
     return torch.cat(parts).cpu().numpy().astype(np.float64, copy=False).reshape(shape)
+
+
+def same_numbers(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays are equal; what is missing in both is."""
+    if one.shape != other.shape:
+        return False
+    return np.array_equal(one, other) or (
+        bool(np.isnan(one).any()) and np.array_equal(one, other, equal_nan=True)
+    )
 
 
 def check_rows(theta: np.ndarray, x: np.ndarray) -> int:

@@ -13,11 +13,12 @@ import xarray as xr
 from ..exceptions import EstimatorFileError
 from ..networks.base import Factory, RatioNetwork
 from ..networks.beside import beside
+from ..networks.incomplete import incomplete
 from ..networks.specifications import build, specification_from_dict, without_weights
 from ..runtime.archive import read_archive
 from ..runtime.devices import resolve_device
 from ..simulation.simulator import Simulator, as_simulator
-from .contents import conditions_of, layout_of, network_of, problems, section
+from .contents import conditions_of, layout_of, missing_of, network_of, problems, section
 from .domain import Domain
 from .estimator import RatioEstimator
 from .trial_budgets.trial_budget import TrialBudget
@@ -93,6 +94,7 @@ def load(
         batched=metadata.get("batched"),
         budget=TrialBudget.from_dict(metadata["budget"]) if metadata.get("budget") else None,
         conditions=conditions_of(metadata),
+        missing=missing_of(metadata),
     )
     if torch.device(resolve_device(device)) != ratio.device:
         ratio = ratio.to(device)
@@ -118,6 +120,8 @@ def _rebuilt(
     """The specification, if there is one, and the network with its weights."""
     state = {name: torch.from_numpy(array) for name, array in weights.items()}
     conditions = conditions_of(metadata)
+    if network is not None and "missing" in metadata:
+        network = incomplete(network)
     network = beside(network, conditions and conditions.event_shape)
     if metadata["network"]["type"] == "custom":
         if network is None:

@@ -8,7 +8,9 @@ __all__ = ["MISSING_DATA", "check"]
 
 MISSING_DATA = (
     "observed data of a RatioLikelihood must have no NaN or infinite values: a ratio is not a "
-    "density in x and cannot impute them. Leave out incomplete observations."
+    "density in x and cannot impute them. Leave out incomplete observations. A ratio that was "
+    "trained for them, nre.train(simulations, missing=observed), takes NaN where a number is "
+    "missing."
 )
 
 

@@ -16,7 +16,8 @@ from pymc.distributions.dist_math import check_parameters
 from pytensor.tensor import TensorVariable
 
 from ..estimators.estimator import RatioEstimator
-from ..ops.engines import as_data, as_rows, log_ratios
+from ..ops.engines import as_data, as_rows, is_private, log_ratios
+from ..ops.guards import held_data
 from ..simulation.parameters import check_event_shape
 
 __all__ = ["check_batch", "likelihood_of", "table_of"]
@@ -64,7 +65,7 @@ def likelihood_of(
     name = x.name or "RatioLikelihood"
     known = x.type.shape[: x.ndim - len(ratio.event_shape)]
     check_batch(name, ratio, known, parameters)
-    x, parts = as_data(x), _flat_parameters(ratio, parameters)
+    x, parts = as_data(ratio, x), _flat_parameters(ratio, parameters)
     batch = [x.shape[axis] if n is None else n for axis, n in enumerate(known)]
     parts = [_of_batch(part, known, batch) for part in parts]
     return _evaluate(ratio, x, parts, batch, **options)
@@ -80,7 +81,7 @@ def table_of(
     event = ratio.event_shape
     check_event_shape(event, x.type.shape, "log_ratio")
     _check_broadcast(ratio, x.type.shape[: x.ndim - len(event)], parameters)
-    x, parts = as_data(x), _flat_parameters(ratio, parameters)
+    x, parts = as_data(ratio, x), _flat_parameters(ratio, parameters)
     observation = x[(..., *[0] * len(event))]
     if _shared(parts) and all(part.ndim - 1 <= observation.ndim for part in parts):
         return _evaluate(ratio, x, parts, list(observation.shape), **options)
@@ -122,8 +123,22 @@ def _evaluate(
         expanded = [pt.broadcast_to(part, (*batch, part.shape[-1])) for part in parts]
         rows = [part.reshape((-1, part.shape[-1])) for part in expanded]
     theta = pt.concatenate(rows, axis=-1)
-    values = log_ratios(ratio, theta, as_rows(x, ratio.event_shape), **options)
+    rows = as_rows(x, ratio.event_shape)
+    values = _of_what_is_there(ratio, rows, log_ratios(ratio, theta, rows, **options))
     return values if len(batch) == 1 else values.reshape(batch, ndim=len(batch))
+
+
+def _of_what_is_there(
+    ratio: RatioEstimator, rows: TensorVariable, values: TensorVariable
+) -> TensorVariable:
+    """Log ratios ``(n,)``, exactly zero where all numbers of an observation are missing."""
+    if ratio.missing is None:
+        return values
+    data = held_data(rows)
+    if data is not None and is_private(rows) and not ratio.missing.holes(data).all(1).any():
+        return values
+    seen = rows.flatten(2)[:, : ratio.missing.size]
+    return pt.switch(pt.isnan(seen).all(1), 0.0, values)
 
 
 def _shared(parts: Sequence[TensorVariable]) -> bool:

@@ -14,7 +14,7 @@ import pymc as pm
 import pytensor
 from pytensor.tensor import TensorVariable
 
-from ..estimators.checks import check_ratio
+from ..estimators.checks import as_observations, check_ratio
 from ..estimators.estimator import RatioEstimator
 from ..ops.data_check import warn_if_data_are_far
 from ..ops.engines import check_engine
@@ -28,7 +28,7 @@ from . import derived  # noqa: F401  # what PyMC may not derive from the variabl
 from .batches import check_batch, table_of
 from .conditions import as_conditions, warn_if_conditions_leave, with_conditions
 from .random_variable import RatioLikelihoodRV
-from .tensors import as_tensor
+from .tensors import as_tensor, holds_graph
 
 __all__ = ["RatioLikelihood", "log_ratio"]
 
@@ -95,7 +95,7 @@ def log_ratio(
     tensors = _as_parameters(ratio, parameters, "log_ratio")
     warn_if_prior_leaves("log_ratio", ratio, tensors, outside)
     options = {"outside": outside, "engine": engine, "precision": precision}
-    x = as_tensor(x, "log_ratio: x")
+    x = as_tensor(x if holds_graph(x) else _numbers(ratio, x), "log_ratio: x")
     check_event_shape(ratio.observation_shape, x.type.shape, "log_ratio")
     conditions = as_conditions(ratio, given, _batch_of(ratio, x.type.shape), "log_ratio")
     packed = with_conditions("log_ratio", ratio, x, conditions)
@@ -113,8 +113,8 @@ class RatioLikelihood(pm.Distribution):
     It is written as any other observed distribution, and broadcasts as one: each parameter
     is shared by all observations or given one by one (hierarchies, regressions, plates), and
     data are never repeated for the sake of parameters.
-    It is a likelihood in :math:`\theta` only, not a density in x: it must be observed,
-    takes no missing values, and its value compares with other values of the same ratio only.
+    It is a likelihood in :math:`\theta` only, not a density in x: it must be observed, it imputes
+    nothing, and its value compares with other values of the same ratio only.
 
     Parameters
     ----------
@@ -123,7 +123,10 @@ class RatioLikelihood(pm.Distribution):
     ratio : RatioEstimator
         From `pymc_nre.train` or `pymc_nre.load`.
     observed : array or tensor, shape (*batch, *event)
-        The data; a `pymc.Data` variable may later be replaced.
+        The data; a `pymc.Data` variable may later be replaced. With a ratio that was trained with
+        ``missing=`` numbers may be NaN or masked: the likelihood is that of those that are there,
+        which is right where they are missing at random, and an observation without any counts
+        for nothing. Predictions are of all numbers.
     dims : str or tuple of str, optional
         Names of the axes of ``observed``.
     shape : int or tuple, optional
@@ -308,6 +311,11 @@ class RatioLikelihood(pm.Distribution):
         if rng is None:
             rng = pytensor.shared(np.random.default_rng())
         return op.make_node(rng, size, *parameters).outputs[1]
+
+
+def _numbers(ratio: RatioEstimator, x: Any) -> Any:
+    """Observations as they are, or with NaN for what the ratio lets be missing."""
+    return x if ratio.missing is None else as_observations(ratio, x, "log_ratio: x")
 
 
 def _batch_of(ratio: RatioEstimator, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

@@ -145,6 +145,11 @@ def center(
     True
     """
     check_ratio(ratio, "center")
+    if ratio.missing is not None:
+        raise ValueError(
+            "center: expected a ratio of whole observations, got one that was trained with "
+            "missing=. Where it bears too few trials train on more simulations, or members=5."
+        )
     if (simulations is None) == (around is None):
         raise TypeError(
             "center takes either simulations, nre.center(ratio, nre.Online(prior, simulator)), or "

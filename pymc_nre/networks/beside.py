@@ -55,7 +55,7 @@ class Beside(Specification):
         standardize = _StandardizeBoth(
             inner.standardize, Standardize((event_shape[0] - size,)), self.event_shape
         )
-        body = _EmbedOne(inner.body, self.event_shape)
+        body = _EmbedOne(inner.body, inner.standardized or self.event_shape)
         return Embedding(standardize, body, inner.features + event_shape[0] - size)
 
 

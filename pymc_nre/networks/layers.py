@@ -206,14 +206,17 @@ class Embedding:
     Attributes
     ----------
     standardize : nn.Module
-        With ``fit(x)``, and ``bear_tails(x)`` if it has it; maps observations ``(n, *event)`` to
-        the same shape.
+        With ``fit(x)``, and ``bear_tails(x)`` if it has it; maps observations ``(n, *event)``, to
+        the same shape if no other is told.
     body : nn.Module
         Maps standardized observations to features ``(n, features)``.
     features : int
         Length of the feature vector.
+    standardized : tuple of int, optional
+        Shape of a standardized observation, where it is another than that of one.
     """
 
     standardize: nn.Module
     body: nn.Module
     features: int
+    standardized: tuple[int, ...] | None = None

@@ -18,6 +18,7 @@ from .base import Factory, RatioNetwork, ResidualBlock, SplitNetwork
 from .beside import Beside
 from .convolutions import Convolutional, ResNet
 from .embeddings import DeepSet, Dense, build_embedding
+from .incomplete import Incomplete
 from .layers import (
     ACTIVATIONS,
     Specification,
@@ -135,7 +136,7 @@ class ResidualMLP(Specification):
         return SplitNetwork(theta_size, event_shape, self.width, body, embedding)
 
 
-_KINDS = (MLP, ResidualMLP, Dense, DeepSet, Convolutional, ResNet, Beside)
+_KINDS = (MLP, ResidualMLP, Dense, DeepSet, Convolutional, ResNet, Beside, Incomplete)
 SPECIFICATIONS = {kind.__name__: kind for kind in _KINDS}
 
 

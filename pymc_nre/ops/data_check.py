@@ -20,8 +20,10 @@ from pytensor.graph.basic import Variable
 from pytensor.scalar.basic import Cast
 from pytensor.tensor.elemwise import Elemwise
 
+from ..estimators.checks import warn_if_missing_as_never
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import DomainWarning, warn
+from ..networks.incomplete import Seen
 from ..networks.layers import Standardize
 from ..networks.tails import Curve
 from .guards import held_data
@@ -46,10 +48,14 @@ def warn_if_data_are_far(name: str, ratio: RatioEstimator, observed: Any) -> Non
     if isinstance(observed, SharedVariable):
         _looked_at.setdefault(observed, {})[ratio.digest] = weakref.ref(data)
     module = _standardization(ratio)
+    if data is not None:
+        rows = np.asarray(data, dtype=float).reshape(-1, *ratio.observation_shape)
+        warn_if_missing_as_never(ratio, rows, name)
     if data is None or module is None or not np.size(data):
         return
     x = np.asarray(data, dtype=float).reshape(-1, *ratio.observation_shape)
     z, own = _distances(ratio, module, x), _distances(ratio, module, _alone(ratio, ratio.probe_x))
+    z = np.nan_to_num(z)  # what is missing is not far
     if (own**2).mean() > _LEARNED:
         return
     squares = (z**2).mean(0)
@@ -102,6 +108,7 @@ def _standardization(ratio: RatioEstimator) -> Standardize | None:
     network = ratio.uncorrected
     network = network.members[0] if ratio.members > 1 else network
     module = getattr(network, "standardize_x", None)
+    module = module.numbers if isinstance(module, Seen) else module
     return module if type(module) is Standardize else None
 
 

@@ -28,6 +28,7 @@ from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_and_
 
 from ..compat import OpOfBothMajors
 from ..estimators.estimator import RatioEstimator
+from ..estimators.evaluator import same_numbers
 from ..kernels.export import export
 from ..kernels.inputs import MISSING_DATA
 from .gradients import not_in_x
@@ -66,7 +67,7 @@ class Features(OpOfBothMajors, Op):
 
     def evaluate(self, x: np.ndarray) -> np.ndarray:
         """Features; ValueError where observations have holes."""
-        if not np.isfinite(x).all():
+        if not self.held().takes(x):
             raise ValueError(MISSING_DATA)
         return self.held().evaluator.features(x)
 
@@ -75,7 +76,7 @@ class Features(OpOfBothMajors, Op):
     ) -> None:
         """Evaluate for the linkers that call Python."""
         x, known_x, known_features = inputs
-        known = np.array_equal(x, known_x)
+        known = same_numbers(x, known_x)
         output_storage[0][0] = known_features if known else self.evaluate(x)
 
     def output_shapes(self, node: Apply, shapes: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -136,7 +137,8 @@ def _equal(rows, known):
     a, b = rows.reshape(-1), known.reshape(-1)
     same = len(rows) == len(known) and len(a) == len(b)
     for i in range(len(a)):
-        same = same and a[i] == b[i]
+        missing = a[i] != a[i] and b[i] != b[i]
+        same = same and (missing or a[i] == b[i])
     return same
 
 

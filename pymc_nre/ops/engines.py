@@ -31,7 +31,15 @@ from .guards import check_held, only_finite
 from .ratio_ops import LogRatioAndGradient
 from .torch_engine import TorchEngine
 
-__all__ = ["ENGINES", "PRECISIONS", "as_data", "as_rows", "check_engine", "log_ratios"]
+__all__ = [
+    "ENGINES",
+    "PRECISIONS",
+    "as_data",
+    "as_rows",
+    "check_engine",
+    "is_private",
+    "log_ratios",
+]
 
 ENGINES = ("auto", "compiled", "torch")
 PRECISIONS = {"double": np.float64, "single": np.float32}
@@ -57,9 +65,9 @@ def check_engine(engine: str, precision: str, ratio: RatioEstimator) -> None:
         )
 
 
-def as_data(x: TensorVariable) -> TensorVariable:
-    """Observations in double precision, without holes; constants become shared variables."""
-    check_held(x)
+def as_data(ratio: RatioEstimator, x: TensorVariable) -> TensorVariable:
+    """Observations in double precision, as the ratio takes them; constants are shared then."""
+    check_held(ratio, x)
     if not isinstance(x, TensorConstant):
         return x.astype("float64")
     return _share("x", np.asarray(x.data, dtype=float))
@@ -69,7 +77,7 @@ def as_rows(x: TensorVariable, event_shape: tuple[int, ...]) -> TensorVariable:
     """Observations ``(n, *event)`` of ``(*batch, *event)``."""
     if x.ndim == 1 + len(event_shape):
         return x
-    if _is_private(x):
+    if is_private(x):
         return _share("x", x.get_value(borrow=True).reshape(-1, *event_shape))
     return x.reshape((-1, *event_shape))
 
@@ -92,7 +100,7 @@ def log_ratios(
     wall = Wall.around(ratio.domain) if outside == "repel" else None
     if engine == "torch" or not _compiles(ratio):
         # Constants were looked at when the graph was built.
-        return _by_torch(ratio, theta, x if _is_private(x) else only_finite(x), wall)
+        return _by_torch(ratio, theta, x if is_private(x) else only_finite(ratio, x), wall)
     exported, x = _with_features(ratio, x)
     arrays = {
         "moments": exported.moments,
@@ -142,7 +150,7 @@ def _compiles(ratio: RatioEstimator) -> bool:
 
 def _with_features(ratio: RatioEstimator, x: TensorVariable) -> tuple[Exported, TensorVariable]:
     """What the kernels run, and what they take for x: observations, or their features."""
-    direct, private = _exported(ratio, False), _is_private(x)
+    direct, private = _exported(ratio, False), is_private(x)
     if direct is not None and (np.prod(ratio.event_shape) <= _DIRECT or not private):
         return direct, x
     data = x.get_value(borrow=True) if private else _value_now(x, ratio.event_shape)
@@ -172,7 +180,7 @@ def _exported(ratio: RatioEstimator, features: bool) -> Exported | None:
     return export(ratio.network, features=features)
 
 
-def _is_private(x: TensorVariable) -> bool:
+def is_private(x: TensorVariable) -> bool:
     """Whether these data were constants, which nobody can replace."""
     return isinstance(x, SharedVariable) and _shared.get(x.name) is x
 

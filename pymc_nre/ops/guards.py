@@ -19,6 +19,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.tensor import TensorVariable
 
+from ..estimators.checks import as_observations
 from ..estimators.estimator import RatioEstimator
 from ..kernels.inputs import MISSING_DATA
 from ..runtime.arrays import real_array
@@ -65,13 +66,13 @@ def check_observed(name: str, ratio: RatioEstimator, observed: Any) -> Any:
         )
     refuse_named_axes(name, "observed", observed)
     if not isinstance(observed, Variable):
-        data = observed if np.ma.isMA(observed) else real_array(observed, f"{name}: observed")
-        _check_data(name, data)
+        data = _plain(name, ratio, observed)
         check_event_shape(ratio.observation_shape, data.shape, name)
-        return np.asarray(data)
+        # PyMC would impute what is missing in an array, but not in a constant.
+        return pt.constant(data) if np.isnan(data).any() else data
     data = held_data(observed)
     if data is not None:
-        _check_data(name, data)
+        _check_data(name, ratio, data)
     shape = observed.type.shape if data is None else data.shape
     check_event_shape(ratio.observation_shape, shape, name)
     return observed
@@ -88,20 +89,25 @@ def refuse_named_axes(name: str, argument: str, value: Any) -> None:
         )
 
 
-def check_held(x: TensorVariable) -> None:
+def check_held(ratio: RatioEstimator, x: TensorVariable) -> None:
     """Look at data again, where what they hold is known."""
     data = held_data(x)
     if data is not None:
-        _check_data(x.name or "RatioLikelihood", data)
+        _check_data(x.name or "RatioLikelihood", ratio, data)
 
 
-def only_finite(x: TensorVariable) -> TensorVariable:
-    """The same data, looked at at every evaluation."""
+def only_finite(ratio: RatioEstimator, x: TensorVariable) -> TensorVariable:
+    """The same data ``(n, *)``, looked at at every evaluation: finite, but for what is missing."""
+    numbers = x
+    if ratio.missing is not None:
+        rows = x.flatten(2)
+        seen = rows[:, : ratio.missing.size]
+        numbers = pt.switch(pt.isnan(seen), 0.0, seen).sum() + rows[:, ratio.missing.size :].sum()
     # One pass over the data: their sum is finite just when each of them is. The model's
     # check_bounds=False drops it.
     return check_parameters(
         x,
-        pt.abs(x.sum(dtype="float64")) < np.inf,
+        pt.abs(numbers.sum(dtype="float64")) < np.inf,
         msg=MISSING_DATA,
         can_be_replaced_by_ninf=False,
     )
@@ -114,13 +120,39 @@ def held_data(x: Variable) -> np.ndarray | None:
     return x.data if isinstance(x, Constant) else None
 
 
-def _check_data(name: str, data: np.ndarray) -> None:
+def _plain(name: str, ratio: RatioEstimator, observed: Any) -> np.ndarray:
+    """Data that are no graph, with NaN for what the ratio lets be missing."""
+    if ratio.missing is not None:
+        return as_observations(ratio, observed, f"{name}: observed")
+    data = observed if np.ma.isMA(observed) else real_array(observed, f"{name}: observed")
+    _check_data(name, ratio, data)
+    return np.asarray(data)
+
+
+def _check_data(name: str, ratio: RatioEstimator, data: np.ndarray) -> None:
     if data.dtype.kind not in "biuf":
         raise TypeError(f"{name}: observed data must be numbers, got dtype {data.dtype}.")
+    if ratio.missing is not None:
+        _check_incomplete(name, data)
+        return
     holes = np.ma.getmaskarray(data) | ~np.isfinite(np.ma.getdata(data))
     if holes.any():
         raise ValueError(
             f"{name}: observed has {holes.sum():,} masked, NaN or infinite values. PyMC would "
             "impute them, but a ratio is not a density in x and cannot. Leave out incomplete "
-            "observations."
+            "observations, or train for them, nre.train(simulations, missing=observed): such a "
+            "ratio takes NaN where a number is missing."
+        )
+
+
+def _check_incomplete(name: str, data: np.ndarray) -> None:
+    """What `as_observations` does, for data of a graph, where nothing can be put in for a mask."""
+    numbers = np.ma.getdata(data)
+    hidden = np.ma.getmaskarray(data) & ~np.isnan(numbers)
+    if hidden.any() or np.isinf(numbers).any() or (data.size and np.isnan(numbers).all()):
+        raise ValueError(
+            f"{name}: observed has {hidden.sum():,} numbers under a mask, "
+            f"{np.isinf(numbers).sum():,} infinite ones and {np.isnan(numbers).sum():,} of "
+            f"{data.size:,} missing; expected NaN where a number is missing, "
+            "data.filled(np.nan), and some to be there."
         )

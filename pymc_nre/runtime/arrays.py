@@ -18,7 +18,9 @@ import torch
 import xarray as xr
 
 __all__ = [
+    "array_with_holes",
     "finite_array",
+    "holds_booleans",
     "holds_integers",
     "plain_fields",
     "real_array",
@@ -92,6 +94,35 @@ def finite_array(value: Any, name: str) -> np.ndarray:
         raise ValueError(
             f"{name}: {holes.sum():,} of {holes.size:,} values are NaN or infinite; expected "
             "finite numbers. Leave out what is incomplete."
+        )
+    return array
+
+
+def array_with_holes(value: Any, name: str) -> np.ndarray:
+    """An array of float64 with NaN where numbers are masked or missing, and none infinite.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `real_array`, but for masks; ValueError also if anything is infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymc_nre.runtime.arrays import array_with_holes
+    >>> array_with_holes(np.ma.masked_equal([1, -999], -999), "x")
+    array([ 1., nan])
+    """
+    array = _as_array(value, name)
+    holes = np.ma.getmaskarray(array)
+    if holes.any():
+        array = np.where(holes, 0, np.ma.getdata(array))
+    array = np.where(holes, np.nan, real_array(array if holes.any() else value, name))
+    infinite = np.isinf(array)
+    if infinite.any():
+        raise ValueError(
+            f"{name}: {infinite.sum():,} of {array.size:,} values are infinite; expected numbers, "
+            "and NaN or a mask where they are missing."
         )
     return array
 
@@ -187,6 +218,14 @@ def holds_integers(value: Any) -> bool:
     if array.dtype.kind == "O":  # as pandas has them
         return array.size > 0 and all(isinstance(each, Integral | np.bool_) for each in array.flat)
     return array.dtype.kind in "biu"
+
+
+def holds_booleans(value: Any) -> bool:
+    """Whether an array holds True and False and nothing else, whatever kind of array it is."""
+    array = _as_array(value, "array")
+    if array.dtype.kind == "O":
+        return array.size > 0 and all(isinstance(each, bool | np.bool_) for each in array.flat)
+    return array.dtype.kind == "b"
 
 
 def _is_number(value: Any) -> bool:

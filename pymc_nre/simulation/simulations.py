@@ -197,6 +197,10 @@ class Simulations:
             self.parameters, event_shape=known.packed_shape, simulator=simulator, **own
         )
 
+    def with_x(self, x: np.ndarray) -> Simulations:
+        """The same with other observations ``(n, *event)``, one of each, which may have holes."""
+        return self if x is self.x else self._with(self.parameters, x=x, _points=None)
+
     def packing(self, simulator: Simulator) -> Simulator:
         """A simulator of what these packed simulations hold, of one that is given conditions."""
         known = self.known_conditions

@@ -58,14 +58,15 @@ class Identity:
     ) -> Identity:
         """That of a network ``net`` on its first weights, which the user gave as ``network``."""
         reference = (part.cpu().numpy() for part in batches.held_out[2:])
-        sample, (plan, validation, random_seed) = batches.simulations, settings
+        sample, (plan, validation, random_seed, *missing) = batches.simulations, settings
+        masks = [each for each in missing if each is not None]
         observed = (sample.points, sample.counts) if sample.iid else (sample.x,)
         own = getattr(network, "__qualname__", None)  # of a factory, in whatever module it is
         fingerprints = {
             "simulations": fingerprint(sample.theta, *observed, batches.size, *reference),
             "loss": fingerprint(loss, *_settings_of(loss)),
             "network": fingerprint(described(net)),
-            "settings": fingerprint((plan, validation)),
+            "settings": fingerprint((plan, validation, *masks)),
             "random_seed": fingerprint(random_seed),
         }
         formerly = {"loss": fingerprint(loss), "network": fingerprint(own or network)}

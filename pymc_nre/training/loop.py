@@ -27,6 +27,7 @@ from ..losses.base import Loss, checked_loss, is_known_loss
 from ..losses.contrastive import NREC
 from ..networks.base import RatioNetwork
 from ..networks.beside import beside
+from ..networks.incomplete import incomplete
 from ..networks.specifications import build, is_known_network
 from ..runtime.arrays import real_number, true_or_false, whole_number
 from ..runtime.checkpoint import Checkpoint, CheckpointWriter
@@ -34,10 +35,12 @@ from ..runtime.devices import differentiable, one_thread_if, resolve_device
 from ..runtime.kinds import check_kind
 from ..runtime.progress import progress
 from ..runtime.random_streams import RandomStream, plain_seed
+from ..simulation.conditions.missing import Missing
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
 from .batches import Batches, batches_of
 from .identity import Identity
+from .masks import MaskedBatches
 from .precision import check_range
 from .settings import Settings, default_network
 from .trainer import Trainer, TrainingState, part
@@ -61,6 +64,7 @@ def train(
     loss: Loss | None = None,
     network: Any = None,
     members: int = 1,
+    missing: Any = None,
     validation: float = 0.1,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -73,7 +77,7 @@ def train(
     random_seed: Any = None,
     progressbar: bool = True,
 ) -> RatioEstimator:
-    """Train a neural ratio estimator on simulations.
+    r"""Train a neural ratio estimator on simulations.
 
     No option needs choosing to get a good answer on ordinary problems.
 
@@ -92,6 +96,18 @@ def train(
         of `Online` are the same). A factory must build a new module at each call. What
         comes back is the mean of their ratios (see `ensemble`): more accurate where simulations
         are few, and it takes that many times as long to train and to evaluate.
+    missing : float, array of bool, shape (m, *event), or array with NaN, optional
+        Train for observations some of whose numbers are missing: NaN or masked in what is then
+        observed. A share (0.3) lets each number be missing by itself as often as that, shares of
+        shape ``(*event)`` each as often as its own; masks, True where a number is missing, let
+        those patterns occur that are among them; and observed data give their own. Masks are drawn
+        anew for each batch, independently of everything, and the network gets them beside the
+        numbers. It learns :math:`p(x_o \mid \theta) / p(x_o)` of what is observed, which is all
+        that counts where numbers are *missing at random*: which of them are missing may depend on
+        what is observed and on conditions, but not on what is missing. Where it does, as where
+        values below a limit are not recorded, simulate that, and let the simulator return what is
+        recorded. Simulations are complete as always. Networks
+        of your own must be embeddings, ``MLP(embedding=...)``, of event shape ``(*event, 2)``.
     validation : float
         Share of the simulations that is held out to choose the best weights.
     epochs : int, optional
@@ -171,7 +187,7 @@ def train(
     network = default_network(simulations) if network is None else network
     settings = Settings(epochs, batch_size, learning_rate, weight_decay, patience)
     draws = not (is_known_network(network) and is_known_loss(loss))
-    recipe = _Recipe(loss, network, validation, settings, resolve_device(device), draws)
+    recipe = _Recipe(loss, network, validation, settings, resolve_device(device), draws, missing)
     random_seed = Checkpoint(checkpoint).chosen_seed(plain_seed(random_seed))
     ratios: list[RatioEstimator] = []
     unseen: list[np.ndarray] = []
@@ -211,6 +227,7 @@ class _Recipe:
     settings: Settings
     device: str
     draws: bool  # random numbers, after the network was built
+    missing: Any = None
     built: list[RatioNetwork] = field(default_factory=list)
 
     def build(self, simulations: Simulations) -> RatioNetwork:
@@ -239,6 +256,11 @@ def _train(
     loss, device, seed = recipe.loss, recipe.device, _seed(random_seed)
     batches = batches_of(simulations, loss, recipe.validation, device, random_seed)
     sample = batches.simulations
+    missing = None
+    if recipe.missing is not None:
+        missing = Missing.of(recipe.missing, sample.observation_shape)
+        batches = MaskedBatches(batches, missing, random_seed)
+        recipe = replace(recipe, network=incomplete(recipe.network))
     known = sample.known_conditions
     recipe = replace(recipe, network=beside(recipe.network, known and known.event_shape))
     _warn_if_rounded(sample)
@@ -250,21 +272,27 @@ def _train(
         net = recipe.build(sample)
     net.float().fit_standardization(*batches.training)
     if not is_known_network(recipe.network):
-        try_out(net, sample.theta, sample.x, differentiate=not sample.layout.integer)
+        try_out(net, sample.theta, _seen(sample.x, missing), not sample.layout.integer)
     identity = Identity()
     if checkpoint.path is not None:
-        settings = plan, recipe.validation, random_seed
+        settings = plan, recipe.validation, random_seed, missing
         identity = Identity.of(recipe.network, net, loss, batches, *settings)
     writer = CheckpointWriter(checkpoint, identity.fingerprints, random_seed, identity.formerly)
     run = Trainer(net.to(device), loss, batches, plan, seed, stream, recipe.draws)
     with one_thread_if(work_of_a_step(run) <= _ONE_THREAD_WORK):
         state = _fit(run, writer, identity, title)
     _report(run, state)
-    return _estimator(run, state, recipe.network, writer.seconds, domain), batches
+    ratio = _estimator(run, state, recipe.network, writer.seconds, domain, missing)
+    return ratio, batches
 
 
 def _estimator(
-    run: Trainer, state: TrainingState, specification: Any, seconds: float, domain: Domain
+    run: Trainer,
+    state: TrainingState,
+    specification: Any,
+    seconds: float,
+    domain: Domain,
+    missing: Missing | None,
 ) -> RatioEstimator:
     simulations, loss = run.batches.simulations, run.loss
     run.net.load_state_dict(state.best_weights)
@@ -282,7 +310,13 @@ def _estimator(
         simulator=simulations.predictor,
         batched=simulations.batched,
         conditions=simulations.known_conditions,
+        missing=missing,
     )
+
+
+def _seen(x: np.ndarray, missing: Missing | None) -> np.ndarray:
+    """Some observations as the network is given them."""
+    return x if missing is None else missing.masked(x[:100], np.random.default_rng(0))
 
 
 def _seed(random_seed: int | tuple[int, int]) -> int:

@@ -11,6 +11,7 @@ from functools import reduce
 
 import numpy as np
 
+from ..estimators.checks import as_taken
 from ..estimators.estimator import RatioEstimator
 from ..estimators.trial_budgets.measured_budget import FEWEST, measure
 from ..runtime.random_streams import RandomStream
@@ -32,7 +33,7 @@ def with_budget(
     try:
         # Of a copy, whose evaluator goes with the features that it remembers.
         with RandomStream(0).in_place():
-            budget = measure(ratio.replace(), sample[rows], width=False)
+            budget = measure(ratio.replace(), as_taken(ratio, sample[rows]), width=False)
         return budget.attach(ratio) if np.isfinite(budget.bias_squared_limit).all() else ratio
     except (KeyboardInterrupt, RuntimeError, np.linalg.LinAlgError):
         # What took long is done. A user's own network may have no gradients, or holes in them.

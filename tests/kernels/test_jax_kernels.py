@@ -361,7 +361,7 @@ def check_features():
     data = pytensor.shared(x)
     t = pt.tensor("theta", shape=(1, D), dtype="float64")
     options = {"outside": "repel", "engine": "compiled", "precision": "double"}
-    values = log_ratios(ratio, t, as_data(data), **options)
+    values = log_ratios(ratio, t, as_data(ratio, data), **options)
     outputs = [values, pytensor.grad(values.sum(), t)]
     function = pytensor.function([t], outputs, mode="JAX")
     for replaced in (x, x[:2] + 1):

@@ -21,7 +21,7 @@ OPTIONS = {"outside": "repel", "engine": "auto", "precision": "double"}
 
 def op_of(ratio, x, **options):
     theta = pt.matrix("theta", dtype="float64")
-    values = log_ratios(ratio, theta, as_data(pt.as_tensor_variable(x)), **OPTIONS | options)
+    values = log_ratios(ratio, theta, as_data(ratio, pt.as_tensor_variable(x)), **OPTIONS | options)
     nodes = pytensor.graph.traversal.ancestors([values])
     (op,) = {v.owner.op for v in nodes if v.owner and hasattr(v.owner.op, "engine")}
     return op
@@ -45,7 +45,7 @@ def test_rejected_parameters_count_for_nothing(engine):
         (outside, [False] * 4),
     ):
         theta = pt.tensor("theta", shape=(len(points) if len(points) == 1 else None, 3))
-        data = as_data(pt.as_tensor_variable(x))
+        data = as_data(ratio, pt.as_tensor_variable(x))
         options = OPTIONS | {"engine": engine, "outside": "reject"}
         values = log_ratios(ratio, theta, data, **options)
         gradient = pt.grad(pt.switch(pt.isinf(values), 0, values).sum(), theta)

@@ -19,7 +19,7 @@ from scipy.special import logsumexp, ndtr
 from torch import Tensor
 
 from ...amortized.weights import normalized
-from ...estimators.checks import fitting
+from ...estimators.checks import as_numbers, fitting
 from ...estimators.estimator import RatioEstimator
 from ...exceptions import CheckNotApplicable
 from ...runtime.arrays import whole_number
@@ -180,7 +180,8 @@ def _at(
         nothing = np.full_like(grid, math.nan)
         numbers = dict.fromkeys(("auc", "auc_error", "p_value"), math.nan)
         return numbers | {"ess": ess, "false_positive": nothing, "true_positive": nothing}
-    x = np.concatenate([simulations.x, simulated]).reshape(len(weights) + len(simulated), -1)
+    x = np.concatenate([simulations.x, simulated])
+    x = as_numbers(ratio, x, like=x)
     labels = np.arange(len(x)) >= len(weights)
     w = np.concatenate([weights, np.full(len(simulated), 1 / len(simulated))])
     test = rng.permutation(len(x)) < len(x) // 2

@@ -22,7 +22,7 @@ import xarray as xr
 from torch import Tensor
 
 from ...amortized.weights import normalized
-from ...estimators.checks import finite_observations
+from ...estimators.checks import as_numbers, finite_observations
 from ...estimators.estimator import RatioEstimator
 from ...estimators.evaluator import TorchEvaluator
 from ...runtime.arrays import whole_number
@@ -116,9 +116,10 @@ def lc2st(
     prior = PriorDraws(ratio, simulations, draws, rng)
     evaluator = single_precision(ratio, device)
     truth, others = _one_of_each_posterior(evaluator, prior, simulations.x, rng)
-    classifiers = _trained(truth, others, simulations.x, shuffles, device, rng)
+    x, shown = (as_numbers(ratio, each, like=simulations.x) for each in (simulations.x, observed))
+    classifiers = _trained(truth, others, x, shuffles, device, rng)
     theta, ess = _posteriors(evaluator, prior, observed, rng)
-    found = _statistics(classifiers, theta, observed, device)
+    found = _statistics(classifiers, theta, shown, device)
     known = ess >= FEW
     judged = Judgment(np.nan, Verdict.NOT_KNOWN)
     if known.any():

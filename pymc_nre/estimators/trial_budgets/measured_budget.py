@@ -22,7 +22,7 @@ import numpy as np
 
 from ...runtime.arrays import real_number
 from ...simulation.simulations import Simulations
-from ..checks import check_fit, check_parameters
+from ..checks import as_taken, check_fit, check_parameters
 from ..estimator import RatioEstimator
 from .scores import standardized_scores
 from .trial_budget import SEEN, SURE, Region, TrialBudget
@@ -104,7 +104,7 @@ def trial_budget(
     """
     share = real_number(share, "trial_budget: share", above=0)
     _check(ratio, simulations)
-    return measure(ratio, simulations.packed(), share)
+    return measure(ratio, as_taken(ratio, simulations), share)
 
 
 def measure(
