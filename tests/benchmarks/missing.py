@@ -4,7 +4,7 @@
 Two problems whose marginals are known. One network for each is trained on 10,000 simulations with
 ``missing=0.35`` and defaults otherwise, and one without, which is given zeros where numbers are
 missing, as a naive user would. Both posteriors and the exact one are made by weights of the same
-draws of the prior. Takes some ten minutes.
+draws of the prior. Takes ten minutes and more of a busy core.
 """
 
 import argparse

@@ -158,7 +158,18 @@ def series():
 
 def trained(**options):
     options = {"epochs": 1, "network": networks.MLP((4,)), **QUIET} | options
-    return nre.train(pairs(), **options)
+    return nre.train(**{"simulations": pairs()} | options)
+
+
+@cache
+def vectors():
+    mu = np.random.default_rng(1).uniform(-2, 2, 120)
+    return nre.Simulations({"mu": mu}, mu[:, None] + np.random.default_rng(2).normal(size=(120, 3)))
+
+
+@cache
+def incomplete():
+    return trained(simulations=vectors(), missing=0.3)
 
 
 @cache
@@ -780,6 +791,15 @@ CALLS = {
         parameters=a(lambda: {"mu": np.zeros(2)}, "data set"),
         prior=a(lambda: NORMAL, optional=True),
         simulator=SIMULATOR,
+    ),
+    "train of incomplete data": call(
+        lambda missing: trained(simulations=vectors(), missing=missing),
+        2,
+        missing=number(0.3, optional=True),
+    ),
+    "log_ratio of incomplete data": call(
+        lambda mu: incomplete().log_ratio([[0.1, np.nan, 0.2], [np.nan] * 3], mu=mu),
+        mu=Array((2,)),
     ),
     "Simulator": call(
         lambda simulator: nre.Simulator(simulator, batched=True).draw(
