@@ -21,6 +21,7 @@ from pytensor.tensor.random.op import RandomVariable
 
 from ..estimators.estimator import RatioEstimator
 from ..ops.data_check import warn_if_new_data_are_far
+from ..ops.guards import take_off_mask
 from ..ops.held import HeldRatio, keep
 from ..simulation.parameters import Layout
 from ..simulation.prediction import predict
@@ -146,6 +147,7 @@ def _ratio_logprob(
 ) -> TensorVariable:
     """Unsummed: `pm.compute_log_likelihood` and LOO need one value for each observation."""
     [value] = values
+    take_off_mask(op.ratio, value)
     warn_if_new_data_are_far(op.ratio, value)
     named, *given = op.named(parameters)
     for conditions in given:

@@ -35,6 +35,7 @@ __all__ = [
     "only_finite",
     "refusal",
     "refuse_named_axes",
+    "take_off_mask",
 ]
 
 HELD_BACK = ("repel", "reject")  # policies under which no parameters are far outside
@@ -87,6 +88,14 @@ def refuse_named_axes(name: str, argument: str, value: Any) -> None:
             f"dimensions {dims}, which a ratio does not align by name. Put its axes in the order "
             f"of the data, own axes last, and pass the values: {argument}.transpose(...).values."
         )
+
+
+def take_off_mask(ratio: RatioEstimator, x: Variable) -> None:
+    """Leave NaN where `pymc.set_data` has put a mask beside it, which compiled code refuses."""
+    data = held_data(x)
+    if ratio.missing is not None and isinstance(x, SharedVariable) and np.ma.isMA(data):
+        _check_incomplete(x.name or "RatioLikelihood", data)
+        x.set_value(np.ma.getdata(data))
 
 
 def check_held(ratio: RatioEstimator, x: TensorVariable) -> None:

@@ -97,10 +97,23 @@ def test_data_may_be_replaced_by_incomplete_ones(engine):
         nre.RatioLikelihood("x", made, mu=mu, observed=data, engine=engine, shape=data.shape)
     function = built.compile_fn(built.logp(built["x"], sum=False)[0])
     for values in (DATA, DATA[:3] + 1, np.ones((2, 3))):
-        with built:
-            pm.set_data({"data": values})
+        data.set_value(values)
         expected = made.log_ratio(values, mu=0.7)
         np.testing.assert_allclose(function({"mu": 0.7}), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+def test_set_data_may_bring_holes(engine):
+    made = ratio(simulator=simulator)
+    with pm.Model() as built:
+        data = pm.Data("data", np.zeros((2, 3)))
+        mu = pm.Normal("mu", 0, 1)
+        x = nre.RatioLikelihood("x", made, mu=mu, observed=data, engine=engine, shape=data.shape)
+        pm.set_data({"data": DATA})
+    values = built.compile_fn(built.logp(x, sum=False)[0])({"mu": 0.7})
+    np.testing.assert_allclose(values, made.log_ratio(DATA, mu=0.7), rtol=1e-9)
+    with built:
+        assert pm.sample_prior_predictive(3).prior_predictive["x"].shape == (1, 3, 4, 3)
 
 
 def test_numbers_under_a_mask_of_replaced_data_are_refused():
@@ -121,8 +134,7 @@ def test_infinite_numbers_are_no_missing_ones(engine):
         data = pm.Data("data", np.zeros((4, 3)))
         nre.RatioLikelihood("x", made, mu=pm.Normal("mu"), observed=data, engine=engine)
     function = built.compile_logp()
-    with built:
-        pm.set_data({"data": observed})
+    data.set_value(observed)
     with pytest.raises((ValueError, pm.logprob.utils.ParameterValueError)):
         function({"mu": 0.7})
 
@@ -146,8 +158,7 @@ def test_a_ratio_of_whole_observations_refuses_holes_and_tells_the_way_out():
         data = pm.Data("data", np.zeros((4, 3)))
         nre.RatioLikelihood("x", made, mu=pm.Normal("mu"), observed=data, engine="torch")
     function = built.compile_logp()
-    with built:
-        pm.set_data({"data": DATA})
+    data.set_value(DATA)
     with pytest.raises(pm.logprob.utils.ParameterValueError, match="missing=observed"):
         function({"mu": 0.7})
 
@@ -186,11 +197,11 @@ def test_conditions_are_known_whatever_is_missing(engine):
         data, doses = pm.Data("data", DATA[3:]), pm.Data("doses", dose[3:])
         mu = pm.Normal("mu", 0, 1)
         nre.RatioLikelihood("x", made, mu=mu, dose=doses, observed=data, engine=engine)
-        pm.set_data({"data": DATA, "doses": dose})
+        data.set_value(DATA)
+        doses.set_value(dose)
     function = built.compile_fn(built.logp(built["x"], sum=False)[0])
     np.testing.assert_allclose(function({"mu": 0.7}), values, rtol=1e-9)
-    with built:
-        pm.set_data({"doses": np.array([0.1, 0.2, NAN, 0.4])})
+    doses.set_value(np.array([0.1, 0.2, NAN, 0.4]))
     with pytest.raises((ValueError, pm.logprob.utils.ParameterValueError)):
         function({"mu": 0.7})
 
@@ -229,7 +240,7 @@ def by_jax(replace):
         mu = pm.Normal("mu", 0, 1)
         nre.RatioLikelihood("x", made, mu=mu, observed=data)
         if replace:
-            data.set_value(DATA)  # set_data puts a mask beside it, which JAX refuses
+            pm.set_data({"data": DATA})
     terms = built.logp(built["x"], sum=False)[0]
     outputs = [terms, pytensor.grad(terms.sum(), built.value_vars[0])]
     function = pytensor.function(built.value_vars, outputs, mode="JAX")
