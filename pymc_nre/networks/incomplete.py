@@ -99,6 +99,11 @@ def incomplete(network: Any) -> Any:
             "network=MLP(embedding=lambda event_shape: Mine(event_shape)), of event_shape "
             "(*event, 2): numbers, and 1 where they are missing."
         )
+    if getattr(network, "features", None) is not None:
+        raise ValueError(
+            "train: missing: features= would be given NaN where numbers are missing. Leave them "
+            "out, or let an embedding find them."
+        )
     embedding = network.embedding
     if isinstance(embedding, DeepSet) and embedding.masked:
         raise ValueError(

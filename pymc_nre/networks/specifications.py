@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime.arrays import whole_number
-from .base import Factory, RatioNetwork, ResidualBlock, SplitNetwork
+from .base import Factory, RatioNetwork, ResidualBlock
 from .beside import Beside
 from .convolutions import Convolutional, ResNet
 from .embeddings import DeepSet, Dense, build_embedding
+from .featured import split_network
 from .incomplete import Incomplete
 from .layers import (
     ACTIVATIONS,
@@ -60,6 +61,12 @@ class MLP(Specification):
         What turns an observation into features before it meets the parameters; by default
         its numbers are taken as they are. A callable is a factory of your own,
         ``(event_shape) -> nn.Module``.
+    features : callable, optional
+        ``features(theta, x)`` of torch tensors, parameters ``(n, D)`` and observations
+        ``(n, *event)`` in their own units, gives ``(n, F)`` features for the first layer: what you
+        know that matters, such as ``theta - x``. Parameters are packed in their order, conditions
+        stand behind the numbers of an observation, which is one vector then. Such networks are
+        evaluated by torch, and loaded by ``load(path, network=MLP(features=...))``.
 
     Examples
     --------
@@ -73,11 +80,13 @@ class MLP(Specification):
     activation: str = "silu"
     norm: str | None = None
     embedding: Any = None
+    features: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         self._take()
         object.__setattr__(self, "hidden", checked_widths("MLP", "hidden", self.hidden))
         check_choices(self.activation, self.norm)
+        _check_features(self.features, "MLP")
 
     def build(self, theta_size: int, event_shape: tuple[int, ...]) -> RatioNetwork:
         """An untrained network for ``theta_size`` numbers and observations of that shape."""
@@ -89,7 +98,8 @@ class MLP(Specification):
             nn.Linear(self.hidden[-1], 1),
         )
         embedding = build_embedding(self.embedding, event_shape)
-        return SplitNetwork(theta_size, event_shape, self.hidden[0], body, embedding)
+        sizes = theta_size, event_shape, self.hidden[0]
+        return split_network(*sizes, body, embedding, self.features)
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,7 +112,7 @@ class ResidualMLP(Specification):
         Width of every layer.
     blocks : int
         Number of residual blocks.
-    activation, norm, embedding
+    activation, norm, embedding, features
         As for `MLP`.
 
     Examples
@@ -117,9 +127,11 @@ class ResidualMLP(Specification):
     activation: str = "silu"
     norm: str | None = None
     embedding: Any = None
+    features: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         self._take("width", "blocks")
+        _check_features(self.features, "ResidualMLP")
         if self.width < 1 or self.blocks < 1:
             raise ValueError(
                 "ResidualMLP needs width >= 1 and blocks >= 1, "
@@ -133,7 +145,15 @@ class ResidualMLP(Specification):
         blocks = [ResidualBlock(self.width, activation, self.norm) for _ in range(self.blocks)]
         body = nn.Sequential(*blocks, activation(), nn.Linear(self.width, 1))
         embedding = build_embedding(self.embedding, event_shape)
-        return SplitNetwork(theta_size, event_shape, self.width, body, embedding)
+        return split_network(theta_size, event_shape, self.width, body, embedding, self.features)
+
+
+def _check_features(features: Any, kind: str) -> None:
+    if features is not None and (not callable(features) or isinstance(features, type)):
+        raise TypeError(
+            f"{kind}: features must be a function features(theta, x) of torch tensors, got "
+            f"{features!r}."
+        )
 
 
 _KINDS = (MLP, ResidualMLP, Dense, DeepSet, Convolutional, ResNet, Beside, Incomplete)
@@ -227,6 +247,10 @@ def specification_to_dict(specification: Any) -> dict[str, Any]:
     description: dict[str, Any] = {"type": type(specification).__name__}
     for field in fields(specification):
         value = getattr(specification, field.name)
+        if field.name == "features":
+            if value is not None:
+                return {"type": "custom"}
+            continue  # older versions do not know it
         if field.name == "embedding" and value is not None:
             value = specification_to_dict(value)
             if value["type"] == "custom":
