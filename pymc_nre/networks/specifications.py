@@ -247,9 +247,9 @@ def specification_to_dict(specification: Any) -> dict[str, Any]:
     description: dict[str, Any] = {"type": type(specification).__name__}
     for field in fields(specification):
         value = getattr(specification, field.name)
-        if field.name == "features":
-            if value is not None:
-                return {"type": "custom"}
+        if callable(value) and field.name == "features":
+            return {"type": "custom"}
+        if value is None and field.name == "features":
             continue  # older versions do not know it
         if field.name == "embedding" and value is not None:
             value = specification_to_dict(value)
