@@ -13,7 +13,7 @@ from ..exceptions import SimulationWarning, warn
 from ..runtime.arrays import finite_array, true_or_false, whole_number
 from ..runtime.executors import executor_of
 from ..runtime.random_streams import seed_sequence
-from .conditions.designs import Designs, check_apart, names_of_variables, refuse_points
+from .conditions.designs import Designs, check_apart, names_of_variables
 from .conditions.layout import Conditions
 from .drawn import Drawn
 from .execution import Job, observations_of, points_of, run, why_failed
@@ -198,7 +198,6 @@ class JointSimulator:
                     "variables of the model too: name them, conditions=['dose'], got distributions "
                     "or arrays."
                 )
-            refuse_points(by_name, iid)
             names = _chosen(parameters, known, prior, by_name, iid)
             itself = ForwardDraw({simulator: variable}, known.variables)
             given = {name: known.variables[name] for name in (*names, *by_name)}
@@ -214,7 +213,6 @@ class JointSimulator:
         names = _chosen(parameters, known, prior, by_name, iid)
         predictor = Simulator(simulator, batched, known.given([*names, *by_name]), iid).single
         given = by_name if designs is None else designs.names
-        refuse_points(given, iid)
         simulator = Simulator(simulator, batched, iid=iid)
         return cls(known, names, simulator, predictor, given, designs)
 
@@ -321,7 +319,10 @@ class JointSimulator:
             prior=self.prior.marginal(self.parameters),
             simulator=self.predictor,
         )
-        simulations.take_conditions(given)
+        # A simulation has its conditions, whatever the number of its points.
+        counts = simulations.counts
+        shared = {name: np.repeat(v, counts, axis=0) if iid else v for name, v in given.items()}
+        simulations.take_conditions(shared)
         simulations.n_failed = int((~succeeded).sum()) + lost
         if simulations.n_failed:
             _warn_failed(simulations.n_failed, lost, why_failed(outcomes, iid), len(succeeded))
@@ -395,7 +396,7 @@ def _chosen(
             f"parameters must name free variables of the prior, {', '.join(prior.variables)}; got "
             f"{', '.join(map(repr, parameters)) or 'none'}.{_of_computed(unknown, given)}"
         )
-    nuisance = [name for name in prior.variables if name not in parameters]
+    nuisance = [name for name in prior.variables if name not in (*parameters, *conditions)]
     if iid and nuisance:
         raise ValueError(
             f"iid=True: the points of a simulation share {', '.join(nuisance)}, and so they are "

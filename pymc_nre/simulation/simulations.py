@@ -17,7 +17,7 @@ from ..exceptions import EstimatorFileError, SimulationWarning, warn
 from ..runtime.archive import read_archive, write_archive
 from ..runtime.arrays import real_array, true_or_false
 from ..runtime.stored import Form
-from .conditions.designs import check_apart, dependence, refuse_points
+from .conditions.designs import check_apart, dependence
 from .conditions.layout import Conditions
 from .conditions.packing import Packing, packing
 from .independent_points.points import Points
@@ -49,7 +49,8 @@ class Simulations:
         ``(n, m, *event)``, of which some may be masked.
     conditions : mapping of str to array, shape (n, *own), optional
         Known inputs of each observation, such as its dose or its design, drawn independently of
-        the parameters. The ratio is then that of an observation given its conditions.
+        the parameters. The ratio is then that of an observation given its conditions. With
+        ``iid=True`` those of each point, ``(n, m, *own)``.
     iid : bool
         Whether the second axis of ``x`` counts points that are independent given the parameters.
         Then the ratio of a single point is learned, from all of them.
@@ -123,7 +124,6 @@ class Simulations:
         parameters = _by_name(parameters)
         given = {} if conditions is None else _by_name(conditions, "conditions")
         iid = true_or_false(iid, "Simulations: iid")
-        refuse_points(given, iid)
         check_reserved(parameters | given)
         check_apart(given, parameters)
         if not parameters:
@@ -142,7 +142,8 @@ class Simulations:
         for name in self.layout.integer:
             _check_exact(name, self.parameters[name])
         self.event_shape: tuple[int, ...] = self.x.shape[1:]
-        self.take_conditions(given)
+        there = _there(x) if iid else None
+        self.take_conditions({name: _of_points(name, v, there) for name, v in given.items()})
         if self.dependence:
             raise ValueError(
                 f"Simulations: {self.dependence}; expected conditions that are drawn independently "
@@ -155,15 +156,22 @@ class Simulations:
         self.known_prior = None if prior is None else self._known(prior)
 
     def take_conditions(self, given: Mapping[str, Any]) -> None:
-        """Keep what is known beside the observations, ``(n, *own)`` by name."""
-        self.conditions = {name: _rows(name, value) for name, value in given.items()}
-        _check_lengths([*self.conditions.items(), ("x", self.x)])
-        for name, array in self.conditions.items():
+        """Keep what is known beside all points, ``(N, *own)`` by name."""
+        self._given = {name: _rows(name, value) for name, value in given.items()}
+        _check_lengths([*self._given.items(), ("x", self.points)])
+        for name, array in self._given.items():
             _check_finite(name, array)
         integer = [name for name, value in given.items() if is_integer(value)]
         self.known_conditions = (
-            Conditions.of(self.conditions, self.event_shape, integer) if given else None
+            Conditions.of(self._given, self.event_shape, integer) if given else None
         )
+
+    @property
+    def conditions(self) -> dict[str, np.ndarray]:
+        """What is known beside each observation of ``x``, ``(n, *own)`` by name."""
+        if self._points is None:
+            return self._given
+        return {name: value[self._points.starts] for name, value in self._given.items()}
 
     @property
     def dependence(self) -> str:
@@ -189,12 +197,18 @@ class Simulations:
     def packed(self) -> Simulations:
         """The same with each observation and its conditions as one vector, which networks take."""
         known = self.known_conditions
-        if known is None or not self.conditions:
+        if known is None or not self._given:
             return self
-        own = {"x": known.pack(self.x, self.conditions, "Simulations"), "conditions": {}}
-        simulator = self.simulator and packing(self.simulator, known, self.conditions)
+        packed = known.pack(self.points, self._given, "Simulations")
+        points = None if self._points is None else Points(packed, self.counts)
+        simulator = self.simulator and packing(self.simulator, known, self._given)
         return self._with(
-            self.parameters, event_shape=known.packed_shape, simulator=simulator, **own
+            self.parameters,
+            x=packed if points is None else points.first,
+            event_shape=known.packed_shape,
+            simulator=simulator,
+            _points=points,
+            _given={},
         )
 
     def with_x(self, x: np.ndarray) -> Simulations:
@@ -280,11 +294,15 @@ class Simulations:
         arrays = {name: value[rows] for name, value in self.parameters.items()}
         own: dict[str, Any] = {"x": self.x[rows], "n_failed": self._failed_beside(rows)}
         own["_some_failed"] = not self.is_complete
-        own["conditions"] = {name: value[rows] for name, value in self.conditions.items()}
+        own["_given"] = {name: self._rows_of(value, rows) for name, value in self._given.items()}
         own["_points"] = None if self._points is None else self._points[rows]
         if "log_prior" in vars(self):  # computed, or from a file
             own["log_prior"] = None if self.log_prior is None else self.log_prior[rows]
         return self._with(arrays, **own)
+
+    def _rows_of(self, values: np.ndarray, rows: Any) -> np.ndarray:
+        """Of values of all points those of some simulations."""
+        return values[rows] if self._points is None else Points(values, self.counts)[rows].x
 
     def _failed_beside(self, rows: Any) -> int:
         """Of the failures, spread evenly over all rows, those of some."""
@@ -304,15 +322,12 @@ class Simulations:
             for name, value in self.parameters.items()
         }
         same = _same_prior(self, other)
-        conditions = {
-            name: np.concatenate([value, other.conditions[name]])
-            for name, value in self.conditions.items()
-        }
+        given = {n: np.concatenate([value, other._given[n]]) for n, value in self._given.items()}
         known = self.known_conditions and self.known_conditions.joined(other.known_conditions)
         return self._with(
             arrays,
             x=np.concatenate([self.x, other.x]),
-            conditions=conditions,
+            _given=given,
             known_conditions=known,
             _points=self._all + other._all if self.iid or other.iid else None,
             n_failed=self.n_failed + other.n_failed,
@@ -362,7 +377,7 @@ class Simulations:
             If the file cannot be written; an old one is left as it was.
         """
         arrays = {f"parameters/{name}": value for name, value in self.parameters.items()}
-        arrays |= {f"conditions/{name}": value for name, value in self.conditions.items()}
+        arrays |= {f"conditions/{name}": value for name, value in self._given.items()}
         arrays["x"] = self.points
         if self.iid:
             arrays["points"] = self.counts.astype(float)
@@ -547,7 +562,7 @@ def _problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
     shapes = {"x": x.shape, "log_prior": rows}
     shapes |= {"points": rows} if "points" in forms else {}
     shapes |= {f"parameters/{k}": (*rows, *own) for k, own in metadata["parameters"].items()}
-    shapes |= {f"conditions/{k}": (*rows, *own) for k, own in conditions.items()}
+    shapes |= {f"conditions/{k}": (x.shape[0], *own) for k, own in conditions.items()}
     expected = {name: Form(np.dtype(float), shape) for name, shape in shapes.items()}
     wrong = [
         f"{name!a} must be {form}, is {forms.get(name, 'missing')}"
@@ -603,6 +618,29 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "some_failed": (lambda v: isinstance(v, bool), "true or false"),
     "batched": (lambda v: v is None or isinstance(v, bool), "true, false or nothing"),
 }
+
+
+def _there(x: Any) -> np.ndarray | None:
+    """Which points ``(n, m)`` of each simulation there are; None if they come one after another."""
+    if isinstance(x, Points):
+        return None
+    whole = np.ma.getmaskarray(x) if np.ma.isMA(x) else np.zeros(np.shape(x), dtype=bool)
+    return ~whole.reshape(*whole.shape[:2], -1).all(-1)
+
+
+def _of_points(name: str, value: Any, there: np.ndarray | None) -> Any:
+    """Conditions ``(N, *own)`` of the points that are there; as they are, if that is not asked."""
+    if there is None:
+        return value
+    array = real_array(value, name)
+    if array.shape[:2] != there.shape:
+        n, m = there.shape
+        raise ValueError(
+            f"{name}: with iid=True expected the condition of each point, shape ({n}, {m}, *own), "
+            f"got {array.shape}. Where all points of a simulation share it: "
+            f"np.repeat({name}[:, None], {m}, axis=1)."
+        )
+    return array[there].astype(int) if is_integer(value) else array[there]
 
 
 def _by_name(parameters: Any, what: str = "parameters") -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pymc_nre.losses import BNRE, CARL, NREA, NREB, NREC
 
 QUIET = {"random_seed": 1, "progressbar": False}
 SETS, TRIALS = 100, 5
+CUT_OFF = "ignore:.*are cut off:pymc_nre.PosteriorWarning"
 RNG = np.random.default_rng(5)
 SLOPES = RNG.normal(0, conditioned.SD, SETS)
 DOSES = RNG.uniform(-1, 1, (SETS, TRIALS))
@@ -30,11 +31,23 @@ def error(ratio, doses):
     return np.sqrt((z**2).mean())
 
 
-@pytest.mark.filterwarnings("ignore:.*are cut off:pymc_nre.PosteriorWarning")  # where it is wrong
+@pytest.mark.filterwarnings(CUT_OFF)  # where it is wrong
 def test_posteriors_are_those_of_the_doses(ratio):
     """Of five trials each, by a brief training; with doses exchanged they are far off."""
     assert error(ratio, DOSES) < 0.3
     assert error(ratio, DOSES[::-1]) > 0.6
+
+
+@pytest.mark.filterwarnings(CUT_OFF)  # a thousand parameters do not reach the ends of the prior
+def test_points_with_their_conditions():
+    """A thousand simulations of six points, each at its own dose."""
+    rng = np.random.default_rng(8)
+    slope, dose = rng.normal(0, conditioned.SD, 1_000), rng.uniform(-1, 1, (1_000, 6))
+    x = response(rng, slope[:, None], dose)
+    made = nre.Simulations({"slope": slope}, x, conditions={"dose": dose}, iid=True)
+    ratio = nre.train(made, epochs=30, **QUIET)
+    assert ratio.observation_shape == ()
+    assert error(ratio, DOSES) < 0.35
 
 
 def test_it_says_what_it_is_given(ratio, tmp_path):

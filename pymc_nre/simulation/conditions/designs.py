@@ -16,7 +16,7 @@ from ...runtime.arrays import finite_array
 from ..parameters import check_reserved, is_integer
 from ..prior import Prior
 
-__all__ = ["Designs", "check_apart", "dependence", "names_of_variables", "refuse_points"]
+__all__ = ["Designs", "check_apart", "dependence", "names_of_variables"]
 
 _DEPENDENT = 7.0  # standard errors of a rank correlation: once in 10^12 by chance
 _LOOKED_AT = 20_000  # rows
@@ -141,16 +141,6 @@ def dependence(
         f"the condition {list(conditions)[k]} goes with the parameter {list(labels)[j]} (rank "
         f"correlation {correlation:.2g})"
     )
-
-
-def refuse_points(conditions: Collection[str], iid: bool) -> None:
-    """Raise ValueError if simulations of several points have conditions."""
-    if conditions and iid:
-        raise ValueError(
-            f"Conditions ({', '.join(map(str, conditions))}) of several points, iid=True, are not "
-            "supported. Give a simulation for each point, with its condition, and parameters drawn "
-            "anew for each."
-        )
 
 
 def _standardized(ranks: np.ndarray) -> np.ndarray:

@@ -156,8 +156,12 @@ def test_ready_arrays_must_be_independent_of_the_parameters():
         nre.Simulations({"mu": mu}, mu, conditions=dose)
 
 
-def test_several_points_have_no_conditions():
-    with pytest.raises(ValueError, match=r"Conditions \(k\) of several points"):
-        simulate({"k": [1, 2]}, iid=True)
-    with pytest.raises(ValueError, match=r"Conditions \(k\) of several points"):
-        nre.Simulations({"mu": [1.0, 2.0]}, np.ones((2, 3)), conditions={"k": [1, 2]}, iid=True)
+def test_points_of_a_simulation_share_its_conditions():
+    made = simulate(
+        {"k": np.arange(4)}, lambda rng, mu, k: np.array([[mu, k], [mu, k + 0.5]]), iid=True
+    )
+    packed = made.packed()
+    assert packed.points.shape == (400, 3)
+    np.testing.assert_array_equal(packed.points[::2, 1], packed.points[::2, 2])
+    np.testing.assert_array_equal(packed.points[1::2, 1], packed.points[1::2, 2] + 0.5)
+    assert made.known_conditions.integer == ("k",)

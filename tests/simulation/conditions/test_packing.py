@@ -49,3 +49,41 @@ def test_rows_joined_and_saved(tmp_path):
     assert MADE.to_xarray()["dose"].dims == ("simulation",)
     with pytest.raises(ValueError, match="the same conditions if any"):
         MADE + nre.Simulations(MADE.parameters, MADE.x)
+
+
+def of_points(masked):
+    """Each point holds its condition, and its parameter."""
+    rng = np.random.default_rng(1)
+    mu, c = rng.normal(size=50), rng.normal(size=(50, 4))
+    x = np.stack([np.broadcast_to(mu[:, None], c.shape), c], -1)
+    if masked:
+        gone = rng.random((50, 4)) < 0.3
+        gone[:, 0] = False
+        x = np.ma.array(x, mask=np.broadcast_to(gone[..., None], x.shape))
+    return nre.Simulations({"mu": mu}, x, conditions={"c": c}, iid=True)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_every_point_keeps_its_own_condition(masked, tmp_path):
+    made = of_points(masked)
+    made.save(tmp_path / "points")
+    for each in (
+        made,
+        made[[3, 1, 40]],
+        made[:20] + made[20:],
+        nre.Simulations.load(tmp_path / "points"),
+    ):
+        packed = each.packed()
+        np.testing.assert_array_equal(packed.points[:, 1], packed.points[:, 2])
+        np.testing.assert_array_equal(packed.x[:, 2], each.conditions["c"])
+        own = np.repeat(each.parameters["mu"], each.counts)
+        np.testing.assert_array_equal(packed.points[:, 0], own)
+        assert packed.counts.tolist() == each.counts.tolist()
+
+
+def test_conditions_of_points_have_their_shape():
+    made = {"parameters": {"mu": np.zeros(5)}, "x": np.zeros((5, 3)), "iid": True}
+    with pytest.raises(
+        ValueError, match=r"c: with iid=True expected .* \(5, 3, \*own\), got \(5,\)"
+    ):
+        nre.Simulations(**made, conditions={"c": np.zeros(5)})
