@@ -63,5 +63,7 @@ TASKS = (
         _raw_log_likelihood,
         folder="bernoulli_glm",
         observation="observation_raw.csv",
+        points=_BINS,
+        design=_DESIGN[:, 1:],
     ),
 )

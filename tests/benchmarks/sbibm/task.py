@@ -41,6 +41,8 @@ class Task:
         Name of the file of the observation.
     points : int
         How many points an observation consists of, which are independent given the parameters.
+    design : array, shape (points, C), optional
+        What is known of each point.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Task:
     folder: str = ""
     observation: str = "observation.csv"
     points: int = 1
+    design: Any = None
 
     def training_prior(self):
         """For `pymc_nre.simulate`."""
@@ -66,5 +69,9 @@ class Task:
         return self.as_points(self.simulator(rng, theta))
 
     def as_points(self, features):
-        """Of features ``(n, E)``: ``(n, points, E / points)``."""
-        return features.reshape(len(features), self.points, -1)
+        """Of features ``(n, E)``: ``(n, points, E / points)``, with what is known of each point."""
+        points = features.reshape(len(features), self.points, -1)
+        if self.design is None:
+            return points
+        known = np.broadcast_to(self.design, (len(points), *self.design.shape))
+        return np.concatenate([points, known], axis=-1)
