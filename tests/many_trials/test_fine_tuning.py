@@ -241,7 +241,7 @@ def test_interrupted_while_it_is_measured(trained, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fine_tuning, "trial_budget", interrupt)
+    monkeypatch.setattr(fine_tuning, "measure", interrupt)
     with pytest.warns(nre.TrainingWarning, match="is fine-tuned, but was not measured"):
         assert fine_tuning._measured(trained, trained, held_out(), False) == trained
 

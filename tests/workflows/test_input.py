@@ -896,7 +896,7 @@ NO_INPUT = {
     *("DomainWarning", "EstimatorFileError", "PosteriorWarning", "SimulationError"),
     *("SimulationWarning", "TrainingWarning", "TrialsWarning"),
     *("diagnostics", "losses", "networks", "plots", "tasks"),  # rooms
-    *("diagnostics.Report", "tasks.Posterior", "TrialBudget"),  # what comes back
+    *("diagnostics.Report", "tasks.Posterior", "Transitions", "TrialBudget"),  # what comes back
     *("RatioEstimator", "losses.Loss", "losses.NREA", "networks.RatioNetwork"),
     "networks.specification_from_dict",
 }
