@@ -173,6 +173,8 @@ class Conditions:
         shapes, event_shape = values["shapes"], values["event_shape"]
         if not isinstance(shapes, Mapping) or not shapes:
             raise ValueError("shapes must give each condition its own")
+        if not all(map(str.isidentifier, map(str, shapes))):
+            raise ValueError("shapes must be of names that can be keywords")
         if not all(map(_is_shape, (*shapes.values(), event_shape))):
             raise ValueError("shapes must be lists of lengths")
         made = cls(

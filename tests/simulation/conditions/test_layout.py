@@ -70,6 +70,7 @@ def test_a_file_gives_the_same():
         {"shapes": {}},
         {"shapes": {"dose": [-1], "design": [2]}},
         {"shapes": {"dose": 3}},
+        {"shapes": {"a dose": [], "design": [2]}},
         {"event_shape": "3"},
         {"low": [0.0]},
         {"low": [0.0, float("nan"), 1.0]},
