@@ -320,9 +320,9 @@ class JointSimulator:
             simulator=self.predictor,
         )
         # A simulation has its conditions, whatever the number of its points.
-        counts = simulations.counts
-        shared = {name: np.repeat(v, counts, axis=0) if iid else v for name, v in given.items()}
-        simulations.take_conditions(shared)
+        if iid:
+            given = {k: np.repeat(v, simulations.counts, axis=0) for k, v in given.items()}
+        simulations.take_conditions(given)
         simulations.n_failed = int((~succeeded).sum()) + lost
         if simulations.n_failed:
             _warn_failed(simulations.n_failed, lost, why_failed(outcomes, iid), len(succeeded))

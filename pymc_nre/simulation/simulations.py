@@ -269,7 +269,7 @@ class Simulations:
     @property
     def points(self) -> np.ndarray:
         """All points ``(N, *event)``, those of one simulation after another."""
-        return self._all.x
+        return self.x if self._points is None else self._points.x
 
     @property
     def counts(self) -> np.ndarray:
