@@ -14,6 +14,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 import numpy as np
 
 from .sampler import Sampler
@@ -46,10 +47,13 @@ class ForwardDraw:
         self._lock = threading.Lock()  # a sampler serves one thread at a time
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"outputs": self.outputs, "given": self.given}
+        # Graphs of PyMC hold what plain pickle cannot write, and PyTensor's cache of compiled C
+        # writes whatever belongs to the types of a graph.
+        graphs = {"outputs": self.outputs, "given": self.given}
+        return {"graphs": cloudpickle.dumps(graphs)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(cloudpickle.loads(state["graphs"]))
         self._set_up()  # made again where it is used
 
     def draw(

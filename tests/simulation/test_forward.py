@@ -1,6 +1,7 @@
 """Forward draws of some variables of a model given others."""
 
 import copy
+import pickle
 import threading
 
 import cloudpickle
@@ -142,3 +143,14 @@ def test_drawing_leaves_the_model_alone(model):
     draws(model, ["z"], ["b"], {"b": np.zeros(3)}, 3)
     assert [str(v) for v in model.basic_RVs] == before
     assert model.compile_logp()(model.initial_point()) == logp
+
+
+def test_plain_pickle_writes_it(model):
+    """As PyTensor's cache of compiled C does, with whatever belongs to a graph."""
+    forward = ForwardDraw({"x": model["x"]}, {"a": model["a"]})
+    again = pickle.loads(pickle.dumps(forward))
+    one, other = (
+        each.draw(np.random.default_rng(1), {"a": np.zeros(100)}, 100)["x"]
+        for each in (forward, again)
+    )
+    np.testing.assert_array_equal(one, other)
