@@ -238,25 +238,27 @@ def _wrong_history(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> It
     )
 
 
-def _wrong_budget(metadata: Mapping[str, Any]) -> Iterator[str]:
-    if metadata.get("budget") is None:
-        return
+def _described(name: str, metadata: Mapping[str, Any], kind: Any) -> tuple[Any, list[str]]:
+    """What a field describes, if it is there and does, and what is wrong with it."""
+    if metadata.get(name) is None:
+        return None, []
     try:
-        budget = TrialBudget.from_dict(metadata["budget"])
+        return kind.from_dict(metadata[name]), []
     except ValueError as error:
-        yield f"budget: {error}"
-        return
-    if budget.parameters != tuple(layout_of(metadata).continuous_labels):
+        return None, [f"{name}: {error}"]
+
+
+def _wrong_budget(metadata: Mapping[str, Any]) -> Iterator[str]:
+    budget, problem = _described("budget", metadata, TrialBudget)
+    yield from problem
+    if budget is not None and budget.parameters != tuple(layout_of(metadata).continuous_labels):
         yield f"budget is one of other parameters: {_short(budget.parameters)}"
 
 
 def _wrong_conditions(metadata: Mapping[str, Any]) -> Iterator[str]:
-    if "conditions" not in metadata:
-        return
-    try:
-        conditions = Conditions.from_dict(metadata["conditions"])
-    except ValueError as error:
-        yield f"conditions: {error}"
+    conditions, problem = _described("conditions", metadata, Conditions)
+    yield from problem
+    if conditions is None:
         return
     if list(conditions.packed_shape) != metadata["event_shape"]:
         yield f"conditions do not fit observations of shape {_short(metadata['event_shape'])}"
@@ -272,12 +274,9 @@ def conditions_of(metadata: Mapping[str, Any]) -> Conditions | None:
 
 
 def _wrong_missing(metadata: Mapping[str, Any]) -> Iterator[str]:
-    if "missing" not in metadata:
-        return
-    try:
-        missing = Missing.from_dict(metadata["missing"])
-    except ValueError as error:
-        yield f"missing: {error}"
+    missing, problem = _described("missing", metadata, Missing)
+    yield from problem
+    if missing is None:
         return
     conditions = conditions_of(metadata)
     shape = conditions.event_shape if conditions else tuple(metadata["event_shape"])

@@ -336,9 +336,7 @@ class RatioEstimator:
 
     def describe_domain(self, digits: int = 3) -> str:
         """The training range of each parameter, in words."""
-        ends = zip(self.layout.labels, self.domain.lower, self.domain.upper, strict=True)
-        shown = [f"{label} in [{low:.{digits}g}, {high:.{digits}g}]" for label, low, high in ends]
-        return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
+        return self.layout.in_ranges(self.domain.lower, self.domain.upper, digits)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the estimator to one file, without pickle; an existing file is replaced.

@@ -20,7 +20,7 @@ from ..ops.engines import as_data, as_rows, is_private, log_ratios
 from ..ops.guards import held_data
 from ..simulation.parameters import check_event_shape
 
-__all__ = ["check_batch", "likelihood_of", "table_of"]
+__all__ = ["check_batch", "flat", "likelihood_of", "of_batch", "table_of"]
 
 _Shape = Sequence[int | None]
 _REPEATED = (
@@ -67,7 +67,7 @@ def likelihood_of(
     check_batch(name, ratio, known, parameters)
     x, parts = as_data(ratio, x), _flat_parameters(ratio, parameters)
     batch = [x.shape[axis] if n is None else n for axis, n in enumerate(known)]
-    parts = [_of_batch(part, known, batch) for part in parts]
+    parts = [of_batch(part, known, batch) for part in parts]
     return _evaluate(ratio, x, parts, batch, **options)
 
 
@@ -146,8 +146,10 @@ def _shared(parts: Sequence[TensorVariable]) -> bool:
     return all(all(part.type.broadcastable[:-1]) for part in parts)
 
 
-def _of_batch(part: TensorVariable, known: _Shape, batch: Sequence[Any]) -> TensorVariable:
-    """A parameter ``(*batch, size)``, checked where its lengths show only later."""
+def of_batch(
+    part: TensorVariable, known: _Shape, batch: Sequence[Any], message: str = _REPEATED
+) -> TensorVariable:
+    """A parameter or condition ``(*batch, size)``, checked where its lengths show only later."""
     first = len(batch) - (part.ndim - 1)
     differ = [
         pt.eq(part.shape[axis], batch[first + axis])
@@ -156,7 +158,13 @@ def _of_batch(part: TensorVariable, known: _Shape, batch: Sequence[Any]) -> Tens
     ]
     if not differ:
         return part
-    return check_parameters(part, *differ, msg=_REPEATED, can_be_replaced_by_ninf=False)
+    return check_parameters(part, *differ, msg=message, can_be_replaced_by_ninf=False)
+
+
+def flat(value: TensorVariable, own: tuple[int, ...]) -> TensorVariable:
+    """``(*batch, size)`` of ``(*batch, *own)``."""
+    # Neither of these forgets which batch axes are known to have length one.
+    return value.flatten(value.ndim - len(own) + 1) if own else value[..., None]
 
 
 def _of_own_shape(name: str, own: tuple[int, ...], value: TensorVariable) -> TensorVariable:
@@ -184,6 +192,5 @@ def _flat_parameters(
     parts = []
     for name, own in ratio.parameters.items():
         value = _of_own_shape(name, own, parameters[name].astype("float64"))
-        # Neither of these forgets which batch axes are known to have length one.
-        parts.append(value.flatten(value.ndim - len(own) + 1) if own else value[..., None])
+        parts.append(flat(value, own))
     return parts

@@ -7,14 +7,11 @@ of is a parameter.
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
-from pymc.distributions.dist_math import check_parameters
-from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor import TensorVariable
@@ -22,8 +19,9 @@ from pytensor.tensor.random.op import RandomVariable
 
 from ..estimators.checks import warn_if_outside
 from ..estimators.estimator import RatioEstimator
-from ..ops.guards import held_data, refuse_named_axes
+from ..ops.guards import LookedAt, held_data, refuse_named_axes
 from ..runtime.arrays import finite_array
+from .batches import flat, of_batch
 from .tensors import as_tensor, holds_graph
 
 __all__ = [
@@ -33,8 +31,11 @@ __all__ = [
     "with_conditions",
 ]
 
-# The array that was looked at last, of conditions that can be replaced; by the ratio's digest.
-_looked_at: weakref.WeakKeyDictionary[SharedVariable, dict[str, Any]] = weakref.WeakKeyDictionary()
+_looked_at = LookedAt()
+_OTHER_LENGTHS = (
+    "condition {!r} must have the batch shape of the observations, or length one where all share "
+    "it; got other lengths. Replace data and conditions together, pm.set_data"
+)
 
 
 def as_conditions(
@@ -50,7 +51,7 @@ def as_conditions(
     known = ratio.conditions
     if known is None:
         return {}
-    known.check_names(given, who)
+    known.layout.check_names(given, who, "conditions")
     tensors = {}
     for name in known.shapes:
         label = f"{who}: {name}"
@@ -73,8 +74,8 @@ def warn_if_conditions_leave(
         If they are not finite.
     """
     values = {name: held_data(tensor) for name, tensor in conditions.items()}
-    for tensor in filter(_can_be_replaced, conditions.values()):
-        _looked_at.setdefault(tensor, {})[ratio.digest] = weakref.ref(held_data(tensor))
+    for tensor in conditions.values():
+        _looked_at.note(tensor, ratio)
     if conditions and all(value is not None for value in values.values()):
         values = {name: finite_array(value, f"{who}: {name}") for name, value in values.items()}
         warn_if_outside(ratio, ratio.conditions.layout.pack(values, who), who)
@@ -84,14 +85,8 @@ def warn_if_new_conditions_leave(
     ratio: RatioEstimator, conditions: Mapping[str, TensorVariable]
 ) -> None:
     """The same for conditions that were replaced since they were looked at, by `pymc.set_data`."""
-    for tensor in filter(_can_be_replaced, conditions.values()):
-        known = _looked_at.get(tensor, {}).get(ratio.digest)
-        if known is None or known() is not held_data(tensor):
-            warn_if_conditions_leave("RatioLikelihood", ratio, conditions)
-
-
-def _can_be_replaced(tensor: TensorVariable) -> bool:
-    return isinstance(tensor, SharedVariable)
+    if any(_looked_at.is_new(tensor, ratio) for tensor in conditions.values()):
+        warn_if_conditions_leave("RatioLikelihood", ratio, conditions)
 
 
 def _refuse_random(name: str, tensor: TensorVariable, who: str) -> None:
@@ -130,32 +125,8 @@ def _joined(
     axes = x.ndim - len(ratio.observation_shape)
     known = x.type.shape[:axes]
     batch = [x.shape[i] if n is None else n for i, n in enumerate(known)]
-    rows = [_flat(x, ratio.observation_shape)]
+    rows = [flat(x, ratio.observation_shape)]
     for name, own in ratio.conditions.shapes.items():
-        flat = _of_batch(name, _flat(given[name], own), known, batch)
-        rows.append(pt.broadcast_to(flat, (*batch, math.prod(own))))
+        value = of_batch(flat(given[name], own), known, batch, _OTHER_LENGTHS.format(name))
+        rows.append(pt.broadcast_to(value, (*batch, math.prod(own))))
     return pt.concatenate([row.astype("float64") for row in rows], axis=-1)
-
-
-def _of_batch(
-    name: str, value: TensorVariable, known: tuple[int | None, ...], batch: list[Any]
-) -> TensorVariable:
-    """A condition ``(*batch, size)``, checked where its lengths show only later."""
-    first = len(batch) - (value.ndim - 1)
-    differ = [
-        pt.eq(value.shape[axis], batch[first + axis])
-        for axis, length in enumerate(value.type.shape[:-1])
-        if length != 1 and (length is None or length != known[first + axis])
-    ]
-    if not differ:
-        return value
-    message = (
-        f"condition {name!r} must have the batch shape of the observations, or length one where "
-        "all share it; got other lengths. Replace data and conditions together, pm.set_data"
-    )
-    return check_parameters(value, *differ, msg=message, can_be_replaced_by_ninf=False)
-
-
-def _flat(value: TensorVariable, own: tuple[int, ...]) -> TensorVariable:
-    """``(*batch, size)`` of ``(*batch, *own)``."""
-    return value.flatten(value.ndim - len(own) + 1) if own else value[..., None]

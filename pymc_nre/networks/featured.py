@@ -15,25 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from .base import SplitNetwork
-from .layers import Embedding, Standardize
+from .layers import Standardize
 
 __all__ = ["FeaturedNetwork", "split_network"]
 
 Function = Callable[[Tensor, Tensor], Tensor]
 
 
-def split_network(
-    theta_size: int,
-    event_shape: tuple[int, ...],
-    width: int,
-    body: nn.Module,
-    embedding: Embedding,
-    features: Function | None,
-) -> SplitNetwork:
-    """A network with features of the user's, if there are any."""
-    if features is None:
-        return SplitNetwork(theta_size, event_shape, width, body, embedding)
-    return FeaturedNetwork(theta_size, event_shape, width, body, embedding, features)
+def split_network(features: Function | None, *parts: Any) -> SplitNetwork:
+    """What `SplitNetwork` makes of the parts, with features of the user's if there are any."""
+    return SplitNetwork(*parts) if features is None else FeaturedNetwork(features, *parts)
 
 
 class FeaturedNetwork(SplitNetwork):
@@ -42,20 +33,12 @@ class FeaturedNetwork(SplitNetwork):
     They are standardized by pairs that belong together and pairs that do not: training has both.
     """
 
-    def __init__(
-        self,
-        theta_size: int,
-        event_shape: tuple[int, ...],
-        width: int,
-        body: nn.Module,
-        embedding: Embedding,
-        function: Function,
-    ) -> None:
-        super().__init__(theta_size, event_shape, width, body, embedding)
-        self.function = function
-        size = _size(function, theta_size, event_shape)
+    def __init__(self, function: Function, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.function, first = function, self.theta_in
+        size = _size(function, first.in_features, self.event_shape)
         self.standardize_features = Standardize((size,))
-        self.features_in = nn.Linear(size, width, bias=False)
+        self.features_in = nn.Linear(size, first.out_features, bias=False)
 
     def fit_standardization(self, theta: Tensor, x: Tensor) -> None:
         """Take the moments of the training data, and of features of pairs."""

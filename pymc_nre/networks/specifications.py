@@ -98,8 +98,8 @@ class MLP(Specification):
             nn.Linear(self.hidden[-1], 1),
         )
         embedding = build_embedding(self.embedding, event_shape)
-        sizes = theta_size, event_shape, self.hidden[0]
-        return split_network(*sizes, body, embedding, self.features)
+        parts = theta_size, event_shape, self.hidden[0], body, embedding
+        return split_network(self.features, *parts)
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,7 +145,8 @@ class ResidualMLP(Specification):
         blocks = [ResidualBlock(self.width, activation, self.norm) for _ in range(self.blocks)]
         body = nn.Sequential(*blocks, activation(), nn.Linear(self.width, 1))
         embedding = build_embedding(self.embedding, event_shape)
-        return split_network(theta_size, event_shape, self.width, body, embedding, self.features)
+        parts = theta_size, event_shape, self.width, body, embedding
+        return split_network(self.features, *parts)
 
 
 def _check_features(features: Any, kind: str) -> None:

@@ -10,12 +10,10 @@ counts too, where tails are not so long that they alone make the spread.
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import numpy as np
 import torch
-from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.scalar.basic import Cast
 from pytensor.tensor.elemwise import Elemwise
@@ -26,7 +24,7 @@ from ..exceptions import DomainWarning, warn
 from ..networks.incomplete import Seen
 from ..networks.layers import Standardize
 from ..networks.tails import Curve
-from .guards import held_data
+from .guards import LookedAt, held_data
 
 __all__ = ["warn_if_data_are_far", "warn_if_new_data_are_far"]
 
@@ -38,15 +36,13 @@ _FARTHEST = 300.0
 _BULK = 0.1
 _LEARNED = 10.0  # above it the moments are not those of the simulations that were kept
 
-# The array that was looked at last, of data that can be replaced; by the digest of the ratio.
-_looked_at: weakref.WeakKeyDictionary[SharedVariable, dict[str, Any]] = weakref.WeakKeyDictionary()
+_looked_at = LookedAt()
 
 
 def warn_if_data_are_far(name: str, ratio: RatioEstimator, observed: Any) -> None:
     """Warn if observations ``(*batch, *event)`` that are known now are far from all simulations."""
     data = held_data(observed) if isinstance(observed, Variable) else observed
-    if isinstance(observed, SharedVariable):
-        _looked_at.setdefault(observed, {})[ratio.digest] = weakref.ref(data)
+    _looked_at.note(observed, ratio)
     module = _standardization(ratio)
     if data is not None:
         rows = np.asarray(data, dtype=float).reshape(-1, *ratio.observation_shape)
@@ -69,10 +65,8 @@ def warn_if_data_are_far(name: str, ratio: RatioEstimator, observed: Any) -> Non
 def warn_if_new_data_are_far(ratio: RatioEstimator, observed: Any) -> None:
     """The same for data that were replaced since they were looked at, as by `pymc.set_data`."""
     observed = _uncast(observed)
-    if isinstance(observed, SharedVariable):
-        known = _looked_at.get(observed, {}).get(ratio.digest)
-        if known is None or known() is not held_data(observed):
-            warn_if_data_are_far(observed.name or "RatioLikelihood", ratio, observed)
+    if _looked_at.is_new(observed, ratio):
+        warn_if_data_are_far(observed.name or "RatioLikelihood", ratio, observed)
 
 
 def _uncast(observed: Any) -> Any:

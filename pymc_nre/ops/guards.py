@@ -10,6 +10,7 @@ Whether its parameters and its data are those that the ratio was trained on is a
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from ..simulation.parameters import check_event_shape
 __all__ = [
     "HELD_BACK",
     "OUTSIDE",
+    "LookedAt",
     "check_held",
     "check_observed",
     "check_outside",
@@ -120,6 +122,26 @@ def only_finite(ratio: RatioEstimator, x: TensorVariable) -> TensorVariable:
         msg=MISSING_DATA,
         can_be_replaced_by_ninf=False,
     )
+
+
+class LookedAt:
+    """Which arrays of variables whose data can be replaced a ratio was asked about last."""
+
+    def __init__(self) -> None:
+        self._arrays: weakref.WeakKeyDictionary[SharedVariable, dict[str, Any]]
+        self._arrays = weakref.WeakKeyDictionary()  # by the digest of the ratio
+
+    def note(self, x: Any, ratio: RatioEstimator) -> None:
+        """It is being looked at."""
+        if isinstance(x, SharedVariable):
+            self._arrays.setdefault(x, {})[ratio.digest] = weakref.ref(held_data(x))
+
+    def is_new(self, x: Any, ratio: RatioEstimator) -> bool:
+        """Whether it can be replaced, and holds another array than that which was looked at."""
+        if not isinstance(x, SharedVariable):
+            return False
+        known = self._arrays.get(x, {}).get(ratio.digest)
+        return known is None or known() is not held_data(x)
 
 
 def held_data(x: Variable) -> np.ndarray | None:

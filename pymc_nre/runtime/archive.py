@@ -27,9 +27,8 @@ from .stored import Form, Stored, check_forms
 __all__ = ["Problems", "read_archive", "write_archive"]
 
 FORMAT = "pymc_nre.RatioEstimator"
-FORMAT_VERSION = (
-    2  # the newest that is read; a file says 1 if it holds nothing that 1 does not know
-)
+# The newest that is read; a file says 1 if it holds nothing that 1 does not know.
+FORMAT_VERSION = 2
 
 # What is wrong with metadata and with the forms of arrays, in words; nothing if all is right.
 Problems = Callable[[dict[str, Any], Mapping[str, Form]], list[str]]

@@ -14,7 +14,7 @@ from ..runtime.arrays import finite_array, true_or_false, whole_number
 from ..runtime.executors import executor_of
 from ..runtime.random_streams import seed_sequence
 from .conditions.designs import Designs, check_apart, names_of_variables
-from .conditions.layout import Conditions
+from .conditions.layout import side_by_side
 from .drawn import Drawn
 from .execution import Job, observations_of, points_of, run, why_failed
 from .forward import ForwardDraw, as_dtype
@@ -264,8 +264,7 @@ class JointSimulator:
         succeeded, observations = observations_of(outcomes)
         if self.conditions:
             given = {name: values[name][succeeded] for name in self.conditions}
-            known = Conditions.of(given, observations.shape[1:])
-            observations = known.pack(observations, given, "simulate")
+            observations = side_by_side(observations, given)
         x = np.empty((n, *observations.shape[1:]))
         x[succeeded] = observations
         whole = succeeded.reshape(draws, replicates).all(1)

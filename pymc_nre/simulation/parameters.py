@@ -11,7 +11,7 @@ import keyword
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -75,16 +75,22 @@ class Layout:
         sizes = [math.prod(shape) for shape in self.shapes.values()]
         return np.flatnonzero(np.repeat([name not in self.integer for name in self.shapes], sizes))
 
+    def in_ranges(self, low: Iterable[float], high: Iterable[float], digits: int = 3) -> str:
+        """Each packed number with its least and its largest value, in words; the first six."""
+        ends = zip(self.labels, low, high, strict=True)
+        shown = [f"{label} in [{a:.{digits}g}, {b:.{digits}g}]" for label, a, b in ends]
+        return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
+
     @property
     def continuous_labels(self) -> list[str]:
         """The labels of those numbers."""
         return [self.labels[place] for place in self.continuous]
 
-    def check_names(self, given: Mapping[str, Any], caller: str) -> None:
+    def check_names(self, given: Mapping[str, Any], caller: str, kind: str = "parameters") -> None:
         """Raise TypeError unless ``given`` names every parameter and nothing else."""
         if not hasattr(given, "keys"):
             raise TypeError(
-                f"{caller}: expected the parameters by name, a mapping such as "
+                f"{caller}: expected the {kind} by name, a mapping such as "
                 f"{{{next(iter(self.shapes), 'mu')!r}: ...}}, got {type(given).__name__}."
             )
         unknown = sorted(map(str, set(given) - set(self.shapes)))
@@ -93,7 +99,7 @@ class Layout:
             problems = [f"unknown {', '.join(unknown)}"] * bool(unknown)
             problems += [f"missing {', '.join(missing)}"] * bool(missing)
             raise TypeError(
-                f"{caller}: expected the parameters {', '.join(self.shapes)}, got "
+                f"{caller}: expected the {kind} {', '.join(self.shapes)}, got "
                 f"{'; '.join(problems)}. Name each of them, and nothing else."
             )
 

@@ -18,7 +18,7 @@ from ..runtime.archive import read_archive, write_archive
 from ..runtime.arrays import real_array, true_or_false
 from ..runtime.stored import Form
 from .conditions.designs import check_apart, dependence
-from .conditions.layout import Conditions
+from .conditions.layout import Conditions, side_by_side
 from .conditions.packing import Packing, packing
 from .independent_points.points import Points
 from .parameters import Layout, check_reserved, describe_shape, is_integer
@@ -199,7 +199,7 @@ class Simulations:
         known = self.known_conditions
         if known is None or not self._given:
             return self
-        packed = known.pack(self.points, self._given, "Simulations")
+        packed = side_by_side(self.points, self._given)
         points = None if self._points is None else Points(packed, self.counts)
         simulator = self.simulator and packing(self.simulator, known, self._given)
         return self._with(

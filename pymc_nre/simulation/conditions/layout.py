@@ -13,7 +13,7 @@ import numpy as np
 from ...runtime.arrays import finite_array
 from ..parameters import Layout, check_event_shape, check_own_shape
 
-__all__ = ["Conditions", "split_keywords"]
+__all__ = ["Conditions", "side_by_side", "split_keywords"]
 
 _AT_AN_END = 0.01  # of the range: draws do not quite reach the ends of a distribution
 
@@ -83,7 +83,7 @@ class Conditions:
         """
         check_event_shape(self.event_shape, x.shape, f"{who}: x")
         batch = x.shape[: x.ndim - len(self.event_shape)]
-        self.check_names(conditions, who)
+        self.layout.check_names(conditions, who, "conditions")
         parts = [x.reshape(*batch, math.prod(self.event_shape))]
         for name, own in self.shapes.items():
             value = finite_array(conditions[name], f"{who}: {name}")
@@ -96,18 +96,6 @@ class Conditions:
         size = math.prod(self.event_shape)
         x = packed[..., :size].reshape((*packed.shape[:-1], *self.event_shape))
         return x, self.layout.unpack(packed[..., size:])
-
-    def check_names(self, given: Mapping[str, Any], who: str) -> None:
-        """Raise TypeError unless every condition is named, and nothing else."""
-        missing = [name for name in self.shapes if name not in given]
-        unknown = sorted(map(str, set(given) - set(self.shapes)))
-        if missing or unknown:
-            problems = [f"missing {', '.join(missing)}"] * bool(missing)
-            problems += [f"unknown {', '.join(unknown)}"] * bool(unknown)
-            raise TypeError(
-                f"{who}: expected the conditions {', '.join(self.shapes)}, got "
-                f"{'; '.join(problems)}. Give each known input of the observations by its name."
-            )
 
     def check_batch(
         self, name: str, shape: tuple[int | None, ...], batch: tuple[int | None, ...], who: str
@@ -145,9 +133,7 @@ class Conditions:
 
     def in_words(self) -> str:
         """Each with its trained range."""
-        ends = zip(self.layout.labels, self.low, self.high, strict=True)
-        shown = [f"{label} in [{low:.3g}, {high:.3g}]" for label, low, high in ends]
-        return ", ".join(shown[:6]) + (", ..." if len(shown) > 6 else "")
+        return self.layout.in_ranges(self.low, self.high)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for a file."""
@@ -186,6 +172,11 @@ class Conditions:
         if not len(made.low) == len(made.high) == made.layout.size:
             raise ValueError("low and high must have a number for each of the conditions")
         return made
+
+
+def side_by_side(x: np.ndarray, conditions: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Vectors ``(n, K)`` of observations and conditions that were looked at, ``(n, *)`` each."""
+    return np.concatenate([v.reshape(len(x), -1) for v in (x, *conditions.values())], axis=1)
 
 
 def split_keywords(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..calls import event_shape_error, name_of
 from ..simulator import Simulator
-from .layout import Conditions
+from .layout import Conditions, side_by_side
 
 __all__ = ["Packing", "packing"]
 
@@ -43,8 +43,7 @@ class Packing:
                 self.simulator.function, x.shape[1:], self.conditions.event_shape
             )
         # What failed is left out by whoever called, and not told here.
-        packed = [x.reshape(n, -1), self.conditions.layout.pack(drawn)]
-        return np.concatenate(packed, axis=1)
+        return side_by_side(x, drawn)
 
     @property
     def __name__(self) -> str:
