@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pymc as pm
 import torch
+from problems.posteriors import moments
 from results import Results
-from scipy.special import expit, gammaln, logsumexp
+from scipy.special import expit, gammaln, logsumexp, softmax
 from tables import Table
 
 import pymc_nre as nre
@@ -117,8 +118,8 @@ def accuracy(problem, way):
         named = {name: values[:, None] for name, values in zip(prior, theta, strict=True)}
         table = ratio.log_ratio(x[None].repeat(KEPT, 0), dose=DESIGNS, **named)
         root = exact[chosen] / 2
-        mean, sd = weighted(theta, root)
-        found, spread = weighted(theta, table.sum(1) - root)
+        mean, sd = moments(theta.T, softmax(root))
+        found, spread = moments(theta.T, softmax(table.sum(1) - root))
         z.append((found - mean) / sd)
         width.append(spread / sd)
     z = np.array(z)
@@ -129,12 +130,6 @@ def accuracy(problem, way):
         "error": np.sqrt((z**2).mean(0)).tolist(),
         "width": np.mean(width, 0).tolist(),
     }
-
-
-def weighted(theta, log_weights):
-    weights = np.exp(log_weights - logsumexp(log_weights))
-    mean = theta @ weights
-    return mean, np.sqrt((theta - mean[:, None]) ** 2 @ weights)
 
 
 def trained(prior, simulator, way):

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pymc as pm
 import torch
+from problems.posteriors import moments
 from scipy import stats
+from scipy.special import softmax
 from tables import Table
 
 import pymc_nre as nre
@@ -74,14 +76,6 @@ def holes(x, rule, rng):
     return x
 
 
-def moments(log_weights, theta):
-    """Mean and standard deviation ``(D,)`` of weighted draws ``(P, D)``."""
-    weights = np.exp(log_weights - log_weights.max())
-    weights /= weights.sum()
-    mean = weights @ theta
-    return mean, np.sqrt(weights @ (theta - mean) ** 2)
-
-
 def compared(problem, ratios, rule, trials, rng):
     """Errors of means in sd, and widths, of each ratio: ``(ratios, sets, D)`` both."""
     prior, simulator, log_likelihood = PROBLEMS[problem]
@@ -94,11 +88,12 @@ def compared(problem, ratios, rule, trials, rng):
         x = holes(whole, rule, rng)
         if np.isnan(x).all():
             continue
-        mean, sd = moments(sum(log_likelihood(row, *drawn.parameters.values()) for row in x), theta)
+        exact = sum(log_likelihood(row, *drawn.parameters.values()) for row in x)
+        mean, sd = moments(theta, softmax(exact))
         found = []
         for ratio, given in zip(ratios, (x, np.nan_to_num(x)), strict=True):
             table = ratio.log_ratio(given[:, None], **drawn.parameters)
-            found.append(moments(table.sum(0), theta))
+            found.append(moments(theta, softmax(table.sum(0))))
         errors.append([np.abs(m - mean) / sd for m, _ in found])
         widths.append([s / sd for _, s in found])
     return np.array(errors).swapaxes(0, 1), np.array(widths).swapaxes(0, 1)

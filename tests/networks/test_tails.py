@@ -2,21 +2,22 @@
 
 import math
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from own_scale import OwnScale
 from scipy import stats
-from torch import nn
 
 import pymc_nre as nre
 from pymc_nre.networks import MLP, Convolutional, DeepSet, ResNet, build, masked_set
-from pymc_nre.networks.base import RatioNetwork
 from pymc_nre.networks.layers import Standardize
 from pymc_nre.networks.specifications import curved
 from pymc_nre.networks.tails import Curve, bulk, curve_of, enough, is_heavy
 
 N = 10_000
+OWN = partial(OwnScale, hidden=32)
 ORDINARY = {
     "normal": lambda rng: rng.normal(5, 2, N),
     "uniform": lambda rng: rng.uniform(size=N),
@@ -176,34 +177,9 @@ def test_fewer_of_many_numbers_are_looked_at():
     assert [enough(columns) for columns in (1, 400, 1_000, 10**6)] == [10_000, 10_000, 4_194, 500]
 
 
-class Own(RatioNetwork):
-    """A user's network, which standardizes by the largest."""
-
-    class Largest(nn.Module):
-        def fit(self, x):
-            self.largest = x.abs().amax(0)
-
-        def forward(self, x):
-            return x / self.largest
-
-    def __init__(self, theta_size, event_shape):
-        super().__init__(theta_size, event_shape, self.Largest())
-        size = theta_size + math.prod(event_shape)
-        layers = [nn.Linear(size, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(32, 1))
-
-    def embed(self, x):
-        return self.standardize_x(x).reshape(len(x), -1)
-
-    def head(self, theta, features):
-        lead = torch.broadcast_shapes(theta.shape[:-1], features.shape[:-1])
-        both = self.standardize_theta(theta).expand(*lead, -1), features.expand(*lead, -1)
-        return self.layers(torch.cat(both, -1)).squeeze(-1)
-
-
 def test_what_standardizes_in_its_own_way_is_left_alone():
     x = torch.tensor(drawn(HEAVY, "Cauchy"))
-    net = build(Own, 1, ())
+    net = build(OWN, 1, ())
     net.fit_standardization(torch.randn(N, 1), x)
     assert curved(net) == []
     assert net.standardize_x(x).abs().max() == 1
@@ -252,7 +228,7 @@ def test_a_scale_over_eight_powers_of_ten():
     assert (abs(widths - 1) < 0.3).all()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", nre.TrainingWarning)
-        _, twin = off(simulations, x, grid, exact, network=Own, epochs=40)
+        _, twin = off(simulations, x, grid, exact, network=OWN, epochs=40)
     assert twin.min() > 1.6  # to this one all of these are zero
 
 

@@ -1,6 +1,5 @@
 """Training: right answers with no options, and nothing lost on the way."""
 
-import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from controls import changed
+from own_scale import OwnScale
 from quick_training import TASK, quick
 
 import pymc_nre as nre
@@ -254,29 +254,6 @@ def test_small_networks_train_on_one_thread(simulations, width, threads):
     finally:
         torch.set_num_threads(before)
     assert set(seen[1:]) == {threads}  # the first call measures the work of a step
-
-
-class OwnScale(nre.networks.RatioNetwork):
-    """A network that standardizes by the largest."""
-
-    class Largest(torch.nn.Module):
-        def fit(self, x):
-            self.largest = x.abs().amax(0)
-
-        def forward(self, x):
-            return x / self.largest
-
-    def __init__(self, theta_size, event_shape):
-        super().__init__(theta_size, event_shape, self.Largest())
-        self.layer = torch.nn.Linear(theta_size + math.prod(event_shape), 1)
-
-    def embed(self, x):
-        return self.standardize_x(x).reshape(len(x), -1)
-
-    def head(self, theta, features):
-        lead = torch.broadcast_shapes(theta.shape[:-1], features.shape[:-1])
-        both = self.standardize_theta(theta).expand(*lead, -1), features.expand(*lead, -1)
-        return self.layer(torch.cat(both, -1)).squeeze(-1)
 
 
 def test_many_powers_of_ten_are_named_where_they_are_lost():

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from benchmarks.problems.posteriors import moments
 from scipy import stats
+from scipy.special import softmax
 
 import pymc_nre as nre
 from pymc_nre.networks import MLP
@@ -41,20 +43,13 @@ def of_line(x, a, b):
 PROBLEMS = {"location and scale": (location_scale, of_location_scale), "line": (line, of_line)}
 
 
-def moments(log_weights, theta):
-    weights = np.exp(log_weights - log_weights.max())
-    weights /= weights.sum()
-    mean = weights @ theta
-    return mean, np.sqrt(weights @ (theta - mean) ** 2)
-
-
 def errors_and_widths(ratio, x, given, log_likelihood, parameters):
     """Means over observations ``(n, d)``, of the ratio at what it is given."""
     theta = np.stack([*parameters.values()], -1)
     errors, widths = [], []
     for row, values in zip(x, ratio.log_ratio(given[:, None], **parameters), strict=True):
-        mean, sd = moments(log_likelihood(row, *parameters.values()), theta)
-        found, spread = moments(values, theta)
+        mean, sd = moments(theta, softmax(log_likelihood(row, *parameters.values())))
+        found, spread = moments(theta, softmax(values))
         errors.append(np.abs(found - mean) / sd)
         widths.append(spread / sd)
     return np.mean(errors), np.mean(widths)
