@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from ..networks.ensemble import Ensemble
@@ -116,4 +117,6 @@ def _history(histories: list[xr.Dataset]) -> xr.Dataset:
     for name in histories[0].attrs:
         values = [history.attrs.get(name) for history in histories]
         facts[name] = values[0] if all(value == values[0] for value in values) else values
+    if isinstance(facts.get("chance"), list):  # it may depend on what is held out
+        facts["chance"] = float(np.mean(facts["chance"]))
     return joined.assign_attrs(facts)

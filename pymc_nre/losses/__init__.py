@@ -5,13 +5,14 @@ x \sim p(x \mid \theta)`, and *marginal* pairs, in which the two are independent
 logit :math:`s(\theta, x)` that separates them best is :math:`\log p(x \mid \theta) / p(x)`.
 
 What a loss must say of itself is in `base`; those that contrast joint with marginal pairs are in
-`contrastive`, a penalty on classifiers that are out of balance in `balanced`, and the ratio to a
-fixed reference in `carl`.
+`contrastive`, candidates near the true parameters beside them in `multi_scale`, a penalty on
+classifiers that are out of balance in `balanced`, and the ratio to a fixed reference in `carl`.
 """
 
 from .balanced import BNRE, Balanced
 from .base import Loss
 from .carl import CARL
 from .contrastive import NREA, NREB, NREC
+from .multi_scale import MultiScale
 
-__all__ = ["BNRE", "CARL", "NREA", "NREB", "NREC", "Balanced", "Loss"]
+__all__ = ["BNRE", "CARL", "NREA", "NREB", "NREC", "Balanced", "Loss", "MultiScale"]

@@ -16,6 +16,11 @@ states the facts that the rest of the library reads:
     The smallest batch that the loss can be computed on.
 ``batch_size``, ``learning_rate``
     What it trains best with (optional: 256 and 0.01), measured in docs/training.md.
+``near``, ``scales``
+    How many candidates near the true parameters it wants for each pair, and how near, in standard
+    deviations of the prior (optional: none). It is then called with two parts more, these
+    candidates ``(n, near, D)`` and the log prior densities ``(n, 1 + near)`` of the true
+    parameters and of them, up to a constant.
 """
 
 from __future__ import annotations
@@ -47,7 +52,7 @@ class Loss(Protocol):
     chance: float
     minimum_batch: int
 
-    def __call__(self, net: Network, theta: Tensor, x: Tensor, *reference_x: Tensor) -> Tensor:
+    def __call__(self, net: Network, theta: Tensor, x: Tensor, *others: Tensor) -> Tensor:
         """Scalar loss of joint pairs, theta ``(n, D)`` and x ``(n, *event)``."""
 
 

@@ -42,6 +42,11 @@ class Contrastive:
 
 def contrastive_logits(net: Network, theta: Tensor, x: Tensor, rolls: int) -> Tensor:
     """Logits ``(n, 1 + rolls)``: the joint pairs, then theta rolled by 1, 2, ..."""
+    return net.head(rolled(theta, rolls), net.embed(x)[:, None])
+
+
+def rolled(theta: Tensor, rolls: int) -> Tensor:
+    """Candidates ``(n, 1 + rolls, D)``: theta ``(n, D)`` itself, then rolled by 1, 2, ..."""
     n = len(theta)
     if n <= rolls:
         raise ValueError(
@@ -51,7 +56,7 @@ def contrastive_logits(net: Network, theta: Tensor, x: Tensor, rolls: int) -> Te
         )
     device = theta.device
     pairs = torch.arange(n, device=device)[:, None] + torch.arange(rolls + 1, device=device)
-    return net.head(theta[pairs % n], net.embed(x)[:, None])
+    return theta[pairs % n]
 
 
 def check_number(value: Any, name: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..estimators.checks import told_of_decades
 from ..estimators.domain import Domain
@@ -24,7 +24,6 @@ from ..estimators.ensemble import ensemble
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import TrainingWarning, warn
 from ..losses.base import Loss, checked_loss, is_known_loss
-from ..losses.contrastive import NREC
 from ..networks.base import RatioNetwork
 from ..networks.beside import beside
 from ..networks.incomplete import incomplete
@@ -39,6 +38,7 @@ from ..simulation.conditions.missing import Missing
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
 from .batches import Batches, batches_of
+from .contrasts import ContrastedBatches, KnowsNothing, check_prior, default_loss
 from .identity import Identity
 from .masks import MaskedBatches
 from .precision import check_range
@@ -86,7 +86,8 @@ def train(
     simulations : Simulations or Online
         From `pymc_nre.simulate`, or your own arrays; or an endless supply of fresh ones.
     loss : Loss, optional
-        ``NREC()`` by default; see `pymc_nre.losses`.
+        By default ``MultiScale()``, contrasts at every scale, where simulations know their prior,
+        as those of `pymc_nre.simulate` do; else ``NREC()``. See `pymc_nre.losses`.
     network : MLP, ResidualMLP or callable, optional
         By default ``MLP((64, 64))``, with a third layer of 64 for 10,000 simulations or more and
         for `Online`; a specification from `pymc_nre.networks`, or a function
@@ -183,7 +184,8 @@ def train(
     validation = real_number(validation, "train: validation", above=0, below=1)
     measure_budget = true_or_false(measure_budget, "train: measure_budget")
     progressbar = true_or_false(progressbar, "train: progressbar")
-    loss = NREC() if loss is None else checked_loss(loss)
+    loss = default_loss(simulations) if loss is None else checked_loss(loss)
+    check_prior(loss, simulations)
     network = default_network(simulations) if network is None else network
     settings = Settings(epochs, batch_size, learning_rate, weight_decay, patience)
     draws = not (is_known_network(network) and is_known_loss(loss))
@@ -261,6 +263,7 @@ def _train(
         missing = Missing.of(recipe.missing, sample.observation_shape)
         batches = MaskedBatches(batches, missing, random_seed)
         recipe = replace(recipe, network=incomplete(recipe.network))
+    batches = ContrastedBatches.wanted_by(loss, batches, random_seed)
     known = sample.known_conditions
     recipe = replace(recipe, network=beside(recipe.network, known and known.event_shape))
     _warn_if_rounded(sample)
@@ -279,6 +282,7 @@ def _train(
         identity = Identity.of(recipe.network, net, loss, batches, *settings)
     writer = CheckpointWriter(checkpoint, identity.fingerprints, random_seed, identity.formerly)
     run = Trainer(net.to(device), loss, batches, plan, seed, stream, recipe.draws)
+    run.chance = _chance(run)
     with one_thread_if(work_of_a_step(run) <= _ONE_THREAD_WORK):
         state = _fit(run, writer, identity, title)
     _report(run, state)
@@ -344,14 +348,14 @@ def _warn_if_rounded(simulations: Simulations) -> None:
 def _fit(run: Trainer, writer: CheckpointWriter, identity: Identity, title: str) -> TrainingState:
     """Run the epochs; on Ctrl-C or divergence end with what there is."""
     state = _resumed(run, writer, identity)
-    plan, loss = run.plan, run.loss
+    plan = run.plan
     try:
         with progress(enabled=bool(title)) as display:
             bar = display.add_task(title, total=plan.epochs, completed=state.epochs, status="")
             while not state.stopped:
                 train_loss = run.epoch(state.epochs)
                 with run.drawing():
-                    validation_loss = _validate(run.averaged, loss, run.batches)
+                    validation_loss = _validate(run.averaged, run.loss, run.batches)
                 if not math.isfinite(train_loss + validation_loss):
                     state.stopped = "diverged"
                     break
@@ -363,7 +367,7 @@ def _fit(run: Trainer, writer: CheckpointWriter, identity: Identity, title: str)
                     last=bool(state.stopped),
                 )
                 shown = f"loss {train_loss:.4f}, held-out {validation_loss:.4f}"
-                display.update(bar, advance=1, status=f"{shown} (chance {loss.chance:.4f})")
+                display.update(bar, advance=1, status=f"{shown} (chance {run.chance:.4f})")
     except KeyboardInterrupt:
         if not state.best_weights:
             raise
@@ -412,11 +416,18 @@ def _loses_as_much(run: Trainer, validation_loss: float) -> bool:
     return math.isclose(now, validation_loss, rel_tol=_SAME)
 
 
+def _chance(run: Trainer) -> float:
+    """The loss of a network that has learned nothing; of candidates nearby the prior tells some."""
+    if getattr(run.loss, "near", 0):
+        return _validate(KnowsNothing(), run.loss, run.batches)
+    return run.loss.chance
+
+
 @torch.no_grad()
-def _validate(net: RatioNetwork, loss: Loss, batches: Batches) -> float:
+def _validate(net: nn.Module, loss: Loss, batches: Batches) -> float:
     """The loss on held-out pairs, in chunks that are large enough for it."""
     net.eval()
-    numbers = batches.held_out[1][0].numel()
+    numbers = batches.training[1][0].numel()
     rows = min(_VALIDATION_ROWS, max(_VALIDATION_NUMBERS // numbers, 64))
     total, n = 0.0, 0
     for theta, *others in batches.validation(rows, loss.minimum_batch):
@@ -427,7 +438,7 @@ def _validate(net: RatioNetwork, loss: Loss, batches: Batches) -> float:
 
 def _report(run: Trainer, state: TrainingState) -> None:
     """Warn where the result is not what was asked for."""
-    loss, n_held_out = run.loss, run.batches.n_held_out
+    n_held_out = run.batches.n_held_out
     decades = told_of_decades(run.net, run.batches.simulations.x)
     # By Wilks' theorem k useless directions of a logit gain k / 2n by luck; k = 10 is ample.
     luck = 5 / n_held_out
@@ -436,23 +447,23 @@ def _report(run: Trainer, state: TrainingState) -> None:
         warn(
             f"Training {'was ' * (state.stopped == 'interrupted')}{state.stopped} after {epochs} "
             f"epochs; returning the best weights so far (epoch {state.best_epoch + 1}, validation "
-            f"loss {state.best_loss:.4f}, chance {loss.chance:.4f}).",
+            f"loss {state.best_loss:.4f}, chance {run.chance:.4f}).",
             TrainingWarning,
         )
-    elif state.best_loss > loss.chance - luck:
+    elif state.best_loss > run.chance - luck:
         warn(
             f"The validation loss ({state.best_loss:.4f} on {n_held_out:,} held-out simulations) "
-            f"cannot be told from chance ({loss.chance:.4f}): the network has found nothing in x "
+            f"cannot be told from chance ({run.chance:.4f}): the network has found nothing in x "
             "that depends on the parameters. "
             f"{decades or 'Check the simulator, or use more simulations.'}",
             TrainingWarning,
         )
     elif decades:
         warn(f"{decades} Small ones count for little in what was learned.", TrainingWarning)
-    elif state.best_loss < _EASY * loss.chance:
+    elif state.best_loss < _EASY * run.chance:
         warn(
             f"The validation loss ({state.best_loss:.4f}) is next to nothing (chance "
-            f"{loss.chance:.4f}): observations tell so much that pairs are told apart without "
+            f"{run.chance:.4f}): observations tell so much that pairs are told apart without "
             "effort, and the shape of posteriors need not be learned. Train with a narrower prior "
             "around your data, and check with nre.diagnostics.report.",
             TrainingWarning,
@@ -464,7 +475,7 @@ def _history(state: TrainingState, run: Trainer, seconds: float) -> xr.Dataset:
     return xr.Dataset(
         {name: ("epoch", np.array(getattr(state, name))) for name in columns},
         attrs={
-            "chance": run.loss.chance,
+            "chance": run.chance,
             "best_epoch": state.best_epoch,
             "best_loss": state.best_loss,
             "stopped": state.stopped,

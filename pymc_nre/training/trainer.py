@@ -107,7 +107,14 @@ class Trainer:
         What the network and the loss draw from, if they do; by default another of that seed.
     draws : bool
         Whether they may draw. If not, trainings in other threads need not wait.
+
+    Attributes
+    ----------
+    chance : float
+        The loss of a network that has learned nothing, if somebody told it.
     """
+
+    chance = math.nan
 
     def __init__(
         self,

@@ -16,11 +16,13 @@ __all__ = ["work_of_a_step"]
 
 def work_of_a_step(run: Trainer) -> float:
     """Multiplications in a forward pass over a batch."""
-    rows = 2 * run.loss.minimum_batch
-    parts = (part[:rows] for part in run.batches.held_out)
+    least = run.loss.minimum_batch
+    rows = 2 * least
+    parts = (part[:rows] for part in next(iter(run.batches.validation(rows, least))))
     with torch.no_grad(), one_thread_if(True), run.drawing(), _Counted() as counted:
-        run.loss(copy.deepcopy(run.net).eval(), *parts)
-    return counted.flops / 2 / rows * run.plan.batch_size
+        theta, *others = parts
+        run.loss(copy.deepcopy(run.net).eval(), theta, *others)
+    return counted.flops / 2 / len(theta) * run.plan.batch_size
 
 
 class _Counted(TorchDispatchMode):

@@ -16,7 +16,7 @@ def test_bad_input(simulations, monkeypatch):
     few = nre.Simulations({"mu": np.arange(8.0)}, np.arange(8.0))
     with pytest.raises(ValueError, match=r"NREC needs at least 12 simulations.*got 8"):
         quick(few)
-    with pytest.raises(ValueError, match=r"between 6 .* and 3600 .*got 2"):
+    with pytest.raises(ValueError, match=r"between 4 .* and 3600 .*got 2"):
         quick(simulations, batch_size=2)
     with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
         quick(simulations, validation=1.5)

@@ -75,7 +75,8 @@ def _log_ratio(task, x, which, work):
     """A function of coordinates ``(n, D)``, of a ratio or of the likelihood itself."""
     if which["recipe"] == _EXACT:
         return lambda theta: task.log_likelihood(theta, x)
-    folder = work / which["recipe"] / task.name / str(which["simulations"])
+    # The network of one is the first of five.
+    folder = work / which["recipe"].removesuffix("_five") / task.name / str(which["simulations"])
     recipe = RECIPES[which["recipe"]]
     ratios = trained(task, which["simulations"], recipe, folder)
     features = task.features(x)
@@ -122,7 +123,7 @@ def _options():
     parser.add_argument("--simulations", nargs="+", type=int, default=[10_000], metavar="N")
     parser.add_argument("--observations", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="I")
     parser.add_argument("--draws", type=int, default=10_000)
-    parser.add_argument("--recipe", choices=RECIPES, default="tuned_five")
+    parser.add_argument("--recipe", choices=RECIPES, default="default_five")
     parser.add_argument("--exact", action="store_true", help="the likelihood instead of a ratio")
     parser.add_argument("--work", type=Path, default=_CACHE / "work", help="networks and results")
     parser.add_argument("--cache", type=Path, default=_CACHE, help="where the wheel is put")

@@ -49,6 +49,7 @@ _CANDIDATES = {
 }
 RECIPES = {
     "default": Recipe(),
+    "default_five": Recipe(5),
     "tuned": Recipe(1, _CANDIDATES),
     "tuned_five": Recipe(5, _CANDIDATES),
     "points": Recipe(iid=True),
