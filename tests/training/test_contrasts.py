@@ -6,6 +6,7 @@ directions is a mean over independent batches, tested by its t-statistic; laws o
 densities with a mistake must be seen.
 """
 
+import logging
 import math
 from dataclasses import dataclass
 
@@ -13,12 +14,16 @@ import numpy as np
 import pymc as pm
 import pytest
 import torch
+from quick_training import quick
 
 import pymc_nre as nre
-from pymc_nre.losses import NREB, MultiScale
+from pymc_nre.exceptions import SimulationWarning, TrainingWarning
+from pymc_nre.losses import NREC, MultiScale
+from pymc_nre.networks import MLP
 from pymc_nre.simulation.parameters import Layout
 from pymc_nre.simulation.prior import Prior
-from pymc_nre.training.contrasts import NearbyParameters
+from pymc_nre.training.batches import batches_of
+from pymc_nre.training.contrasts import ContrastedBatches, NearbyParameters
 
 BATCHES, BATCH, NEAR, SCALES = 300, 512, 7, (0.05, 1.0)
 T_LIMIT = 5.0  # of 300 normal numbers: once in a million directions
@@ -36,15 +41,15 @@ class Problem:
     prior: dict
     mean: object = mean_of
     sd: float = 0.5
+    drawn: object = None  # where PyMC draws one by one
 
     def log_likelihood(self, theta, x):
         return -0.5 * ((x - self.mean(theta)) / self.sd) ** 2
 
     def draw(self, n, rng):
         known = Prior.of(self.prior)
-        draws = known.draw(n, rng)
-        layout = layout_of(known)
-        theta = layout.pack(draws)
+        draws = known.draw(n, rng) if self.drawn is None else self.drawn(n, rng)
+        theta = layout_of(known).pack(draws)
         return theta, rng.normal(self.mean(torch.tensor(theta)).numpy(), self.sd)
 
 
@@ -71,7 +76,11 @@ PROBLEMS = {
     ),
     "integer": Problem({"k": pm.Poisson.dist(2.0), "mu": pm.Normal.dist(0, 1)}),
     "point mass": Problem(
-        {"mu": pm.HurdleGamma.dist(psi=0.6, alpha=2.0, beta=1.0), "nu": pm.Normal.dist(0, 0.5)}
+        {"mu": pm.Censored.dist(pm.Normal.dist(0, 1), -0.5, None), "nu": pm.Normal.dist(0, 0.5)},
+        drawn=lambda n, rng: {
+            "mu": rng.normal(size=n).clip(-0.5),
+            "nu": rng.normal(scale=0.5, size=n),
+        },
     ),
     "above another": Problem(above_another(), lambda t: t[..., 1]),
 }
@@ -178,3 +187,191 @@ def test_mistakes_are_seen(bug):
     name, kind, change = BUGS[bug]
     found = t_statistics(PROBLEMS[name], nearby(PROBLEMS[name], kind=kind), change)
     assert max(map(abs, found.values())) > T_LIMIT, found
+
+
+def test_candidates_keep_what_parameters_are():
+    rng = np.random.default_rng(1)
+    beside = {}
+    for name in ("simplex", "integer", "point mass", "uniform"):
+        theta, _ = PROBLEMS[name].draw(500, rng)
+        beside[name] = theta, *nearby(PROBLEMS[name]).beside(theta, rng)
+    _, simplex, _ = beside["simplex"]
+    np.testing.assert_allclose(simplex.sum(-1), 1, rtol=1e-12)
+    theta, integer, _ = beside["integer"]
+    moved = integer[..., 0] - theta[:, None, 0]
+    np.testing.assert_array_equal(moved, np.rint(moved))
+    assert 0.3 < (moved != 0).mean() < 0.9
+    theta, mass, _ = beside["point mass"]
+    np.testing.assert_array_equal(mass[..., 0], np.broadcast_to(theta[:, :1], mass.shape[:2]))
+    assert (mass[..., 1] != theta[:, None, 1]).all()
+    _, uniform, log_prior = beside["uniform"]
+    outside = np.abs(uniform[..., 0]) > 1
+    assert outside.any()
+    np.testing.assert_array_equal(log_prior[:, 1:], np.where(outside, -np.inf, 0.0))
+
+
+def test_scales_are_in_units_of_the_bulk_of_the_prior():
+    heavy = Problem({"mu": pm.Cauchy.dist(0, 1)})
+    law = nearby(heavy, scales=(0.1, 0.1))
+    assert law.root[0, 0] == pytest.approx(2 / 1.349, rel=0.1)
+
+
+def test_parameters_that_rounding_made_impossible_teach_nothing():
+    law = nearby(PROBLEMS["uniform"])
+    _, log_prior = law.beside(np.array([[1.0000001], [0.0]]), np.random.default_rng(1))
+    np.testing.assert_array_equal(log_prior[0], [0.0] + NEAR * [-np.inf])
+    assert np.isfinite(log_prior[1]).sum() > 1
+
+
+@pytest.fixture(scope="module")
+def simulations():
+    return nre.tasks.GaussianMean().simulate(1_000, random_seed=1)
+
+
+def contrasted(simulations, loss=None, seed=1):
+    loss = MultiScale() if loss is None else loss
+    whole = batches_of(simulations, loss, 0.1, "cpu", seed)
+    return ContrastedBatches.wanted_by(loss, whole, seed)
+
+
+def epoch(batches, index, size=100):
+    return list(batches.epoch(index, size, torch.Generator().manual_seed(index)))
+
+
+def test_candidates_are_new_in_each_batch_and_epoch_and_the_same_again(simulations):
+    batches = contrasted(simulations)
+    first, second = epoch(batches, 0), epoch(batches, 1)
+    steps = [near - theta[:, None] for theta, _, near, _ in (*first, *second)]
+    assert len({each.numpy().tobytes() for each in steps}) == len(steps)
+    for one, other in zip(first, epoch(contrasted(simulations), 0), strict=True):
+        for part, its in zip(one, other, strict=True):
+            torch.testing.assert_close(part, its, rtol=0, atol=0)
+    held_out = [list(batches.validation(50, 4)) for _ in range(2)]
+    for one, other in zip(*held_out, strict=True):
+        torch.testing.assert_close(one[2], other[2], rtol=0, atol=0)
+
+
+def test_batches_have_their_own_candidates(simulations):
+    """Those that are drawn at once for many batches go to the right rows."""
+    loss = MultiScale(scales=(1e-4, 1e-4))
+    for theta, _, near, log_prior in epoch(contrasted(simulations, loss), 0):
+        assert near.shape == (100, 3, 1)
+        assert log_prior.shape == (100, 4)
+        assert (near - theta[:, None]).abs().max() < 0.01
+
+
+def test_a_loss_without_candidates_has_the_batches_as_they_are(simulations):
+    assert not isinstance(contrasted(simulations, NREC()), ContrastedBatches)
+
+
+FEW = pytest.mark.filterwarnings("ignore:.*cannot be told from chance")
+
+
+def arrays(n=400, seed=1, **options):
+    rng = np.random.default_rng(seed)
+    mu = rng.normal(0, 1, n)
+    return nre.Simulations({"mu": mu}, rng.normal(mu, 1.0), **options)
+
+
+def test_default_is_multi_scale_where_the_prior_is_known(simulations, caplog):
+    assert "MultiScale" in quick(simulations).loss
+    assert "MultiScale" in quick(arrays(prior={"mu": pm.Normal.dist(0, 1)})).loss
+    with caplog.at_level(logging.INFO, "pymc_nre"):
+        ratio = quick(arrays())
+    assert ratio.loss == repr(NREC())
+    assert "Simulations(..., prior=prior)" in caplog.text
+
+
+@FEW
+def test_default_does_without_where_many_simulations_failed():
+    def simulator(rng, mu):
+        return rng.normal(mu, 1.0) if mu < 1.5 else np.nan
+
+    prior = {"mu": pm.Normal.dist(0, 1)}
+    with pytest.warns(SimulationWarning):
+        some = nre.simulate(prior, simulator, 500, random_seed=1, progressbar=False)
+    assert quick(some).loss == repr(NREC())
+    with pytest.raises(ValueError, match=r"7% of the simulations failed.*train with NREC\(\)"):
+        quick(some, loss=MultiScale())
+
+
+@FEW
+def test_refuses_where_no_density_is_known():
+    with pytest.raises(ValueError, match=r"MultiScale draws candidates.*prior=prior.*NREC\(\)"):
+        quick(arrays(), loss=MultiScale())
+    with pm.Model() as prior:
+        pm.Normal("mu", 0, pm.HalfNormal("sigma", 1.0))
+
+    def simulator(rng, mu, sigma):
+        return rng.normal(mu, sigma)
+
+    supply = nre.Online(prior, simulator, parameters=["mu"], per_epoch=200, random_seed=1)
+    with pytest.raises(ValueError, match="nuisance parameters stand above"):
+        quick(supply, loss=MultiScale())
+    assert quick(supply, epochs=1).loss == repr(NREC())
+
+
+def test_chance_is_what_the_prior_alone_tells():
+    rng = np.random.default_rng(1)
+    prior = {"mu": pm.Normal.dist(0, 1)}
+    nothing = nre.Simulations({"mu": rng.normal(size=4_000)}, rng.normal(size=4_000), prior=prior)
+    with pytest.warns(TrainingWarning, match="cannot be told from chance"):
+        ratio = quick(nothing, epochs=10, learning_rate=1e-3, network=MLP((8,)))
+    loss = MultiScale()
+    chance = ratio.history.attrs["chance"]
+    assert chance < loss.chance - 0.01
+    assert ratio.history.attrs["best_loss"] == pytest.approx(chance, abs=0.005)
+
+
+def points(n=300):
+    rng = np.random.default_rng(1)
+    mu = rng.normal(0, 1, n)
+    x = rng.normal(mu[:, None, None], 1.0, (n, 4, 2))
+    return nre.Simulations({"mu": mu}, x, iid=True, prior={"mu": pm.Normal.dist(0, 1)})
+
+
+def with_conditions(rng, mu, k, dose):
+    return rng.normal(mu + k * dose, 1.0, 3)
+
+
+PRIOR = {"mu": pm.Normal.dist(0, 1), "k": pm.Poisson.dist(2.0)}
+KNOWN = {"conditions": {"dose": pm.Uniform.dist(0, 1)}, "random_seed": 1}
+
+
+@FEW
+@pytest.mark.parametrize(
+    "make",
+    [
+        points,
+        lambda: nre.simulate(PRIOR, with_conditions, 300, progressbar=False, **KNOWN),
+        lambda: nre.Online(PRIOR, with_conditions, per_epoch=200, **KNOWN),
+    ],
+    ids=["points", "conditions", "online"],
+)
+@pytest.mark.parametrize("options", [{}, {"missing": 0.3}, {"members": 2}], ids=str)
+def test_trains_on_whatever_there_is(make, options):
+    ratio = quick(make(), epochs=2, **options)
+    assert "MultiScale" in ratio.loss
+    assert np.isfinite(ratio.history.attrs["chance"])
+
+
+@dataclass(frozen=True)
+class OwnLoss:
+    """Of candidates nearby alone, with as many as it asks for."""
+
+    near: int = 2
+    scales: tuple = (0.1, 1.0)
+    reference = "evidence"
+    normalized = False
+    chance = math.log(3)
+    minimum_batch = 1
+
+    def __call__(self, net, theta, x, near, log_prior):
+        assert near.shape == (len(theta), 2, theta.shape[1])
+        s = net.head(torch.cat([theta[:, None], near], 1), net.embed(x)[:, None]) + log_prior
+        return (s.logsumexp(-1) - s[:, 0]).mean()
+
+
+def test_an_own_loss_may_ask_for_candidates(simulations):
+    ratio = quick(simulations, loss=OwnLoss(), epochs=10)
+    assert ratio.history.attrs["best_loss"] < ratio.history.attrs["chance"] - 0.01
