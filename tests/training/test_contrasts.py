@@ -95,7 +95,7 @@ DIRECTIONS = {
 def nearby(problem, scales=SCALES, near=NEAR, kind=NearbyParameters):
     known = Prior.of(problem.prior)
     layout = layout_of(known)
-    draws = layout.pack(known.draw(4_000, np.random.default_rng(7)))
+    draws, _ = problem.draw(4_000, np.random.default_rng(7))
     return kind(layout, known, draws, near, scales)
 
 

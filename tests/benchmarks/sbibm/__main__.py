@@ -23,7 +23,7 @@ from .classifier_test import c2st
 from .published import BUDGETS
 from .recipes import RECIPES, combined, trained
 from .references import References
-from .report import POINTS, comparison, exactness, structure
+from .report import POINTS, WHOLE, comparison, exactness, structure
 from .sampler import sample
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pymc_nre_sbibm"
@@ -100,14 +100,13 @@ def _write_tables(records, options):
     """One file for each budget that has results, one for the exact likelihood, one for points."""
     records = [r for r in records if r["draws"] == options.draws]
     of_points = not options.exact and RECIPES[options.recipe].iid
-    chosen = [r for r in records if r["recipe"] == _recipe(options)]
     tables = {}
     if options.exact:
-        tables["exact"] = exactness(chosen)
+        tables["exact"] = exactness([r for r in records if r["recipe"] == _EXACT])
     if of_points:
         tables["points"] = structure([r for r in records if r["recipe"] in POINTS])
     for n in () if options.exact or of_points else BUDGETS:
-        at_n = [r for r in chosen if r["simulations"] == n]
+        at_n = [r for r in records if r["simulations"] == n and r["recipe"] in WHOLE]
         if at_n:
             tables[str(n)] = comparison(at_n, n)
     options.out.mkdir(parents=True, exist_ok=True)

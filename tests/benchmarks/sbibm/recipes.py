@@ -1,13 +1,8 @@
 """How a ratio is trained for the benchmark, and how several of them are one.
 
-Some posteriors are narrow and bent, and need large weights and many steps; others are nearly
-normal in ten dimensions, and there the same network memorizes ten thousand simulations. A recipe
-therefore has candidates. One network of each is trained, the best by its loss on held-out
-simulations stays, and further members are trained like it. No task is named anywhere.
-
-Members differ in seed, and so in the simulations that they hold out. They are combined by the
-mean of their logits: the errors that each makes by itself partly cancel, and what NRE-B leaves
-free in a logit, a function of the observation, stays free.
+By the defaults of `pymc_nre.train`, the same for all tasks. Members differ in seed, and so in the
+simulations that they hold out. They are combined by the mean of their logits: the errors that each
+makes by itself partly cancel.
 """
 
 import copy
@@ -24,34 +19,19 @@ import pymc_nre as nre
 
 @dataclass(frozen=True)
 class Recipe:
-    """Arguments of `pymc_nre.train`, by candidate, and how many networks are trained.
+    """How many networks are trained, and arguments of `pymc_nre.train`.
 
-    Candidates must have the same loss, for their held-out losses are compared. With ``iid`` the
-    ratio of a single point is trained, of those that an observation consists of.
+    With ``iid`` the ratio of a single point is trained, of those that an observation consists of.
     """
 
     members: int = 1
-    candidates: dict[str, dict[str, Any]] = field(default_factory=lambda: {"default": {}})
+    options: dict[str, Any] = field(default_factory=dict)
     iid: bool = False
 
 
-_LOSS = nre.losses.NREB(candidates=6)
-_CANDIDATES = {
-    "sharp": {"loss": _LOSS, "network": nre.networks.MLP((64, 64, 64))},
-    "smooth": {
-        "loss": _LOSS,
-        "network": nre.networks.MLP((128, 128)),
-        "weight_decay": 1.0,
-        "learning_rate": 3e-3,
-        "epochs": 20,
-        "patience": 20,
-    },
-}
 RECIPES = {
     "default": Recipe(),
     "default_five": Recipe(5),
-    "tuned": Recipe(1, _CANDIDATES),
-    "tuned_five": Recipe(5, _CANDIDATES),
     "points": Recipe(iid=True),
     "points_five": Recipe(5, iid=True),
 }
@@ -75,16 +55,8 @@ def simulations(task, n, seed, iid=False):
 def trained(task, n, recipe, folder, seed=1):
     """Ratios of all members; those that are in the folder already are not trained again."""
     source = cache(lambda: simulations(task, n, seed, recipe.iid))
-    first = {
-        name: _member(source, options, folder / f"{name}_0.nre", seed)
-        for name, options in recipe.candidates.items()
-    }
-    best = min(first, key=lambda name: first[name].history.attrs["best_loss"])
-    others = (
-        _member(source, recipe.candidates[best], folder / f"{best}_{k}.nre", seed + k)
-        for k in range(1, recipe.members)
-    )
-    return [first[best], *others]
+    paths = ((folder / f"default_{k}.nre", seed + k) for k in range(recipe.members))
+    return [_member(source, recipe.options, *path) for path in paths]
 
 
 def _member(source, options, path, seed):

@@ -9,20 +9,25 @@ from .catalog import TASKS
 from .published import BUDGETS, METHODS, published
 
 _DRAWS = 10_000  # of the published comparison
+WHOLE = {  # recipes that take an observation as a whole: `train`'s defaults
+    "default": "one network",
+    "default_five": "five networks",
+}
 POINTS = {  # recipes that know of what points an observation consists
     "points": "one network, `train`'s defaults",
     "points_five": "mean of five such networks",
 }
 
 
-def comparison(records, n, label="pymc_nre"):
-    """Ours beside others at ``n`` simulations; ``records`` are all of one recipe and budget."""
+def comparison(records, n):
+    """Ours beside others at ``n`` simulations, all of that budget."""
     rows = [_row(task, [r for r in records if r["task"] == task], n) for task in TASKS]
-    complete = [row for row in rows if row[-3] is not None]
-    means = [float(np.mean([row[k] for row in complete])) for k in range(1, len(METHODS) + 2)]
-    rows.append(["mean" if len(complete) == len(rows) else "mean of these", *means, "", ""])
-    columns = ("task", *METHODS, label + _fewer(records), "smallest to largest", "observations")
-    return Table(f"C2ST at {n:,} simulations", columns, rows)
+    shown = [row for row in rows if row[-1] != "-"]
+    columns = [[row[k] for row in shown] for k in range(1, len(METHODS) + len(WHOLE) + 1)]
+    means = [float(np.mean(c)) if c and None not in c else None for c in columns]
+    rows.append(["mean" if len(shown) == len(rows) else "mean of these", *means, "", ""])
+    columns = ("task", *METHODS, *WHOLE.values(), "smallest to largest", "observations")
+    return Table(f"C2ST at {n:,} simulations{_fewer(records)}", columns, rows)
 
 
 def exactness(records):
@@ -52,7 +57,9 @@ def structure(records):
 
 def _row(task, records, n):
     others = published()[task]
-    return [task, *(others[method][n] for method in METHODS), *_ours(records)]
+    ours = [_ours([r for r in records if r["recipe"] == recipe]) for recipe in WHOLE]
+    last = next((row for row in reversed(ours) if row[0] is not None), ours[0])
+    return [task, *(others[m][n] for m in METHODS), *(row[0] for row in ours), *last[1:]]
 
 
 def _ours(records):
