@@ -27,7 +27,7 @@ from .simulation.series.cuts import Transitions, transitions
 from .simulation.series.steps import forecast, simulate_series
 from .simulation.simulations import Simulations
 from .simulation.simulator import Simulator
-from .training.loop import train
+from .training.members import train
 from .training.series import train_series
 
 __version__ = version("pymc_nre")

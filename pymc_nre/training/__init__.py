@@ -1,5 +1,6 @@
 """Learn a ratio: simulations and a loss in, a `RatioEstimator` out.
 
-`settings` fills in what a user left open, `batches` deals out pairs, `trainer` takes gradient steps
-and averages the weights, and `loop` runs the epochs until held-out simulations say stop.
+`settings` fills in what a user left open, `batching` deals out pairs, `trainer` takes gradient
+steps and averages the weights, `loop` runs the epochs of one network until held-out simulations
+say stop, and `members` trains as many as are wanted, each of them as suits the simulations.
 """

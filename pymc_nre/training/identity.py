@@ -22,7 +22,7 @@ from ..losses.base import Loss
 from ..networks.base import RatioNetwork
 from ..runtime.checkpoint import fingerprint
 from ..runtime.random_streams import RandomStream
-from .batches import Batch, Batches
+from .batching.batches import Batch, Batches
 
 __all__ = ["Identity", "described"]
 

@@ -34,7 +34,7 @@ from ..simulation.conditions.layout import Conditions
 from ..simulation.parameters import describe_shape
 from ..simulation.series.cuts import transitions
 from ..simulation.simulations import Simulations
-from .loop import train
+from .members import train
 from .settings import default_network
 
 __all__ = ["train_series"]

@@ -17,6 +17,7 @@ __all__ = ["Plan", "Settings", "default_network"]
 _STEPS = 6_000  # gradient steps of a default run: where the tasks' accuracy levels off ...
 _FEWEST_EPOCHS = 20  # ... unless that would see each simulation less often than this
 _MOST_EPOCHS = 300  # small sets overfit long before 6,000 steps
+_WEIGHT_DECAY = 1e-4
 _DEEP = 10_000  # simulations from which on a third layer gains
 
 
@@ -44,8 +45,14 @@ class Settings:
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
-    weight_decay: float = 1e-4
+    weight_decay: float | None = None
     patience: int | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether the user left to us how long to train, and by which steps."""
+        said = self.epochs, self.learning_rate, self.weight_decay, self.patience
+        return all(each is None for each in said)
 
     def plan(self, n: int, loss: Loss, fresh: bool, distinct: int) -> Plan:
         """The settings of a run on ``n`` training pairs, fresh ones for each epoch or not.
@@ -60,7 +67,8 @@ class Settings:
         if rate is None:
             rate = getattr(loss, "learning_rate", 1e-2)
         rate = real_number(rate, "learning_rate", above=0)
-        weight_decay = real_number(self.weight_decay, "weight_decay")
+        weight_decay = _WEIGHT_DECAY if self.weight_decay is None else self.weight_decay
+        weight_decay = real_number(weight_decay, "weight_decay")
         if weight_decay < 0:
             raise ValueError(f"weight_decay must not be negative, got {weight_decay}.")
         epochs = whole_number(epochs, "epochs")

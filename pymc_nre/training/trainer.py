@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..losses.base import Loss
 from ..networks.base import RatioNetwork
 from ..runtime.random_streams import RandomStream
-from .batches import Batches
+from .batching.batches import Batches
 from .settings import Plan
 
 __all__ = ["Trainer", "TrainingState", "part"]

@@ -5,7 +5,7 @@ import pytest
 from quick_training import quick
 
 import pymc_nre as nre
-from pymc_nre.training.batches import batches_of
+from pymc_nre.training.batching.batches import batches_of
 
 
 def test_small_sets_train(simulations):

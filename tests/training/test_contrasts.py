@@ -22,8 +22,8 @@ from pymc_nre.losses import NREC, MultiScale
 from pymc_nre.networks import MLP
 from pymc_nre.simulation.parameters import Layout
 from pymc_nre.simulation.prior import Prior
-from pymc_nre.training.batches import batches_of
-from pymc_nre.training.contrasts import ContrastedBatches, NearbyParameters
+from pymc_nre.training.batching.batches import batches_of
+from pymc_nre.training.batching.contrasts import ContrastedBatches, NearbyParameters
 
 BATCHES, BATCH, NEAR, SCALES = 300, 512, 7, (0.05, 1.0)
 T_LIMIT = 5.0  # of 300 normal numbers: once in a million directions

@@ -12,8 +12,8 @@ from pymc_nre.estimators import contents
 from pymc_nre.exceptions import EstimatorFileError
 from pymc_nre.networks import MLP, DeepSet
 from pymc_nre.simulation.conditions.missing import Missing
-from pymc_nre.training.batches import batches_of
-from pymc_nre.training.masks import MaskedBatches
+from pymc_nre.training.batching.batches import batches_of
+from pymc_nre.training.batching.masks import MaskedBatches
 
 NAN = np.nan
 DATA = np.array([[0.5, NAN, 1.0], [NAN] * 3, [1.0, -2.0, NAN], [0.1, 0.2, 0.3]])

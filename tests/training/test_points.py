@@ -9,8 +9,8 @@ from first_order import DIRECTIONS, T_LIMIT, t_statistic
 from quick_training import TASK, quick
 
 import pymc_nre as nre
-from pymc_nre.training.batches import batches_of
-from pymc_nre.training.points import PointPairs
+from pymc_nre.training.batching.batches import batches_of
+from pymc_nre.training.batching.points import PointPairs
 
 LOSSES = {
     "NRE-A": nre.losses.NREA(),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..simulation.simulations import Simulations
+from ...simulation.simulations import Simulations
 
 __all__ = ["PointPairs"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..simulation.conditions.missing import Missing
+from ...simulation.conditions.missing import Missing
 from .batches import Batch, Batches
 
 __all__ = ["MaskedBatches"]

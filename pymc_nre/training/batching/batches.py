@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..exceptions import SimulationError
-from ..losses.base import Loss
-from ..simulation.online import Online
-from ..simulation.simulations import Simulations
+from ...exceptions import SimulationError
+from ...losses.base import Loss
+from ...simulation.online import Online
+from ...simulation.simulations import Simulations
 from .points import PointPairs
 
 __all__ = ["Batches", "FixedBatches", "OnlineBatches", "batches_of"]

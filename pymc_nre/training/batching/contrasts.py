@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..estimators.trial_budgets.scores import free_directions
-from ..losses.base import Loss
-from ..losses.contrastive import NREC
-from ..losses.multi_scale import MultiScale
-from ..simulation.online import Online
-from ..simulation.parameters import Layout
-from ..simulation.prior import Prior
-from ..simulation.simulations import Simulations
+from ...estimators.trial_budgets.scores import free_directions
+from ...losses.base import Loss
+from ...losses.contrastive import NREC
+from ...losses.multi_scale import MultiScale
+from ...simulation.online import Online
+from ...simulation.parameters import Layout
+from ...simulation.prior import Prior
+from ...simulation.simulations import Simulations
 from .batches import Batch, Batches
 
 __all__ = [

@@ -1,0 +1,6 @@
+"""What training sees: batches of pairs, and what may stand beside them or be missing from them.
+
+`batches` shuffles pairs and holds some out, `points` deals those of simulations with several
+points, `masks` makes holes in observations, and `contrasts` draws candidates near the true
+parameters. The last two wrap other batches and are batches themselves.
+"""
