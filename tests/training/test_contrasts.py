@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 import pytest
 import torch
 from quick_training import quick
@@ -64,6 +65,13 @@ def above_another():
     return prior
 
 
+def choosing():
+    with pm.Model() as prior:
+        k = pm.Categorical("k", [0.2, 0.3, 0.5])
+        pm.Normal("mu", pt.as_tensor([-2.0, 0.0, 3.0])[k], 1.0)
+    return prior
+
+
 PROBLEMS = {
     "uniform": Problem({"mu": pm.Uniform.dist(-1, 1)}),
     "normal": Problem({"mu": pm.Normal.dist(0, 1)}),
@@ -83,6 +91,8 @@ PROBLEMS = {
         },
     ),
     "above another": Problem(above_another(), lambda t: t[..., 1]),
+    "an index": Problem(choosing(), lambda t: t[..., 1]),
+    "sum of zero": Problem({"z": pm.ZeroSumNormal.dist(1.0, shape=3)}, lambda t: t[..., 0]),
 }
 DIRECTIONS = {
     "slope": lambda theta, x: torch.sin(theta[..., 0]),
@@ -223,6 +233,27 @@ def test_parameters_that_rounding_made_impossible_teach_nothing():
     assert np.isfinite(log_prior[1]).sum() > 1
 
 
+@pytest.mark.parametrize(("n", "moves"), [(60, False), (4_000, False), (4_000, True)])
+def test_point_masses_of_few_draws_take_no_steps(n, moves):
+    rng = np.random.default_rng(1)
+    mu = np.where(rng.uniform(size=n) < 0.1, 0.0, rng.gamma(2.0, size=n))
+    mu = rng.gamma(2.0, size=n) if moves else mu
+    law = NearbyParameters(
+        Layout({"mu": ()}), Prior.of({"mu": pm.Gamma.dist(2, 1)}), mu[:, None], NEAR, SCALES
+    )
+    assert (law.root[0, 0] > 0) == moves
+
+
+def test_counts_that_were_given_as_floats_take_whole_steps():
+    known = Prior.of({"k": pm.Poisson.dist(2.0)})
+    k = np.random.default_rng(1).poisson(2.0, (500, 1)).astype(float)
+    law = NearbyParameters(Layout(known.shapes), known, k, NEAR, SCALES)
+    candidates, log_prior = law.beside(k, np.random.default_rng(1))
+    np.testing.assert_array_equal(candidates, np.rint(candidates))
+    assert 0.3 < (candidates != k[:, None]).mean() < 0.9
+    assert np.isfinite(log_prior).mean() > 0.7
+
+
 @pytest.fixture(scope="module")
 def simulations():
     return nre.tasks.GaussianMean().simulate(1_000, random_seed=1)
@@ -258,6 +289,35 @@ def test_batches_have_their_own_candidates(simulations):
         assert near.shape == (100, 3, 1)
         assert log_prior.shape == (100, 4)
         assert (near - theta[:, None]).abs().max() < 0.01
+
+
+NO_DENSITY_BESIDE = {
+    "constant": {"mu": pm.Normal.dist(0, 1), "c": pm.DiracDelta.dist(0.1)},
+    "masses": {"mu": pm.Normal.dist(0, 1), "c": pm.Censored.dist(pm.Normal.dist(0, 1), -0.3, 0.1)},
+    "sum of zero": {"mu": pm.Normal.dist(0, 1), "c": pm.ZeroSumNormal.dist(1.0, shape=3)},
+}
+
+
+@pytest.mark.parametrize("name", NO_DENSITY_BESIDE)
+@pytest.mark.parametrize("options", [{}, {"iid": True}, {"fresh": True}], ids=str)
+def test_the_prior_is_asked_at_what_was_drawn(name, options):
+    """In single precision 0.1 is not 0.1, and zeros do not add up to zero."""
+
+    def simulator(rng, mu, c):
+        return rng.normal(mu, 1.0, 2)
+
+    prior, options = NO_DENSITY_BESIDE[name], dict(options)
+    if options.pop("fresh", False):
+        source = nre.Online(prior, simulator, per_epoch=300, random_seed=1)
+    else:
+        made = {"random_seed": 1, "progressbar": False}
+        source = nre.simulate(prior, simulator, 300, **made, **options)
+    batches = contrasted(source)
+    assert {part.dtype for part in (*batches.training, *batches.held_out)} == {torch.float32}
+    for theta, _, near, log_prior in [*epoch(batches, 0, 50), *batches.validation(50, 4)]:
+        assert theta.dtype == near.dtype == log_prior.dtype == torch.float32
+        assert log_prior.isfinite().float().mean() > 0.9
+        assert (near[..., 0] != theta[:, None, 0]).all()
 
 
 def test_a_loss_without_candidates_has_the_batches_as_they_are(simulations):

@@ -1,7 +1,9 @@
 """What training sees: shuffled batches, held-out pairs, and the data behind them.
 
 A batch is ``(theta, x)``, to which a loss with a fixed reference adds a third part,
-observations made at the reference. All live on the training device in single precision.
+observations made at the reference. All live on the training device in single precision, but for
+the parameters where a loss wants candidates near them: the density of a prior is asked at those
+that were drawn, since rounded ones may lie beside a point mass or a tie, where it is zero.
 """
 
 from __future__ import annotations
@@ -59,11 +61,11 @@ class _HeldOut:
     points: PointPairs | None = None
     reference: _Reference
 
-    def hold_out(self, simulations: Simulations, device: str) -> None:
+    def hold_out(self, simulations: Simulations, device: str, kept: torch.dtype) -> None:
         """Keep these."""
-        pairs = _tensors(device, simulations.theta, simulations.x)
+        pairs = _plain_pairs(simulations, device, kept)
         self.held_out = (*pairs, *self.reference.held_out(len(simulations)))
-        self.points = PointPairs(simulations, device) if simulations.iid else None
+        self.points = PointPairs(simulations, device, kept) if simulations.iid else None
 
     @property
     def n_held_out(self) -> int:
@@ -96,10 +98,10 @@ class FixedBatches(_HeldOut):
         held_out = _held_out(len(simulations), loss, validation)
         order = rng.permutation(len(simulations))
         self.simulations, self.unseen = simulations, order[:held_out]
-        self.pairs = _pairs(simulations[order[held_out:]], device)
+        self.pairs = _pairs(simulations[order[held_out:]], device, _kept_as(loss))
         self.training, self.size, self.distinct = _told(self.pairs)
         self.reference = _Reference(loss, simulations, validation, device, rng)
-        self.hold_out(simulations[self.unseen], device)
+        self.hold_out(simulations[self.unseen], device, _kept_as(loss))
 
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
         """Batches of one size; what is left over waits for the next shuffle."""
@@ -117,15 +119,15 @@ class OnlineBatches(_HeldOut):
         device: str,
         rng: np.random.Generator,
     ) -> None:
-        self.online, self.device = online, device
+        self.online, self.device, self.kept = online, device, _kept_as(loss)
         self.simulations = online.simulations(0).packed()
         self.unseen = np.arange(len(self.simulations))
-        self.training, points, _ = _told(_pairs(self.simulations, device))
+        self.training, points, _ = _told(_pairs(self.simulations, device, self.kept))
         self.size = points if self.simulations.iid else online.per_epoch
         self.distinct = online.per_epoch
         self.reference = _Reference(loss, self.simulations, validation, device, rng)
         held_out = _held_out(len(self.simulations), loss, validation)
-        self.hold_out(self.simulations[:held_out], device)
+        self.hold_out(self.simulations[:held_out], device, self.kept)
 
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
         """Batches of one size of a set that nobody has seen."""
@@ -135,7 +137,8 @@ class OnlineBatches(_HeldOut):
                 f"Only {len(fresh):,} of {self.online.per_epoch:,} fresh simulations succeeded, "
                 f"fewer than a batch of {batch_size:,}. Mend the simulator, or raise per_epoch."
             )
-        yield from _shuffled(_pairs(fresh, self.device), self.reference, batch_size, order)
+        pairs = _pairs(fresh, self.device, self.kept)
+        yield from _shuffled(pairs, self.reference, batch_size, order)
 
 
 class _Reference:
@@ -193,10 +196,20 @@ def _held_out(n: int, loss: Loss, validation: float) -> int:
     return held_out
 
 
-def _pairs(simulations: Simulations, device: str) -> Batch | PointPairs:
+def _kept_as(loss: Loss) -> torch.dtype:
+    """The precision of parameters."""
+    return torch.float64 if getattr(loss, "near", 0) else torch.float32
+
+
+def _pairs(simulations: Simulations, device: str, kept: torch.dtype) -> Batch | PointPairs:
     if simulations.iid:
-        return PointPairs(simulations, device)
-    return _tensors(device, simulations.theta, simulations.x)
+        return PointPairs(simulations, device, kept)
+    return _plain_pairs(simulations, device, kept)
+
+
+def _plain_pairs(simulations: Simulations, device: str, kept: torch.dtype) -> Batch:
+    theta = torch.tensor(simulations.theta, dtype=kept, device=device)
+    return theta, *_tensors(device, simulations.x)
 
 
 def _told(pairs: Batch | PointPairs) -> tuple[Batch, int, int]:

@@ -46,7 +46,8 @@ _log = logging.getLogger("pymc_nre")
 _DRAWN_AT_ONCE = 2**15  # candidates: one call of the prior's density serves many batches
 _LEAST_STEP = 0.6  # standard deviation of a whole step; smaller ones would all be zero
 _LOOKED_AT = 100_000  # draws, by which the law of steps is chosen
-_MASS = 10  # times that a number occurs among them, if it is no accident
+_MASS = 10  # times that a number occurs among them, if it is no accident ...
+_MASS_OF_FEW = 0.01  # ... or in such a share of few, but twice
 _QUARTILES = 1.349  # their distance, in standard deviations of a normal
 _FAILED = 0.01  # share of simulations, from which on where they fail may matter
 
@@ -130,8 +131,9 @@ class NearbyParameters:
         self.layout, self.near = layout, near
         self.density = prior.log_density_function()
         self.low, self.high = map(math.log, scales)
-        self.whole = np.ones(layout.size, bool)
-        self.whole[layout.continuous] = False
+        self.whole = _whole(layout, prior)
+        self.least, self.most = (of(draws[:, self.whole], axis=0) for of in (np.min, np.max))
+        self.seen = draws[0]
         self.root = _root(draws[:_LOOKED_AT], self.whole)
 
     def beside(self, theta: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -149,7 +151,7 @@ class NearbyParameters:
         steps = self._steps(scale, rng)
         candidates = theta[:, None] + steps[:, :1] + steps[:, 1:]
         everything = np.concatenate([theta[:, None], candidates], 1)
-        density = self.density(self.layout.unpack(everything.reshape(-1, self.layout.size)))
+        density = self._log_density(everything.reshape(-1, self.layout.size))
         density = density.reshape(n, 1 + self.near)
         possible = np.isfinite(density)
         possible[:, 1:] &= possible[:, :1]
@@ -157,6 +159,16 @@ class NearbyParameters:
             relative = np.where(possible, density - density[:, :1], -np.inf)
         relative[:, 0] = 0.0
         return candidates, relative
+
+    def _log_density(self, theta: np.ndarray) -> np.ndarray:
+        """Of parameters ``(n, D)``; none of integers that the prior has not drawn.
+
+        They may count or index in it, and an index that is beyond would be an error.
+        """
+        counts = theta[:, self.whole]
+        beyond = ((counts < self.least) | (counts > self.most)).any(1)
+        asked = np.where(beyond[:, None], self.seen, theta)
+        return np.where(beyond, -np.inf, self.density(self.layout.unpack(asked)))
 
     def _steps(self, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """To the center, and from there to each candidate: ``(n, 1 + near, D)``."""
@@ -167,6 +179,15 @@ class NearbyParameters:
             size = np.where(spread > 0, np.maximum(scale * spread, _LEAST_STEP), 0.0)
             steps[..., self.whole] = np.rint(size * rng.standard_normal((*shape, len(spread))))
         return steps
+
+
+def _whole(layout: Layout, prior: Prior) -> np.ndarray:
+    """Which packed numbers are integers ``(D,)``, to the prior or as they were given."""
+    kinds = [
+        name in layout.integer or np.dtype(prior.variables[name].dtype).kind in "iu"
+        for name in layout.shapes
+    ]
+    return np.repeat(kinds, [math.prod(shape) for shape in layout.shapes.values()])
 
 
 def _root(draws: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -189,7 +210,8 @@ def _spread(values: np.ndarray, counts: bool) -> float:
     """Of a parameter's draws ``(n,)``, without its far tails; zero if it may not move."""
     if np.ptp(values) == 0:
         return 0.0
-    if not counts and np.unique(values, return_counts=True)[1].max() >= _MASS:
+    mass = min(_MASS, max(2, _MASS_OF_FEW * len(values)))
+    if not counts and np.unique(values, return_counts=True)[1].max() >= mass:
         return 0.0
     middle = np.subtract(*np.quantile(values, [0.75, 0.25])) / _QUARTILES
     return float(min(values.std(), middle) if middle > 0 else values.std())
@@ -208,7 +230,8 @@ class ContrastedBatches:
     def __init__(self, whole: Batches, nearby: NearbyParameters, random_seed: int) -> None:
         self._whole, self._nearby, self._seed = whole, nearby, random_seed
         self.simulations, self.size, self.distinct = whole.simulations, whole.size, whole.distinct
-        self.training, self.unseen = whole.training, whole.unseen
+        theta, *others = whole.training
+        self.training, self.unseen = (theta.float(), *others), whole.unseen
         self.n_held_out = whole.n_held_out
 
     @classmethod
@@ -244,12 +267,12 @@ class ContrastedBatches:
 
     def _contrasted(self, batches: Iterator[Batch], rng: np.random.Generator) -> Iterator[Batch]:
         for block in _blocks(batches, max(1, _DRAWN_AT_ONCE // (1 + self._nearby.near))):
-            theta = torch.cat([theta for theta, *_ in block])
-            drawn = self._nearby.beside(theta.double().cpu().numpy(), rng)
+            drawn_from = torch.cat([theta for theta, *_ in block]).double().cpu().numpy()
+            drawn = self._nearby.beside(drawn_from, rng)
             lengths = [len(theta) for theta, *_ in block]
-            parts = (torch.tensor(each, dtype=theta.dtype).split(lengths) for each in drawn)
-            for batch, *own in zip(block, *parts, strict=True):
-                yield (*batch, *(each.to(theta.device) for each in own))
+            parts = (torch.tensor(each, dtype=torch.float32).split(lengths) for each in drawn)
+            for (theta, *others), *own in zip(block, *parts, strict=True):
+                yield (theta.float(), *others, *(each.to(theta.device) for each in own))
 
 
 def _blocks(batches: Iterator[Batch], rows: int) -> Iterator[list[Batch]]:

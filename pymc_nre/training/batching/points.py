@@ -26,6 +26,8 @@ class PointPairs:
     ----------
     simulations : Simulations
     device : str
+    kept : torch.dtype
+        The precision of parameters.
 
     Attributes
     ----------
@@ -33,8 +35,10 @@ class PointPairs:
     x : Tensor, shape (N, *event)
     """
 
-    def __init__(self, simulations: Simulations, device: str) -> None:
-        self.theta = torch.tensor(simulations.theta, dtype=torch.float32, device=device)
+    def __init__(
+        self, simulations: Simulations, device: str, kept: torch.dtype = torch.float32
+    ) -> None:
+        self.theta = torch.tensor(simulations.theta, dtype=kept, device=device)
         self.x = torch.tensor(simulations.points, dtype=torch.float32, device=device)
         self._counts = torch.tensor(simulations.counts)
         self._starts = self._counts.cumsum(0) - self._counts
