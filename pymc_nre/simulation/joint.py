@@ -235,7 +235,9 @@ class JointSimulator:
             drawn = drawn.beside(lambda blocks: designs.beside(blocks, rng))
         job = Job(self.simulator, drawn, simulator_seed)
         outcomes = run(job, executor, progressbar, partial)
-        return self._collect(job, outcomes)
+        simulations = self._collect(job, outcomes)
+        simulations.as_drawn = at is None
+        return simulations
 
     def replicate(
         self,

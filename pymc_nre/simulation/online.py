@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,11 @@ class Online:
         self.executor = executor
         self.per_epoch = whole_number(per_epoch, "per_epoch", least=10)
         self._root = seed_sequence(random_seed)
+
+    @cached_property
+    def first(self) -> Simulations:
+        """Set number 0, by which the others are judged."""
+        return self.simulations(0)
 
     def simulations(self, index: int) -> Simulations:
         """Set number ``index``, the same whenever it is asked for."""

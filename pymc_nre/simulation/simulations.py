@@ -153,6 +153,7 @@ class Simulations:
         self.simulator = as_simulator(simulator, iid=iid)
         self._batched: bool | None = None  # of a simulator that is not here any more
         self.n_failed, self._some_failed = 0, False
+        self.as_drawn = False  # from the prior, as far as the library can say
         self.known_prior = None if prior is None else self._known(prior)
 
     def take_conditions(self, given: Mapping[str, Any]) -> None:
@@ -294,6 +295,7 @@ class Simulations:
         arrays = {name: value[rows] for name, value in self.parameters.items()}
         own: dict[str, Any] = {"x": self.x[rows], "n_failed": self._failed_beside(rows)}
         own["_some_failed"] = not self.is_complete
+        own["as_drawn"] = self.as_drawn and isinstance(rows, slice)
         own["_given"] = {name: self._rows_of(value, rows) for name, value in self._given.items()}
         own["_points"] = None if self._points is None else self._points[rows]
         if "log_prior" in vars(self):  # computed, or from a file
@@ -332,6 +334,7 @@ class Simulations:
             _points=self._all + other._all if self.iid or other.iid else None,
             n_failed=self.n_failed + other.n_failed,
             _some_failed=not (self.is_complete and other.is_complete),
+            as_drawn=self.as_drawn and other.as_drawn,
             simulator=self.simulator or other.simulator,
             _batched=other.batched if self.batched is None else self.batched,
             **({} if same else {"known_prior": None, "log_prior": None}),

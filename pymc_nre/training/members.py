@@ -20,7 +20,7 @@ from ..runtime.kinds import check_kind
 from ..runtime.random_streams import plain_seed
 from ..simulation.online import Online
 from ..simulation.simulations import Simulations
-from .batching.contrasts import check_prior, default_loss
+from .batching.choice import chosen_loss
 from .loop import Recipe, Trained, one_seed, train_network
 from .settings import Settings, default_network
 from .unseen import with_budget
@@ -145,8 +145,8 @@ def train(
     Warns
     -----
     TrainingWarning
-        If training was interrupted, diverged, or ended no better than chance, or if its checkpoint
-        cannot be written any more.
+        If training was interrupted, diverged, or ended no better than chance, if its checkpoint
+        cannot be written any more, or if parameters are no draws of the prior they came with.
 
     Examples
     --------
@@ -163,8 +163,7 @@ def train(
     validation = real_number(validation, "train: validation", above=0, below=1)
     measure_budget = true_or_false(measure_budget, "train: measure_budget")
     progressbar = true_or_false(progressbar, "train: progressbar")
-    loss = default_loss(simulations) if loss is None else checked_loss(loss)
-    check_prior(loss, simulations)
+    loss = chosen_loss(simulations, None if loss is None else checked_loss(loss))
     network = default_network(simulations) if network is None else network
     settings = Settings(epochs, batch_size, learning_rate, weight_decay, patience)
     draws = not (is_known_network(network) and is_known_loss(loss))

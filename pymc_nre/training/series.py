@@ -137,8 +137,7 @@ def _trained(
     conditions = Conditions.of({"past": cut.past}, event_shape)
     pairs = conditions.pack(cut.next, {"past": cut.past}, "train_series")
     of_pasts, of_pairs = (
-        Simulations(simulations.parameters, each.reshape(n, len(cut) // n, -1), iid=True)
-        for each in (cut.past, pairs)
+        _points_of(simulations, each.reshape(n, len(cut) // n, -1)) for each in (cut.past, pairs)
     )
     with warnings.catch_warnings():  # pasts may well tell nothing
         warnings.filterwarnings("ignore", _NOTHING_FOUND, TrainingWarning)
@@ -162,6 +161,14 @@ def _trained(
         history=ratio.history,
         conditions=conditions,
     )
+
+
+def _points_of(simulations: Simulations, x: np.ndarray) -> Simulations:
+    """The same with points ``(n, m, *event)``, and with what is known of their parameters."""
+    made = Simulations(simulations.parameters, x, iid=True)
+    made.known_prior, made.as_drawn = simulations.known_prior, simulations.as_drawn
+    made.n_failed = simulations.n_failed
+    return made
 
 
 def _check_series(simulations: Simulations, order: int) -> None:

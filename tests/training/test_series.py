@@ -62,6 +62,23 @@ def test_it_is_a_ratio_with_the_past_as_a_condition(ratio, tmp_path):
     np.testing.assert_allclose(model.compile_logp()({}), expected, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*simulations .* failed", "ignore:.*cannot be told from chance")
+def test_the_prior_of_the_series_is_that_of_their_transitions():
+    def step(rng, past, mu):
+        return rng.normal(past[-1] + mu, 1.0) if abs(past[-1]) < limit else np.nan
+
+    options, prior = {"start": [0.0], "length": 4, **QUIET}, {"mu": pm.Normal.dist(0, 1)}
+    short = {"epochs": 1, "network": MLP((8,)), **QUIET}
+    limit = np.inf
+    whole = nre.simulate_series(prior, step, 60, **options)
+    assert "MultiScale" in nre.train_series(whole, **short).loss
+    limit = 3.0
+    some = nre.simulate_series(prior, step, 60, **options)
+    assert some.n_failed
+    assert nre.train_series(some, **short).loss == repr(nre.losses.NREC())
+    assert nre.train_series(series(60), **short).loss == repr(nre.losses.NREC())
+
+
 def test_members_are_others_and_the_same_again():
     options = {"epochs": 3, "network": MLP((8,)), **QUIET}
     one = nre.train_series(series(300), 2, members=2, **options)

@@ -120,7 +120,7 @@ class OnlineBatches(_HeldOut):
         rng: np.random.Generator,
     ) -> None:
         self.online, self.device, self.kept = online, device, _kept_as(loss)
-        self.simulations = online.simulations(0).packed()
+        self.simulations = online.first.packed()
         self.unseen = np.arange(len(self.simulations))
         self.training, points, _ = _told(_pairs(self.simulations, device, self.kept))
         self.size = points if self.simulations.iid else online.per_epoch

@@ -14,7 +14,6 @@ training that resumes goes on with the same ones. Held-out pairs keep theirs.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -25,23 +24,12 @@ from torch import Tensor, nn
 
 from ...estimators.trial_budgets.scores import free_directions
 from ...losses.base import Loss
-from ...losses.contrastive import NREC
-from ...losses.multi_scale import MultiScale
-from ...simulation.online import Online
 from ...simulation.parameters import Layout
 from ...simulation.prior import Prior
 from ...simulation.simulations import Simulations
 from .batches import Batch, Batches
 
-__all__ = [
-    "ContrastedBatches",
-    "KnowsNothing",
-    "NearbyParameters",
-    "check_prior",
-    "default_loss",
-]
-
-_log = logging.getLogger("pymc_nre")
+__all__ = ["ContrastedBatches", "KnowsNothing", "NearbyParameters"]
 
 _DRAWN_AT_ONCE = 2**15  # candidates: one call of the prior's density serves many batches
 _LEAST_STEP = 0.6  # standard deviation of a whole step; smaller ones would all be zero
@@ -49,47 +37,6 @@ _LOOKED_AT = 100_000  # draws, by which the law of steps is chosen
 _MASS = 10  # times that a number occurs among them, if it is no accident ...
 _MASS_OF_FEW = 0.01  # ... or in such a share of few, but twice
 _QUARTILES = 1.349  # their distance, in standard deviations of a normal
-_FAILED = 0.01  # share of simulations, from which on where they fail may matter
-
-
-def default_loss(source: Simulations | Online) -> Loss:
-    """Contrasts at every scale, where they can be drawn."""
-    why_not = _obstacle(source)
-    if why_not:
-        _log.info("Training contrasts draws of the prior with each other alone, for %s.", why_not)
-    return NREC() if why_not else MultiScale()
-
-
-def check_prior(loss: Loss, source: Simulations | Online) -> None:
-    """Raise ValueError if the loss wants candidates, and they cannot be drawn."""
-    why_not = _obstacle(source) if getattr(loss, "near", 0) else ""
-    if why_not:
-        raise ValueError(
-            f"{type(loss).__name__} draws candidates near the true parameters by the density of "
-            f"their prior, and {why_not}. Leave loss= out, or train with NREC()."
-        )
-
-
-def _obstacle(source: Simulations | Online) -> str:
-    """Why no candidates can be drawn, in words; empty if they can."""
-    if isinstance(source, Online):
-        joint = source.joint_simulator
-        known = joint.prior.marginal(joint.parameters)
-    else:
-        known = source.known_prior
-        failed = source.n_failed / (source.n_failed + len(source))
-        if failed > _FAILED:
-            return (
-                f"{failed:.0%} of the simulations failed, and where they fail is a fact about the "
-                "parameters that the prior does not know"
-            )
-    if known is None:
-        return (
-            "these simulations do not know it; ready arrays are told, Simulations(..., "
-            "prior=prior), and no density is known of a prior whose nuisance parameters stand above"
-            " the others"
-        )
-    return ""
 
 
 class KnowsNothing(nn.Module):
