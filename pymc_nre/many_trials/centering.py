@@ -79,8 +79,8 @@ def center(
     executor : concurrent.futures.Executor, optional
         With ``around``: runs the simulations.
     loss : Loss, optional
-        The training loss to go on with: by default ``NREC()``, or ``NREB()`` if the ratio is not
-        normalized.
+        The training loss to go on with, one of pairs alone, so not `MultiScale`: by default
+        ``NREC()``, or ``NREB()`` if the ratio is not normalized.
     strength : float, optional
         lambda, the weight of the penalty, by default 100. Where it is too large for a network and a
         simulator, single trials come to tell other things than before, and posteriors of any number

@@ -109,6 +109,11 @@ def _loss_for(ratio: RatioEstimator, loss: Loss | None) -> Loss:
     if loss is None:
         loss = NREC() if ratio.normalized else NREB()
     checked_loss(loss)
+    if getattr(loss, "near", 0):
+        raise ValueError(
+            "center goes on with a loss of pairs alone, expected NREA(), NREB() or NREC(), got "
+            f"{type(loss).__name__}, which wants candidates near their parameters. Leave loss= out."
+        )
     if ratio.reference != "evidence" or loss.reference != "evidence":
         raise ValueError(
             "center goes on with the training loss, which for a fixed reference (CARL) also needs "

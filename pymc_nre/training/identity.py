@@ -45,7 +45,8 @@ class Identity:
     formerly : dict of str to str
         Those that version 0.1 wrote.
     given : dict of str to Tensor
-        By the same names, logits and the loss of a few pairs.
+        By the same names, logits and the loss of a few pairs; and by "prior", where a loss wants
+        candidates near the parameters, log densities of some.
     """
 
     fingerprints: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +58,8 @@ class Identity:
         cls, network: Any, net: RatioNetwork, loss: Loss, batches: Batches, *settings: Any
     ) -> Identity:
         """That of a network ``net`` on its first weights, which the user gave as ``network``."""
-        reference = (part.cpu().numpy() for part in batches.held_out[2:])
+        fixed = loss.reference == "fixed"
+        reference = (part.cpu().numpy() for part in batches.held_out[2:] if fixed)
         sample, (plan, validation, random_seed, *missing) = batches.simulations, settings
         masks = [each for each in missing if each is not None]
         observed = (sample.points, sample.counts) if sample.iid else (sample.x,)
@@ -85,10 +87,12 @@ class Identity:
 def _given(net: RatioNetwork, loss: Loss, held_out: Batch) -> dict[str, Tensor]:
     """Logits and the loss of the first pairs, in training mode; the same whenever it is asked."""
     net = copy.deepcopy(net).train()
-    theta, x, *reference = (part[: max(_PAIRS, loss.minimum_batch)].cpu() for part in held_out)
+    theta, x, *others = (part[: max(_PAIRS, loss.minimum_batch)].cpu() for part in held_out)
     with torch.no_grad(), RandomStream(0).in_place():
         logits = net.head(theta, net.embed(x))
-        return {"network": logits.flatten(), "loss": loss(net, theta, x, *reference).reshape(1)}
+        given = {"network": logits.flatten(), "loss": loss(net, theta, x, *others).reshape(1)}
+    # Of candidates near the parameters its density, which another processor rounds otherwise.
+    return given | ({"prior": others[-1].flatten()} if getattr(loss, "near", 0) else {})
 
 
 def _settings_of(loss: Loss) -> list[str]:

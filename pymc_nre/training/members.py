@@ -176,6 +176,12 @@ def train(
     return with_budget(ratio, trained[0].sample, [each.unseen for each in trained])
 
 
+def _calm(loss: Loss) -> dict[str, float]:
+    """Settings of a second run; a loss of a user's own may want yet smaller steps."""
+    its_own = getattr(loss, "learning_rate", _CALM["learning_rate"])
+    return _CALM | {"learning_rate": min(its_own, _CALM["learning_rate"])}
+
+
 @dataclass
 class _Members:
     """Networks that are trained one after another, and the recipe of the next one."""
@@ -220,12 +226,14 @@ class _Members:
         first = self._run("", self.random_seed, title)
         if not self._memorizes(first):
             return first
-        settings, before = replace(self.recipe.settings, **_CALM), self.recipe
-        self.recipe = replace(before, settings=settings)
+        before = self.recipe
+        self.recipe = replace(before, settings=replace(before.settings, **_calm(before.loss)))
         try:
             second = self._run(".again", self.random_seed, f"{title}, by smaller steps")
         except KeyboardInterrupt:
             self.interrupted, second = True, first
+        except FloatingPointError:  # which the first was spared
+            second = first
         if second.loss < first.loss:
             return second
         self.recipe = before

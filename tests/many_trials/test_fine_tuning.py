@@ -272,6 +272,8 @@ def test_wrong_arguments(trained):
     )
     with pytest.raises(ValueError, match="fixed reference"):
         nre.center(trained, supply(), loss=nre.losses.CARL(reference))
+    with pytest.raises(ValueError, match=r"loss of pairs alone.*got MultiScale.*Leave loss= out"):
+        nre.center(trained, supply(), loss=nre.losses.MultiScale())
 
 
 class _Scored(torch.nn.Module):

@@ -65,13 +65,6 @@ def above_another():
     return prior
 
 
-def choosing():
-    with pm.Model() as prior:
-        k = pm.Categorical("k", [0.2, 0.3, 0.5])
-        pm.Normal("mu", pt.as_tensor([-2.0, 0.0, 3.0])[k], 1.0)
-    return prior
-
-
 PROBLEMS = {
     "uniform": Problem({"mu": pm.Uniform.dist(-1, 1)}),
     "normal": Problem({"mu": pm.Normal.dist(0, 1)}),
@@ -91,7 +84,6 @@ PROBLEMS = {
         },
     ),
     "above another": Problem(above_another(), lambda t: t[..., 1]),
-    "an index": Problem(choosing(), lambda t: t[..., 1]),
     "sum of zero": Problem({"z": pm.ZeroSumNormal.dist(1.0, shape=3)}, lambda t: t[..., 0]),
 }
 DIRECTIONS = {
@@ -242,6 +234,23 @@ def test_point_masses_of_few_draws_take_no_steps(n, moves):
         Layout({"mu": ()}), Prior.of({"mu": pm.Gamma.dist(2, 1)}), mu[:, None], NEAR, SCALES
     )
     assert (law.root[0, 0] > 0) == moves
+
+
+def test_integers_index_nothing_that_is_not_there():
+    means = np.array([-2.0, 0.0, 3.0])
+    with pm.Model() as prior:
+        k = pm.Categorical("k", [0.2, 0.3, 0.5])
+        pm.Normal("mu", pt.as_tensor(means)[k], 1.0)
+    problem = Problem(prior)
+    law, (theta, _) = nearby(problem), problem.draw(200, np.random.default_rng(1))
+    candidates, log_prior = law.beside(theta, np.random.default_rng(1))
+    k, mu = np.moveaxis(np.concatenate([theta[:, None], candidates], 1), -1, 0)
+    there = (k >= 0) & (k <= 2)
+    assert 0.5 < there.mean() < 0.9
+    index = np.where(there, k, 0).astype(int)
+    expected = np.log([0.2, 0.3, 0.5])[index] - 0.5 * (mu - means[index]) ** 2
+    expected = np.where(there, expected - expected[:, :1], -np.inf)
+    np.testing.assert_allclose(log_prior, expected, atol=1e-9)
 
 
 def test_counts_that_were_given_as_floats_take_whole_steps():

@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pymc as pm
 import pytest
 import torch
 from torch import nn
 
 import pymc_nre as nre
 from pymc_nre.networks import MLP
+from pymc_nre.training.batching.contrasts import NearbyParameters
 from pymc_nre.training.identity import described
 
 BEFORE = Path(__file__).parents[1] / "data" / "before_the_move"
@@ -114,6 +116,36 @@ def test_another_network_or_loss_of_the_same_name_is_noticed(
         train(simulations, tmp_path / "t", **now)
     # The twin: the same goes on, from the file, to the same.
     assert train(simulations, tmp_path / "t", **before) == first
+
+
+@pytest.mark.filterwarnings("ignore:The validation loss")
+def test_another_prior_of_the_same_draws_is_noticed(tmp_path):
+    rng = np.random.default_rng(1)
+    mu = rng.normal(size=300)
+    x = rng.normal(mu, 1.0)
+    one, other = (
+        nre.Simulations({"mu": mu}, x, prior={"mu": pm.Normal.dist(mean, 1)}) for mean in (0, 0.05)
+    )
+    first = train(one, tmp_path / "t")
+    with pytest.raises(ValueError, match=r"another training run, with other .*prior.*delete"):
+        train(other, tmp_path / "t")
+    with pytest.raises(ValueError, match=r"another training run, with other .*loss.*delete"):
+        train(nre.Simulations({"mu": mu}, x), tmp_path / "t")
+    assert train(one, tmp_path / "t") == first
+
+
+@pytest.mark.filterwarnings("ignore:The validation loss")
+def test_candidates_that_are_rounded_otherwise_are_the_same(simulations, tmp_path, monkeypatch):
+    """As the steps of another processor may be."""
+    first = train(simulations, tmp_path / "t")
+    beside = NearbyParameters.beside
+
+    def rounded(law, theta, rng):
+        candidates, log_prior = beside(law, theta, rng)
+        return candidates * (1 + 1e-6), log_prior
+
+    monkeypatch.setattr(NearbyParameters, "beside", rounded)
+    assert train(simulations, tmp_path / "t") == first
 
 
 @pytest.mark.filterwarnings("ignore:The validation loss")

@@ -1,6 +1,6 @@
 """Networks one after another: a second run by smaller steps, and ensembles that follow it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pymc as pm
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import pymc_nre as nre
+from pymc_nre.losses import NREA
 from pymc_nre.networks import MLP
 from pymc_nre.training import members as module
 
@@ -78,6 +79,42 @@ def test_members_follow_the_first(simulations, runs, monkeypatch, worse):
     chosen = [settings.weight_decay for settings, _ in runs]
     expected = None if worse > 0 else CALM["weight_decay"]
     assert chosen == [None, CALM["weight_decay"], expected, expected]
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A loss that trains best by small steps."""
+
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    reference = "evidence"
+    normalized = True
+    chance = NREA().chance
+    minimum_batch = 2
+
+    def __call__(self, net, theta, x):
+        return NREA()(net, theta, x)
+
+
+def test_steps_do_not_grow(simulations, runs):
+    train(simulations, loss=Slow())
+    (_, first), (_, second) = runs
+    assert steps(first.ratio) == {"learning_rate": 1e-3, "weight_decay": 1e-4}
+    assert steps(second.ratio) == {"learning_rate": 1e-3, "weight_decay": 0.1}
+
+
+def test_the_first_is_kept_where_the_second_diverges(simulations, runs, monkeypatch):
+    spied = module.train_network
+
+    def diverging(simulations, recipe, *arguments):
+        if recipe.settings.weight_decay == CALM["weight_decay"]:
+            raise FloatingPointError("The loss was not finite.")
+        return spied(simulations, recipe, *arguments)
+
+    monkeypatch.setattr(module, "train_network", diverging)
+    ratio = train(simulations, members=2)
+    assert steps(ratio) == {"learning_rate": 1e-2, "weight_decay": 1e-4}
+    assert [settings.weight_decay for settings, _ in runs] == [None, None]
 
 
 def own(theta_size, event_shape):
