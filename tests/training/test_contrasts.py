@@ -236,6 +236,23 @@ def test_point_masses_of_few_draws_take_no_steps(n, moves):
     assert (law.root[0, 0] > 0) == moves
 
 
+@pytest.mark.parametrize("free", [False, True])
+def test_many_parameters(free):
+    """Steps of hundreds are those of a product of matrices, and ties among them are found."""
+    size = 300
+    prior = {"z": pm.Normal.dist(0, 1, shape=size) if free else pm.Dirichlet.dist(np.ones(size))}
+    known = Prior.of(prior)
+    draws = known.draw(3_000, 1)["z"]
+    law = NearbyParameters(Layout(known.shapes), known, draws, 1, (0.5, 0.5))
+    assert law.root.shape == (size, size - (not free))
+    assert law.alone.size == size * free
+    candidates, log_prior = law.beside(draws[:50], np.random.default_rng(1))
+    law.alone = np.empty(0)
+    again, _ = law.beside(draws[:50], np.random.default_rng(1))
+    np.testing.assert_allclose(candidates, again, rtol=1e-12, atol=1e-15)
+    assert not free or np.isfinite(log_prior).all()
+
+
 def test_integers_index_nothing_that_is_not_there():
     means = np.array([-2.0, 0.0, 3.0])
     with pm.Model() as prior:

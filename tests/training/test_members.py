@@ -12,6 +12,7 @@ import pymc_nre as nre
 from pymc_nre.losses import NREA
 from pymc_nre.networks import MLP
 from pymc_nre.training import members as module
+from pymc_nre.training.trainer import Trainer
 
 CALM = {"learning_rate": 3e-3, "weight_decay": 0.1}
 
@@ -173,6 +174,29 @@ def test_ctrl_c_in_the_second_run_keeps_the_first(simulations, monkeypatch):
         told[0].message
     )
     assert "has 1 of 2 members" in str(told[1].message)
+
+
+@pytest.mark.parametrize("last", [2, 7], ids=["at once", "later"])
+def test_a_second_run_that_was_interrupted_goes_on(simulations, runs, tmp_path, monkeypatch, last):
+    whole = train(simulations)
+    epochs = len(runs[0][1].ratio.history.epoch)
+    descend, done = Trainer.epoch, []
+
+    def interrupted(run, index):
+        done.append(index)
+        if len(done) > epochs + last:
+            raise KeyboardInterrupt
+        return descend(run, index)
+
+    monkeypatch.setattr(Trainer, "epoch", interrupted)
+    with pytest.warns(nre.TrainingWarning, match="interrupted"):
+        train(simulations, checkpoint=tmp_path / "t")
+    assert len(done) == epochs + last + 1
+    monkeypatch.setattr(Trainer, "epoch", lambda run, k: done.append(k) or descend(run, k))
+    done.clear()
+    assert train(simulations, checkpoint=tmp_path / "t") == whole
+    assert 0 < done[0] <= last  # of the second run; the first was complete
+    assert done == list(range(done[0], done[-1] + 1))
 
 
 def test_both_runs_are_resumed(simulations, runs, tmp_path):

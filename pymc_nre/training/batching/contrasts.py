@@ -33,7 +33,9 @@ __all__ = ["ContrastedBatches", "KnowsNothing", "NearbyParameters"]
 
 _DRAWN_AT_ONCE = 2**15  # candidates: one call of the prior's density serves many batches
 _LEAST_STEP = 0.6  # standard deviation of a whole step; smaller ones would all be zero
-_LOOKED_AT = 100_000  # draws, by which the law of steps is chosen
+_LOOKED_AT = 100_000  # draws, by which the law of steps is chosen ...
+_NUMBERS = 2_000_000  # ... fewer of many parameters: bounds the memory of intermediate arrays ...
+_ENOUGH = 5  # ... but so many for each, which tell what is tied
 _MASS = 10  # times that a number occurs among them, if it is no accident ...
 _MASS_OF_FEW = 0.01  # ... or in such a share of few, but twice
 _QUARTILES = 1.349  # their distance, in standard deviations of a normal
@@ -81,7 +83,11 @@ class NearbyParameters:
         self.whole = _whole(layout, prior)
         self.least, self.most = (of(draws[:, self.whole], axis=0) for of in (np.min, np.max))
         self.seen = draws[0]
-        self.root = _root(draws[:_LOOKED_AT], self.whole)
+        fewer = max(_NUMBERS // layout.size, _ENOUGH * layout.size)
+        self.root = _root(draws[: min(_LOOKED_AT, fewer)], self.whole)
+        # Of hundreds of parameters that are not tied a product of matrices takes most of the time.
+        alone = np.array_equal(self.root, np.diag(np.diag(self.root)))
+        self.alone = np.diag(self.root) if alone else np.empty(0)
 
     def beside(self, theta: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Candidates beside parameters ``(n, D)``, and what the prior says of all.
@@ -120,7 +126,8 @@ class NearbyParameters:
     def _steps(self, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """To the center, and from there to each candidate: ``(n, 1 + near, D)``."""
         shape = (len(scale), 1 + self.near)
-        steps = scale * (rng.standard_normal((*shape, self.root.shape[1])) @ self.root.T)
+        normal = rng.standard_normal((*shape, self.root.shape[1]))
+        steps = scale * (normal * self.alone if self.alone.size else normal @ self.root.T)
         if self.whole.any():
             spread = np.sqrt((self.root**2).sum(1))[self.whole]
             size = np.where(spread > 0, np.maximum(scale * spread, _LEAST_STEP), 0.0)
