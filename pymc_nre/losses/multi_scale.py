@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -132,7 +134,8 @@ class MultiScale:
 
 def _checked_scales(scales: object) -> tuple[float, float]:
     name = "MultiScale: scales"
-    if isinstance(scales, str | bytes) or not hasattr(scales, "__len__") or len(scales) != 2:
+    ordered = isinstance(scales, Sequence | np.ndarray) and not isinstance(scales, str | bytes)
+    if not ordered or np.ndim(scales) != 1 or len(scales) != 2:
         raise TypeError(f"{name} must be the smallest and the largest, got {scales!r}.")
     smallest, largest = (real_number(scale, name, above=0) for scale in scales)
     if smallest > largest:

@@ -229,7 +229,7 @@ class _Members:
         before = self.recipe
         self.recipe = replace(before, settings=replace(before.settings, **_calm(before.loss)))
         try:
-            second = self._run(".again", self.random_seed, f"{title}, by smaller steps")
+            second = self._run(".again", self.random_seed, f"{title} again")
         except KeyboardInterrupt:
             self.interrupted, second = True, first
         except FloatingPointError:  # which the first was spared

@@ -508,7 +508,7 @@ CALLS = {
         epochs=count(2, optional=True),
         batch_size=count(20, optional=True),
         learning_rate=number(0.01, optional=True),
-        weight_decay=number(0.01),
+        weight_decay=number(0.01, optional=True),
         patience=count(2, optional=True),
     ),
     "train_series": call(
@@ -550,6 +550,16 @@ CALLS = {
     # losses and networks
     "NREB": call(losses.NREB, candidates=count(3)),
     "NREC": call(losses.NREC, candidates=count(3), gamma=number(2.0)),
+    "MultiScale": call(
+        lambda candidates, smallest, largest, weight: losses.MultiScale(
+            candidates=candidates, scales=(smallest, largest), weight=weight
+        ),
+        also_called={"smallest": ("scales",), "largest": ("scales",)},
+        candidates=count(3),
+        smallest=number(0.01),
+        largest=number(2.0),
+        weight=number(0.5),
+    ),
     "Balanced": call(lambda strength: losses.Balanced(strength=strength), strength=number(2.0)),
     "BNRE": call(losses.BNRE, strength=number(2.0)),
     "ResidualMLP": call(networks.ResidualMLP, width=count(3), blocks=count(2)),
@@ -880,6 +890,7 @@ CALLS = {
         lambda reference_simulations: losses.CARL(reference_simulations).reference,
         reference_simulations=a(at_one_point),
     ),
+    "MultiScale of": call(lambda loss: losses.MultiScale(loss), loss=a(losses.NREA)),
     "Balanced of": call(lambda loss: losses.Balanced(loss), loss=a(losses.NREA)),
     "load": call(loaded, 1, simulator=SIMULATOR),
     "GaussianMean.simulate": call(
