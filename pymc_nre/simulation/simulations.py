@@ -56,8 +56,8 @@ class Simulations:
         Then the ratio of a single point is learned, from all of them.
     prior : pymc.Model or dict, optional
         The prior the draws came from, as for `pymc_nre.simulate`. It gives the log density of
-        each draw, which some diagnostics use. A thousand of the draws are looked at: they must be
-        possible under it.
+        each draw, which some diagnostics use, and of others near it, which `train` learns from. A
+        thousand of the draws are looked at: they must be possible under it.
     simulator : Simulator or callable, optional
         What made ``x``; it lets models that use the ratio predict.
 
@@ -412,7 +412,7 @@ class Simulations:
         path : str or path-like
         prior : pymc.Model or dict, optional
             The prior that the draws came from. Without it the log density of each draw is known
-            if it was saved, and no other.
+            if it was saved, and no other; `train` then does without contrasts at every scale.
         simulator : Simulator or callable, optional
             What made them. A function is called on many draws at once if the one that made them
             was; a `Simulator` as it says.

@@ -193,11 +193,15 @@ def test_the_largest_integers_come_back(tmp_path):
 
 
 def test_training_on_a_file_gives_the_same_bits(tmp_path):
-    simulations = nre.tasks.GaussianMean().simulate(500, random_seed=1)
+    task = nre.tasks.GaussianMean()
+    simulations = task.simulate(500, random_seed=1)
     simulations.save(tmp_path / "a")
     options = {"epochs": 2, "random_seed": 1, "progressbar": False}
-    loaded = nre.Simulations.load(tmp_path / "a")
+    loaded = nre.Simulations.load(tmp_path / "a", prior=task.prior())
     assert nre.train(loaded, **options) == nre.train(simulations, **options)
+    # The file has no prior, which contrasts at every scale want.
+    loaded, loss = nre.Simulations.load(tmp_path / "a"), nre.losses.NREC()
+    assert nre.train(loaded, **options) == nre.train(simulations, loss=loss, **options)
 
 
 def changed(path, change):
