@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
 import pytest
 import torch
 from quick_training import quick
@@ -251,23 +250,6 @@ def test_many_parameters(free):
     again, _ = law.beside(draws[:50], np.random.default_rng(1))
     np.testing.assert_allclose(candidates, again, rtol=1e-12, atol=1e-15)
     assert not free or np.isfinite(log_prior).all()
-
-
-def test_integers_index_nothing_that_is_not_there():
-    means = np.array([-2.0, 0.0, 3.0])
-    with pm.Model() as prior:
-        k = pm.Categorical("k", [0.2, 0.3, 0.5])
-        pm.Normal("mu", pt.as_tensor(means)[k], 1.0)
-    problem = Problem(prior)
-    law, (theta, _) = nearby(problem), problem.draw(200, np.random.default_rng(1))
-    candidates, log_prior = law.beside(theta, np.random.default_rng(1))
-    k, mu = np.moveaxis(np.concatenate([theta[:, None], candidates], 1), -1, 0)
-    there = (k >= 0) & (k <= 2)
-    assert 0.5 < there.mean() < 0.9
-    index = np.where(there, k, 0).astype(int)
-    expected = np.log([0.2, 0.3, 0.5])[index] - 0.5 * (mu - means[index]) ** 2
-    expected = np.where(there, expected - expected[:, :1], -np.inf)
-    np.testing.assert_allclose(log_prior, expected, atol=1e-9)
 
 
 def test_counts_that_were_given_as_floats_take_whole_steps():

@@ -28,6 +28,7 @@ from ...simulation.parameters import Layout
 from ...simulation.prior import Prior
 from ...simulation.simulations import Simulations
 from .batches import Batch, Batches
+from .density import Density
 
 __all__ = ["ContrastedBatches", "KnowsNothing", "NearbyParameters"]
 
@@ -78,11 +79,9 @@ class NearbyParameters:
         scales: tuple[float, float],
     ) -> None:
         self.layout, self.near = layout, near
-        self.density = prior.log_density_function()
+        self.density = Density(prior, layout, draws[0])
         self.low, self.high = map(math.log, scales)
         self.whole = _whole(layout, prior)
-        self.least, self.most = (of(draws[:, self.whole], axis=0) for of in (np.min, np.max))
-        self.seen = draws[0]
         fewer = max(_NUMBERS // layout.size, _ENOUGH * layout.size)
         self.root = _root(draws[: min(_LOOKED_AT, fewer)], self.whole)
         # Of hundreds of parameters that are not tied a product of matrices takes most of the time.
@@ -104,7 +103,7 @@ class NearbyParameters:
         steps = self._steps(scale, rng)
         candidates = theta[:, None] + steps[:, :1] + steps[:, 1:]
         everything = np.concatenate([theta[:, None], candidates], 1)
-        density = self._log_density(everything.reshape(-1, self.layout.size))
+        density = self.density(everything.reshape(-1, self.layout.size))
         density = density.reshape(n, 1 + self.near)
         possible = np.isfinite(density)
         possible[:, 1:] &= possible[:, :1]
@@ -112,16 +111,6 @@ class NearbyParameters:
             relative = np.where(possible, density - density[:, :1], -np.inf)
         relative[:, 0] = 0.0
         return candidates, relative
-
-    def _log_density(self, theta: np.ndarray) -> np.ndarray:
-        """Of parameters ``(n, D)``; none of integers that the prior has not drawn.
-
-        They may count or index in it, and an index that is beyond would be an error.
-        """
-        counts = theta[:, self.whole]
-        beyond = ((counts < self.least) | (counts > self.most)).any(1)
-        asked = np.where(beyond[:, None], self.seen, theta)
-        return np.where(beyond, -np.inf, self.density(self.layout.unpack(asked)))
 
     def _steps(self, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """To the center, and from there to each candidate: ``(n, 1 + near, D)``."""
