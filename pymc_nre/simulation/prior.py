@@ -119,6 +119,18 @@ class Prior:
             return False
         return not rvs_in_graph(list(terms.values()))
 
+    @property
+    def holds_data(self) -> bool:
+        """Whether it depends on `pymc.Data`, which users set to others between draws."""
+        from pytensor.compile.sharedvalue import SharedVariable
+        from pytensor.graph.traversal import ancestors
+        from pytensor.tensor.random.type import RandomType
+
+        return any(
+            isinstance(each, SharedVariable) and not isinstance(each.type, RandomType)
+            for each in ancestors(self.variables.values())
+        )
+
     def _log_densities(self) -> tuple[dict[str, Any], dict[Any, Any]]:
         """Symbolic values by name, and a term for each."""
         from pymc.logprob.basic import conditional_logp

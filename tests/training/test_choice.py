@@ -84,6 +84,21 @@ def test_draws_of_the_library_need_no_look(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be told from chance")
+def test_data_of_the_prior_that_were_set_since():
+    with pm.Model() as prior:
+        pm.Normal("mu", pm.Data("center", 0.0), 1.0)
+
+    made = nre.simulate(
+        prior, lambda rng, mu: rng.normal(mu, 1.0), 500, random_seed=1, progressbar=False
+    )
+    assert "MultiScale" in quick(made).loss
+    with prior:
+        pm.set_data({"center": 1.0})
+    with pytest.warns(TrainingWarning, match="no draws of it"):
+        assert quick(made).loss == repr(NREC())
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be told from chance")
 def test_fresh_simulations_that_fail_often():
     def simulator(rng, mu):
         return rng.normal(mu, 1.0) if mu < 1.5 else np.nan

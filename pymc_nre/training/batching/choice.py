@@ -89,9 +89,11 @@ def _obstacle(source: Simulations | Online) -> str:
 
 def _differing(source: Simulations | Online) -> str:
     """By what the parameters are seen to be no draws of their prior, in words; empty if not."""
-    if isinstance(source, Online) or source.as_drawn or source.known_prior is None:
+    if isinstance(source, Online) or source.known_prior is None:
         return ""
     prior: Prior = source.known_prior
+    if source.as_drawn and not prior.holds_data:
+        return ""
     rows = np.linspace(0, len(source) - 1, min(len(source), _COMPARED)).astype(int)
     own = {name: value[rows] for name, value in source.parameters.items()}
     drawn = prior.draw(len(rows), np.random.default_rng(0))
