@@ -96,6 +96,18 @@ class Prior:
             ForwardDraw(others, {name: self.variables[name] for name in names}) if others else None
         )
 
+    def levels(self) -> list[Prior]:
+        """Of variables that depend on no others, of these and what depends on them, ... of all."""
+        from pytensor.graph.traversal import ancestors
+
+        above = {name: set(ancestors([rv])) for name, rv in self.variables.items()}
+        depths = {n: len(above[n].intersection(self.variables.values())) for n in self.variables}
+        groups = [[n for n in depths if depths[n] <= most] for most in sorted({*depths.values()})]
+        return [
+            Prior({n: self.variables[n] for n in names}, {n: self.shapes[n] for n in names})
+            for names in groups
+        ]
+
     def marginal(self, names: Collection[str]) -> Prior | None:
         """The prior of the variables named; None if its density would take an integral."""
         from pytensor.graph.traversal import ancestors

@@ -52,6 +52,12 @@ def prior_of(write):
     return prior
 
 
+def test_levels_are_closed_from_above():
+    names = [[*level.variables] for level in Prior.of(prior_of(choosing)).levels()]
+    assert names == [["k", "sd"], ["k", "sd", "mu"]]
+    assert len(Prior.of({"mu": pm.Normal.dist(), "sd": pm.HalfNormal.dist()}).levels()) == 1
+
+
 @pytest.mark.parametrize("name", PRIORS)
 def test_levels_give_the_joint_density(name):
     write, exact, rows = PRIORS[name]

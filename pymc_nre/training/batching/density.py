@@ -39,7 +39,7 @@ class Density:
             try:
                 return self.levels[0](self.layout.unpack(theta))
             except Exception:  # whatever a user's prior raises
-                self.levels = [level.log_density_function() for level in _levels(self.prior)]
+                self.levels = [level.log_density_function() for level in self.prior.levels()]
                 self.by_level = True
         try:
             return self._level_by_level(theta)
@@ -57,22 +57,3 @@ class Density:
             density = level(self.layout.unpack(asked))
             possible &= np.isfinite(density)
         return np.where(possible, density, -np.inf)
-
-
-def _levels(prior: Prior) -> list[Prior]:
-    """Of those that depend on no others, then of those and what depends on them; at last of all."""
-    from pytensor.graph.traversal import ancestors
-
-    above = {
-        name: {other for other, its in prior.variables.items() if its in set(ancestors([rv]))}
-        for name, rv in prior.variables.items()
-    }
-    sizes = sorted({len(names) for names in above.values()})
-    groups = [[name for name in above if len(above[name]) <= size] for size in sizes]
-    return [
-        Prior(
-            {name: prior.variables[name] for name in names},
-            {name: prior.shapes[name] for name in names},
-        )
-        for names in groups
-    ]
