@@ -46,7 +46,7 @@ def whole():
 def ratio(whole):
     past = nre.transitions(whole).past
     single = nre.simulate(PRIOR, step, 10_000, conditions={"past": past}, batched=True, **QUIET)
-    return nre.train(single, epochs=20, **QUIET)
+    return nre.train(single, epochs=60, **QUIET)
 
 
 SETS = [nre.transitions(series_of(drift, 21, k)) for k, drift in enumerate((-0.4, 0.1, 0.3))]
