@@ -1,6 +1,6 @@
 """A loss of contrasts far and near: what it says of itself, and what it refuses.
 
-That the exact ratio is its optimum, for priors of all kinds, is in training/test_contrasts.py.
+That the exact ratio is its optimum, for priors of all kinds, is in training/batching/test_contrasts.py.
 """
 
 import math

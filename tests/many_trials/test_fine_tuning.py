@@ -122,7 +122,7 @@ class Drawing(nre.losses.NREC):
 def test_the_same_seed_gives_the_same_weights(trained):
     def centered(seed):
         torch.rand(1)  # wherever the global stream is
-        options = {"steps": 100, "random_seed": seed, "progressbar": False}
+        options = {"steps": 20, "random_seed": seed, "progressbar": False}
         return nre.center(trained, supply(), loss=Drawing(), **options)
 
     once, again, other = map(centered, (5, 5, 6))
