@@ -1,6 +1,7 @@
 """A loss of contrasts far and near: what it says of itself, and what it refuses.
 
-That the exact ratio is its optimum, for priors of all kinds, is in training/batching/test_contrasts.py.
+That the exact ratio is its optimum, for priors of all kinds, training/batching/test_contrasts.py
+tests.
 """
 
 import math
