@@ -1,7 +1,7 @@
 """Coverage with few simulations: ``python -m tests.benchmarks.slcp_coverage``, from the root.
 
-The first two parameters of SLCP, the other three being nuisance, from 1,024 simulations: one
-network, a balanced one, and an ensemble of five. Takes some minutes.
+The first two parameters of SLCP, the other three being nuisance, from 1,024 simulations: by some
+losses, by the default one, which contrasts at every scale, and by ensembles of five. Takes some minutes.
 """
 
 import argparse
@@ -18,8 +18,10 @@ LEVELS = np.array([0.5, 0.9, 0.95])
 SIMULATIONS, PAIRS, DRAWS = 1_024, 5_000, 1_000
 RECIPES = {
     "NRE-A": {"loss": nre.losses.NREA()},
-    "NRE-C": {},
-    "NRE-C, members=5": {"members": 5},
+    "NRE-C": {"loss": nre.losses.NREC()},
+    "NRE-C, members=5": {"loss": nre.losses.NREC(), "members": 5},
+    "every scale": {},
+    "every scale, members=5": {"members": 5},
     "BNRE": {"loss": nre.losses.BNRE()},
 }
 
