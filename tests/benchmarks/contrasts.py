@@ -203,20 +203,25 @@ def _tables(records, sizes):
     for size in sizes:
         rows = [row for name in (*TASKS, DRIFT) for row in _rows(records, name, size)]
         if rows:
-            heads = ("problem", "contrasts", "seconds", "epochs", "error, 1", "width, 1")
+            heads = ("problem", "contrasts", "seeds", "seconds", "error, 1", "width, 1")
             heads += ("error, 10", "width, 10", f"bias, {MANY:,}", "scatter")
-            yield Table(f"{size:,} simulations, three seeds", heads, rows)
+            yield Table(f"{size:,} simulations", heads, rows)
 
 
 def _rows(records, name, size):
-    for loss in LOSSES:
-        found = [r for k, r in records.items() if k[:3] == (name, size, loss)]
+    chosen = {key[2:]: row for key, row in records.items() if key[:2] == (name, size)}
+    by_loss = {
+        loss: {seed: r for (its, seed), r in chosen.items() if its == loss} for loss in LOSSES
+    }
+    seeds = sorted(set.intersection(*map(set, by_loss.values())))
+    for loss, by_seed in by_loss.items():
+        found = [by_seed[seed] for seed in seeds]
         if found:
             yield [
                 name,
                 loss,
+                ", ".join(map(str, seeds)),
                 _mean(found, "seconds", 1),
-                _mean(found, "epochs", 0),
                 *(_mean(found, f"{what} {n}", 3) for n in FEW for what in ("error", "width")),
                 "; ".join(_of_parameters(found, "bias", MANY**0.5)),
                 "; ".join(_of_parameters(found, "scatter", 1)),
