@@ -1,7 +1,8 @@
 """Coverage with few simulations: ``python -m tests.benchmarks.slcp_coverage``, from the root.
 
 The first two parameters of SLCP, the other three being nuisance, from 1,024 simulations: by some
-losses, by the default one, which contrasts at every scale, and by ensembles of five. Takes some minutes.
+losses, by the default one, which contrasts at every scale, and by ensembles of five. Takes some
+minutes.
 """
 
 import argparse
