@@ -59,7 +59,8 @@ class Identity:
     ) -> Identity:
         """That of a network ``net`` on its first weights, which the user gave as ``network``."""
         fixed = loss.reference == "fixed"
-        reference = (part.cpu().numpy() for part in batches.held_out[2:] if fixed)
+        held_out = batches.held_out  # drawn, where batches are changed
+        reference = (part.cpu().numpy() for part in held_out[2:] if fixed)
         sample, (plan, validation, random_seed, *missing) = batches.simulations, settings
         masks = [each for each in missing if each is not None]
         observed = (sample.points, sample.counts) if sample.iid else (sample.x,)
@@ -72,7 +73,7 @@ class Identity:
             "random_seed": fingerprint(random_seed),
         }
         formerly = {"loss": fingerprint(loss), "network": fingerprint(own or network)}
-        return cls(fingerprints, formerly, _given(net, loss, batches.held_out))
+        return cls(fingerprints, formerly, _given(net, loss, held_out))
 
     def differing(self, given: Mapping[str, Tensor]) -> list[str]:
         """What of ``given``, of a training before, is not what is given now."""

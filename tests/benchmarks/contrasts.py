@@ -50,7 +50,7 @@ def main():
     results = Results(options.work / "contrasts.jsonl", KEYS)
     for size, seed, name, loss in product(options.simulations, SEEDS, (*TASKS, DRIFT), LOSSES):
         which = dict(zip(KEYS, (name, size, loss, seed), strict=True))
-        print(results.get(partial(_measured, options.work, **which), **which), flush=True)
+        print(results.get(partial(_measured, **which), **which), flush=True)
     text = "\n".join(table.markdown() for table in _tables(results.read(), options.simulations))
     path = options.out / "contrasts.inc"
     path.write_text(f"{text}\n")
@@ -66,8 +66,7 @@ def _options():
     return parser.parse_args()
 
 
-def _measured(work, problem, simulations, loss, seed):
-    path = work / f"contrasts_{problem}_{simulations}_{loss}_{seed}.nre".replace(" ", "_")
+def _measured(problem, simulations, loss, seed):
     made = _Drift() if problem == DRIFT else _Exact(problem)
     began = time.process_time()
     ratio = nre.train(
@@ -79,10 +78,8 @@ def _measured(work, problem, simulations, loss, seed):
     )
     found = {
         "seconds": time.process_time() - began,
-        "epochs": ratio.history.sizes["epoch"],
         "labels": ratio.layout.labels,
     }
-    ratio.save(path)
     found["bias"], found["scatter"] = _by_scores(ratio, made)
     return found | made.few(ratio)
 

@@ -2,6 +2,6 @@
 
 `batches` shuffles pairs and holds some out, `points` deals those of simulations with several
 points, `masks` makes holes in observations, and `contrasts` draws candidates near the true
-parameters. The last two wrap other batches and are batches themselves. `choice` says whether
-simulations are fit for them, and `density` what the prior says of them.
+parameters. The last two wrap other batches and are batches themselves, as `changed` says. `choice`
+says whether simulations are fit for them, and `density` what the prior says of them.
 """

@@ -7,9 +7,6 @@ steps that does not depend on the parameters, and makes these admissible: parame
 integers take whole steps, those that do not vary in training or have point masses (a prior that is
 exactly zero now and then) take none, and parameters that are tied to each other, as on a simplex,
 take steps along which the tie holds.
-
-Candidates are drawn anew for each batch, from a stream of its own for each epoch, so that a
-training that resumes goes on with the same ones. Held-out pairs keep theirs.
 """
 
 from __future__ import annotations
@@ -28,6 +25,7 @@ from ...simulation.parameters import Layout
 from ...simulation.prior import Prior
 from ...simulation.simulations import Simulations
 from .batches import Batch, Batches
+from .changed import ChangedBatches
 from .density import Density
 
 __all__ = ["ContrastedBatches", "KnowsNothing", "NearbyParameters"]
@@ -160,7 +158,7 @@ def _spread(values: np.ndarray, counts: bool) -> float:
     return float(min(values.std(), middle) if middle > 0 else values.std())
 
 
-class ContrastedBatches:
+class ContrastedBatches(ChangedBatches):
     """Other batches, with candidates near their parameters beside them.
 
     Parameters
@@ -170,12 +168,13 @@ class ContrastedBatches:
     random_seed : int
     """
 
+    stream_key = (1,)
+
     def __init__(self, whole: Batches, nearby: NearbyParameters, random_seed: int) -> None:
-        self._whole, self._nearby, self._seed = whole, nearby, random_seed
-        self.simulations, self.size, self.distinct = whole.simulations, whole.size, whole.distinct
+        super().__init__(whole, random_seed)
+        self._nearby = nearby
         theta, *others = whole.training
-        self.training, self.unseen = (theta.float(), *others), whole.unseen
-        self.n_held_out = whole.n_held_out
+        self.training = (theta.float(), *others)
 
     @classmethod
     def wanted_by(cls, loss: Loss, batches: Batches, random_seed: int) -> Batches:
@@ -189,29 +188,10 @@ class ContrastedBatches:
         nearby = NearbyParameters(simulations.layout, prior, simulations.theta, near, scales)
         return cls(batches, nearby, random_seed)
 
-    @property
-    def held_out(self) -> Batch:
-        """Held-out parameters and observations, and candidates."""
-        return next(self._contrasted(iter([self._whole.held_out]), self._stream(0)))
-
-    def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
-        """Batches of epoch ``index``, shuffled by ``order``."""
-        yield from self._contrasted(
-            self._whole.epoch(index, batch_size, order), self._stream(index + 1)
-        )
-
-    def validation(self, rows: int, least: int) -> Iterator[Batch]:
-        """Held-out pairs in parts, with the same candidates whenever it is asked."""
-        yield from self._contrasted(self._whole.validation(rows, least), self._stream(0))
-
-    def _stream(self, index: int) -> np.random.Generator:
-        # Not the stream of masks, which has the same seed.
-        return np.random.default_rng(np.random.SeedSequence((self._seed, index), spawn_key=(1,)))
-
-    def _contrasted(self, batches: Iterator[Batch], rng: np.random.Generator) -> Iterator[Batch]:
+    def _changed(self, batches: Iterator[Batch], stream: np.random.Generator) -> Iterator[Batch]:
         for block in _blocks(batches, max(1, _DRAWN_AT_ONCE // (1 + self._nearby.near))):
             drawn_from = torch.cat([theta for theta, *_ in block]).double().cpu().numpy()
-            drawn = self._nearby.beside(drawn_from, rng)
+            drawn = self._nearby.beside(drawn_from, stream)
             lengths = [len(theta) for theta, *_ in block]
             parts = (torch.tensor(each, dtype=torch.float32).split(lengths) for each in drawn)
             for (theta, *others), *own in zip(block, *parts, strict=True):
