@@ -282,6 +282,8 @@ def test_candidates_are_new_in_each_batch_and_epoch_and_the_same_again(simulatio
     first, second = epoch(batches, 0), epoch(batches, 1)
     steps = [near - theta[:, None] for theta, _, near, _ in (*first, *second)]
     assert len({each.numpy().tobytes() for each in steps}) == len(steps)
+    for one, other in zip(steps[: len(first)], steps[len(first) :], strict=True):
+        assert not torch.allclose(one, other, atol=1e-3)  # more than rounding
     for one, other in zip(first, epoch(contrasted(simulations), 0), strict=True):
         for part, its in zip(one, other, strict=True):
             torch.testing.assert_close(part, its, rtol=0, atol=0)
