@@ -28,7 +28,7 @@ from .sampler import sample
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pymc_nre_sbibm"
 _DOCS = Path(__file__).parents[3] / "docs" / "benchmarks"
-_KEYS = ("task", "recipe", "simulations", "observation", "draws")
+_KEYS = ("task", "recipe", "simulations", "observation", "draws", "seed")
 _EXACT = "exact"  # stands for a recipe where the likelihood takes the place of a ratio
 
 
@@ -46,8 +46,9 @@ def main():
 def _jobs(options):
     """What is to be measured, in such an order that no task waits until others are complete."""
     budgets = [0] if options.exact else options.simulations
-    for n, number, task in product(budgets, options.observations, options.tasks):
-        values = task, _recipe(options), n, number, options.draws
+    seeds = [0] if options.exact else options.seeds
+    for n, seed, number, task in product(budgets, seeds, options.observations, options.tasks):
+        values = task, _recipe(options), n, number, options.draws, seed
         yield dict(zip(_KEYS, values, strict=True))
 
 
@@ -76,9 +77,10 @@ def _log_ratio(task, x, which, work):
     if which["recipe"] == _EXACT:
         return lambda theta: task.log_likelihood(theta, x)
     # The network of one is the first of five.
-    folder = work / which["recipe"].removesuffix("_five") / task.name / str(which["simulations"])
+    n, seed = which["simulations"], which["seed"]
+    folder = work / which["recipe"].removesuffix("_five") / task.name / str(n) / f"seed_{seed}"
     recipe = RECIPES[which["recipe"]]
-    ratios = trained(task, which["simulations"], recipe, folder)
+    ratios = trained(task, n, recipe, folder, seed)
     features = task.features(x)
     return combined(ratios, task.as_points(features[None])[0] if recipe.iid else features)
 
@@ -122,6 +124,7 @@ def _options():
     parser.add_argument("--simulations", nargs="+", type=int, default=[10_000], metavar="N")
     parser.add_argument("--observations", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="I")
     parser.add_argument("--draws", type=int, default=10_000)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="ten apart, for five")
     parser.add_argument("--recipe", choices=RECIPES, default="default_five")
     parser.add_argument("--exact", action="store_true", help="the likelihood instead of a ratio")
     parser.add_argument("--work", type=Path, default=_CACHE / "work", help="networks and results")

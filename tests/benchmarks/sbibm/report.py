@@ -25,8 +25,8 @@ def comparison(records, n):
     shown = [row for row in rows if row[-1] != "-"]
     columns = [[row[k] for row in shown] for k in range(1, len(METHODS) + len(WHOLE) + 1)]
     means = [float(np.mean(c)) if c and None not in c else None for c in columns]
-    rows.append(["mean" if len(shown) == len(rows) else "mean of these", *means, "", ""])
-    columns = ("task", *METHODS, *WHOLE.values(), "smallest to largest", "observations")
+    rows.append(["mean" if len(shown) == len(rows) else "mean of these", *means, "", "", ""])
+    columns = ("task", *METHODS, *WHOLE.values(), "smallest to largest", "observations", "seeds")
     return Table(f"C2ST at {n:,} simulations{_fewer(records)}", columns, rows)
 
 
@@ -36,7 +36,7 @@ def exactness(records):
     for task in TASKS:
         row = _ours([r for r in records if r["task"] == task])
         if row[0] is not None:
-            rows.append([task, *row])
+            rows.append([task, *row[:-1]])
     columns = ("task", "exact likelihood" + _fewer(records), "smallest to largest", "observations")
     return Table("C2ST with the likelihood itself", columns, rows)
 
@@ -51,25 +51,27 @@ def structure(records):
             others = published()[task]
             rows.append([task, n, POINTS[recipe], *(others[m][n] for m in METHODS), *row])
     columns = ("task", "simulations", "ours, as points", *METHODS)
-    columns += ("pymc_nre" + _fewer(records), "smallest to largest", "observations")
+    columns += ("pymc_nre" + _fewer(records), "smallest to largest", "observations", "seeds")
     return Table("C2ST, using structure: as independent points", columns, rows)
 
 
 def _row(task, records, n):
     others = published()[task]
     ours = [_ours([r for r in records if r["recipe"] == recipe]) for recipe in WHOLE]
-    last = next((row for row in reversed(ours) if row[0] is not None), ours[0])
-    return [task, *(others[m][n] for m in METHODS), *(row[0] for row in ours), *last[1:]]
+    measured = [row for row in ours if row[0] is not None] or ours[:1]
+    seeds = " and ".join(str(row[-1]) for row in measured)
+    means = *(others[m][n] for m in METHODS), *(row[0] for row in ours)
+    return [task, *means, *measured[-1][1:-1], seeds]
 
 
 def _ours(records):
-    """Mean, range and observations."""
+    """Mean, range, observations, and number of seeds."""
     if not records:
-        return None, "-", "-"
+        return None, "-", "-", "-"
     values = [record["c2st"] for record in records]
-    numbers = sorted(record["observation"] for record in records)
+    numbers, seeds = (sorted({r[key] for r in records}) for key in ("observation", "seed"))
     spread = f"{min(values):.3f} to {max(values):.3f}"
-    return float(np.mean(values)), spread, ", ".join(map(str, numbers))
+    return float(np.mean(values)), spread, ", ".join(map(str, numbers)), len(seeds)
 
 
 def _fewer(records):
