@@ -34,11 +34,11 @@ from numba.extending import intrinsic, overload
 
 from .program import Elu, Gelu, Relu, Silu, Softplus, Tanh
 
-__all__ = ["activate"]
+__all__ = ["ARTANH", "ERFCX", "TAYLOR", "activate"]
 
 _LOG2E = 1 / math.log(2)
 # Taylor coefficients of (exp(r) - 1) / r.
-_TAYLOR = [1 / math.factorial(k) for k in range(1, 14)]
+TAYLOR = [1 / math.factorial(k) for k in range(1, 14)]
 _ERFCX_DOUBLE = [
     1.2530080582697296529,
     -0.13562110612457571866,
@@ -97,6 +97,8 @@ _ARTANH_SINGLE = [
     0.13982578872598634444,
     0.14078889181554540327,
 ]
+ERFCX = {"double": _ERFCX_DOUBLE, "single": _ERFCX_SINGLE}
+ARTANH = {"double": _ARTANH_DOUBLE, "single": _ARTANH_SINGLE}
 # Neither reordering of sums, which would undo the range reduction, nor the assumption that
 # there is no NaN.
 _OPTIONS = {
@@ -161,7 +163,7 @@ def _exponentials(number: type) -> tuple[Callable[[Any], Any], Callable[[Any], A
     high = number(0.693145751953125)
     low = number(math.log(2) - 0.693145751953125)
     largest = number(700 if double else 85)
-    taylor = _polynomial(_TAYLOR if double else _TAYLOR[:7], number)
+    taylor = _polynomial(TAYLOR if double else TAYLOR[:7], number)
 
     @_jit
     def parts(y: Any) -> Any:

@@ -26,7 +26,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-__all__ = ["call_by_name", "digest_of", "jit_entry", "jit_inline", "sources"]
+__all__ = ["call_by_name", "code_folder", "digest_of", "jit_entry", "jit_inline", "sources"]
 
 _log = logging.getLogger("pymc_nre")
 _OPTIONS = {
@@ -67,6 +67,17 @@ class _CacheFiles(CompileResultCacheImpl):
         super().__init__(function)
         own_file = self.locator.get_source_stamp()
         self.locator.get_source_stamp = lambda: (own_file, sources())
+
+
+@cache
+def code_folder() -> Path | None:
+    """Where machine code of this package is kept; None if there is no such place."""
+    try:
+        files = _CacheFiles(code_folder.__wrapped__)
+    except RuntimeError:
+        _tell_that_nothing_is_kept("neither the package nor the home can be written")
+        return None
+    return Path(files.locator.get_cache_path())
 
 
 class _Cache(FunctionCache):

@@ -11,7 +11,7 @@ import numpy as np
 from . import hessian, ratio
 from .program import Exported, Program
 
-__all__ = ["KERNELS", "CompiledEvaluator"]
+__all__ = ["KERNELS", "CompiledEvaluator", "plain"]
 
 KERNELS: dict[str, Callable[..., Any]] = {
     "value": ratio.value,
@@ -50,24 +50,24 @@ class CompiledEvaluator:
 
     def value(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Log ratios ``(n,)``."""
-        return ratio.value(_plain(theta), self._rows(x), *self._constants())
+        return ratio.value(plain(theta), self._rows(x), *self._constants())
 
     def value_and_gradient(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log ratios ``(n,)`` and their gradients in theta, ``(n, D)``, row by row."""
-        return ratio.value_and_gradient(_plain(theta), self._rows(x), *self._constants())
+        return ratio.value_and_gradient(plain(theta), self._rows(x), *self._constants())
 
     def hessian_product(self, theta: np.ndarray, x: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Row by row, the Hessian in theta times ``v``; both ``(n, D)``."""
         rows = self._rows(x)
-        return hessian.hessian_product(_plain(theta), rows, _plain(v), *self._constants())
+        return hessian.hessian_product(plain(theta), rows, plain(v), *self._constants())
 
     def _rows(self, x: np.ndarray) -> np.ndarray:
-        return _plain(x if x.ndim == 2 else x.reshape(len(x), self.program.columns))
+        return plain(x if x.ndim == 2 else x.reshape(len(x), self.program.columns))
 
     def _constants(self) -> tuple[Any, ...]:
         return self.program.instructions, self.moments, self.weights, self.wall
 
 
-def _plain(array: np.ndarray) -> np.ndarray:
+def plain(array: np.ndarray) -> np.ndarray:
     """Contiguous and writable: other kinds of arrays would be compiled for anew."""
     return array if array.flags.carray else np.array(array, order="C")

@@ -16,7 +16,7 @@ from pymc.distributions.dist_math import check_parameters
 from pytensor.tensor import TensorVariable
 
 from ..estimators.estimator import RatioEstimator
-from ..ops.engines import as_data, as_rows, is_private, log_ratios
+from ..ops.engines.choice import as_data, as_rows, is_private, log_ratios
 from ..ops.guards import held_data
 from ..simulation.parameters import check_event_shape
 

@@ -17,7 +17,7 @@ from pytensor.tensor import TensorVariable
 from ..estimators.checks import as_observations, check_ratio
 from ..estimators.estimator import RatioEstimator
 from ..ops.data_check import warn_if_data_are_far
-from ..ops.engines import check_engine
+from ..ops.engines.choice import check_engine
 from ..ops.guards import check_observed, check_outside, refuse_named_axes
 from ..ops.held import HeldRatio
 from ..ops.prior_check import warn_if_many_trials, warn_if_prior_leaves

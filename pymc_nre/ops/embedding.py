@@ -29,8 +29,8 @@ from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_and_
 from ..compat import OpOfBothMajors
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import same_numbers
-from ..kernels.export import export
 from ..kernels.inputs import MISSING_DATA
+from .engines.compilable import compilable
 from .gradients import not_in_x
 from .held import HeldRatio, keep
 from .wrappers import jax_op, version
@@ -57,7 +57,7 @@ class Features(OpOfBothMajors, Op):
 
     def __init__(self, estimator: RatioEstimator) -> None:
         self.held, self.event_shape = HeldRatio(estimator), estimator.event_shape
-        self.width = export(estimator.network, features=True).program.columns
+        self.width = compilable(estimator).program.columns
 
     def make_node(self, x: Any, known_x: Any, known_features: Any) -> Apply:
         """Inputs in float64: x, and known observations ``(m, *event)`` with features ``(m, H)``."""
@@ -69,7 +69,7 @@ class Features(OpOfBothMajors, Op):
         """Features; ValueError where observations have holes."""
         if not self.held().takes(x):
             raise ValueError(MISSING_DATA)
-        return self.held().evaluator.features(x)
+        return self.held().evaluator.features(x).reshape(len(x), self.width)
 
     def perform(
         self, node: Apply, inputs: Sequence[np.ndarray], output_storage: list[list[Any]]

@@ -352,7 +352,7 @@ def check_features():
     from pymc_nre.estimators.domain import Domain
     from pymc_nre.estimators.estimator import RatioEstimator
     from pymc_nre.networks import DeepSet
-    from pymc_nre.ops.engines import as_data, log_ratios
+    from pymc_nre.ops.engines.choice import as_data, log_ratios
 
     net = network(MLP((8, 8), embedding=DeepSet((8, 4))), (5,))
     theta, x, _ = points(1, (5,))

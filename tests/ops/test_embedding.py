@@ -13,8 +13,8 @@ import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.estimator import RatioEstimator
 from pymc_nre.networks import MLP, DeepSet
-from pymc_nre.ops.compiled_engine import CompiledEngine
 from pymc_nre.ops.embedding import Features
+from pymc_nre.ops.engines.compiled_engine import CompiledEngine
 from pymc_nre.ops.ratio_ops import LogRatio
 
 MODES = {

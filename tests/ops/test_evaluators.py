@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from bound import traced_of
 from jax_process import process_with_jax
 from untrained import make_estimator
 
@@ -11,8 +12,9 @@ from pymc_nre.estimators.wall import Wall
 from pymc_nre.kernels.evaluator import CompiledEvaluator
 from pymc_nre.kernels.export import export
 from pymc_nre.networks import MLP, ResidualMLP
-from pymc_nre.ops.compiled_engine import CompiledEngine
-from pymc_nre.ops.torch_engine import TorchEngine
+from pymc_nre.ops.engines.compiled_engine import CompiledEngine
+from pymc_nre.ops.engines.torch_engine import TorchEngine
+from pymc_nre.ops.engines.traced_engine import TracedEngine
 
 N = 6
 NETWORKS = {
@@ -39,18 +41,30 @@ def by_jax(ratio, wall=False):
     return CompiledEngine(exported(ratio).program).jax_evaluator(*constants(ratio, wall))
 
 
+def traced(ratio, wall=False):
+    found = traced_of(ratio)
+    return TracedEngine(found.program).evaluator(found.weights, constants(ratio, wall)[-1])
+
+
+def traced_by_jax(ratio, wall=False):
+    found = traced_of(ratio)
+    return TracedEngine(found.program).jax_evaluator(found.weights, constants(ratio, wall)[-1])
+
+
 EVALUATORS = {
     "an estimator's": lambda ratio: ratio.evaluator,
     "torch in graphs": lambda ratio: TorchEngine(ratio).evaluator(),
     "kernels": lambda ratio: CompiledEvaluator.of(exported(ratio)),
     "kernels in graphs": compiled,
+    "traced": traced,
 }
 OF_JAX = {
     "kernels": by_jax,
+    "traced": traced_by_jax,
     "callbacks": lambda ratio: TorchEngine(ratio).jax_evaluator(),
 }
-BEHIND_A_WALL = {"kernels": compiled}
-OF_JAX_BEHIND_A_WALL = {"kernels": by_jax}
+BEHIND_A_WALL = {"kernels": compiled, "traced": traced}
+OF_JAX_BEHIND_A_WALL = {"kernels": by_jax, "traced": traced_by_jax}
 
 
 def points(ratio, shared):

@@ -16,7 +16,8 @@ from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.networks import MLP, DeepSet
-from pymc_nre.ops import engines
+from pymc_nre.ops.engines import choice
+from pymc_nre.ops.engines.compilable import compilable
 from pymc_nre.ops.held import HeldRatio
 
 MODE = Mode(linker="py", optimizer="fast_run")  # all rewrites, no compiler
@@ -25,8 +26,8 @@ NETWORKS = {"torch": None, "auto": MLP((8,), embedding=DeepSet((4,)))}
 
 def forget():
     """The last few ratios, which are remembered for the next model."""
-    engines._compiles.cache_clear()
-    engines._exported.cache_clear()
+    choice._compiles.cache_clear()
+    compilable.cache_clear()
 
 
 def compiled(seed, engine):

@@ -34,7 +34,7 @@ SCRIPT = """
     from pytensor.compile.mode import get_mode
     import pymc_nre as nre
     from pymc_nre.ops.ratio_ops import LogRatioAndGradient
-    from pymc_nre.ops.torch_engine import TorchEngine
+    from pymc_nre.ops.engines.torch_engine import TorchEngine
     from pymc_nre.estimators.evaluator import TorchEvaluator
     from untrained import make_estimator
 
@@ -107,7 +107,7 @@ SCRIPT = """
             for name, original in originals.items():
                 setattr(TorchEvaluator, name, original)
         import jax
-        from pymc_nre.ops.jax_callbacks import JaxCallbacks
+        from pymc_nre.ops.engines.jax_callbacks import JaxCallbacks
         function = JaxCallbacks(make_estimator({"a": (), "b": (2,)}, (2,))).value
         try:
             jax.grad(lambda x: function(np.zeros((1, 3)), x).sum())(np.ones((5, 2)))

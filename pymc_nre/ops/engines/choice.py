@@ -20,16 +20,19 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.utils import MissingInputError
 from pytensor.tensor import TensorConstant, TensorVariable
 
-from ..estimators.estimator import RatioEstimator
-from ..estimators.wall import Wall
-from ..kernels.export import export
-from ..kernels.program import Exported
-from . import vectorize  # noqa: F401  # registers how graphs with our Ops are vectorized
+from ...estimators.estimator import RatioEstimator
+from ...estimators.wall import Wall
+from ...kernels.export import export
+from ...kernels.program import Exported
+from ...kernels.traced.network import Traced
+from .. import vectorize  # noqa: F401  # registers how graphs with our Ops are vectorized
+from ..embedding import Features
+from ..guards import check_held, only_finite
+from ..ratio_ops import LogRatioAndGradient
+from .compilable import compilable
 from .compiled_engine import CompiledEngine
-from .embedding import Features
-from .guards import check_held, only_finite
-from .ratio_ops import LogRatioAndGradient
 from .torch_engine import TorchEngine
+from .traced_engine import TracedEngine
 
 __all__ = [
     "ENGINES",
@@ -101,14 +104,13 @@ def log_ratios(
     if engine == "torch" or not _compiles(ratio):
         # Constants were looked at when the graph was built.
         return _by_torch(ratio, theta, x if is_private(x) else only_finite(ratio, x), wall)
-    exported, x = _with_features(ratio, x)
-    arrays = {
-        "moments": exported.moments,
-        "weights": exported.weights.astype(PRECISIONS[precision]),
-        "wall": np.empty(0) if wall is None else wall.to_vector(),
-    }
-    constants = [_share(name, array) for name, array in arrays.items()]
-    return LogRatioAndGradient(CompiledEngine(exported.program))(theta, x, *constants)
+    found, x = _with_features(ratio, x)
+    weights = _share("weights", found.weights.astype(PRECISIONS[precision]))
+    around = _share("wall", np.empty(0) if wall is None else wall.to_vector())
+    if isinstance(found, Traced):
+        return LogRatioAndGradient(TracedEngine(found.program))(theta, x, weights, around)
+    moments = _share("moments", found.moments)
+    return LogRatioAndGradient(CompiledEngine(found.program))(theta, x, moments, weights, around)
 
 
 def _by_torch(
@@ -130,8 +132,9 @@ def _why_not_compiled(ratio: RatioEstimator) -> str:
     """Why the kernels cannot evaluate a ratio; nothing if they can."""
     if ratio.device.type != "cpu":
         return f"it lives on {ratio.device}"
-    if _exported(ratio, True) is None:
-        return f"its network, {ratio.architecture}, is not of a kind that compiles, as MLP is"
+    found = compilable(ratio)
+    if isinstance(found, str):
+        return f"its network, {ratio.architecture}, does not compile: {found}"
     return ""
 
 
@@ -148,17 +151,23 @@ def _compiles(ratio: RatioEstimator) -> bool:
     return not why
 
 
-def _with_features(ratio: RatioEstimator, x: TensorVariable) -> tuple[Exported, TensorVariable]:
+def _with_features(
+    ratio: RatioEstimator, x: TensorVariable
+) -> tuple[Exported | Traced, TensorVariable]:
     """What the kernels run, and what they take for x: observations, or their features."""
-    direct, private = _exported(ratio, False), is_private(x)
+    direct, private = export(ratio.network, features=False), is_private(x)
     if direct is not None and (np.prod(ratio.event_shape) <= _DIRECT or not private):
         return direct, x
     data = x.get_value(borrow=True) if private else _value_now(x, ratio.event_shape)
-    joined = _exported(ratio, True)
+    joined = compilable(ratio)
     columns = joined.program.columns
     if direct is not None and len(data) * columns * 8 > _KEPT_BYTES:
         return direct, x
-    features = ratio.evaluator.features(data) if len(data) else np.empty((0, columns))
+    features = (
+        ratio.evaluator.features(data).reshape(len(data), columns)
+        if len(data)
+        else np.empty((0, columns))
+    )
     known = _share("features", features)
     if private:
         return joined, known
@@ -173,11 +182,6 @@ def _value_now(x: TensorVariable, event_shape: tuple[int, ...]) -> np.ndarray:
     except MissingInputError:
         return np.empty((0, *event_shape))
     return np.asarray(data, dtype=float)
-
-
-@lru_cache(maxsize=32)
-def _exported(ratio: RatioEstimator, features: bool) -> Exported | None:
-    return export(ratio.network, features=features)
 
 
 def is_private(x: TensorVariable) -> bool:

@@ -18,14 +18,14 @@ from numba import types
 from pytensor.graph.basic import Apply
 from pytensor.link.numba.dispatch.basic import numba_njit
 
-from ..estimators.evaluator import Evaluator
-from ..estimators.wall import Wall
-from ..kernels.compilation import call_by_name
-from ..kernels.evaluator import KERNELS, CompiledEvaluator
-from ..kernels.jax_kernels import JaxEvaluator
-from ..kernels.program import Program
-from .ratio_ops import RatioOp
-from .wrappers import version
+from ...estimators.evaluator import Evaluator
+from ...kernels.compilation import call_by_name
+from ...kernels.evaluator import KERNELS, CompiledEvaluator
+from ...kernels.jax_kernels import JaxEvaluator
+from ...kernels.program import Program
+from ..ratio_ops import RatioOp
+from ..wrappers import version
+from .walled import Walled
 
 __all__ = ["CompiledEngine"]
 
@@ -47,7 +47,7 @@ class CompiledEngine:
     def jax_evaluator(self, moments: Any, weights: Any, wall: Any) -> Evaluator:
         """What JAX compiles by itself."""
         evaluator = JaxEvaluator(self.program, moments, weights)
-        return _Walled(evaluator, wall) if wall.shape[0] else evaluator
+        return Walled(evaluator, wall) if wall.shape[0] else evaluator
 
     def for_numba(self, op: RatioOp, node: Apply, **kwargs: Any) -> tuple[Callable[..., Any], str]:
         """The call of a kernel by name."""
@@ -82,51 +82,3 @@ class CompiledEngine:
 
     def __str__(self) -> str:
         return f"{self.program.activation}, {len(self.program.steps)} steps"
-
-
-@dataclass(frozen=True, eq=False)
-class _Walled:
-    """An evaluator for JAX, behind a wall; rows that are not finite count for nothing."""
-
-    evaluator: JaxEvaluator
-    vector: Any
-
-    def value(self, theta: Any, x: Any) -> Any:
-        import jax.numpy as jnp
-
-        at, _ = self._confined(theta)
-        heights = self._wall(theta).height(theta)
-        return jnp.where(jnp.isfinite(heights), self.evaluator.value(at, x) - heights, -jnp.inf)
-
-    def value_and_gradient(self, theta: Any, x: Any) -> tuple[Any, Any]:
-        import jax
-        import jax.numpy as jnp
-
-        at, free = self._confined(theta)
-        values, gradients = self.evaluator.value_and_gradient(at, x)
-        heights, back = jax.vjp(self._wall(theta).height, theta)
-        (slopes,) = back(jnp.ones_like(heights))
-        finite = jnp.isfinite(heights)
-        values = jnp.where(finite, values - heights, -jnp.inf)
-        return values, jnp.where(finite[:, None], gradients * free - slopes, 0.0)
-
-    def hessian_product(self, theta: Any, x: Any, v: Any) -> Any:
-        import jax
-        import jax.numpy as jnp
-
-        at, free = self._confined(theta)
-        products = self.evaluator.hessian_product(at, x, v * free) * free
-        height, rows = self._wall(theta).height, jnp.broadcast_to(theta, v.shape)
-        _, bends = jax.jvp(jax.grad(lambda t: height(t).sum()), (rows,), (v,))
-        return jnp.where(jnp.isfinite(height(theta))[:, None], products - bends, 0.0)
-
-    def _wall(self, theta: Any) -> Wall:
-        return Wall.from_vector(self.vector, theta.shape[1])
-
-    def _confined(self, theta: Any) -> tuple[Any, Any]:
-        """Theta within its ranges, and one for each of its elements that was there, or zero."""
-        import jax.numpy as jnp
-
-        wall = self._wall(theta)
-        at = jnp.clip(jnp.nan_to_num(theta), wall.low, wall.high)
-        return at, (at == theta).astype(theta.dtype)

@@ -12,9 +12,9 @@ from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.networks import MLP, DeepSet
-from pymc_nre.ops.compiled_engine import CompiledEngine
-from pymc_nre.ops.engines import as_data, check_engine, log_ratios
-from pymc_nre.ops.torch_engine import TorchEngine
+from pymc_nre.ops.engines.choice import as_data, check_engine, log_ratios
+from pymc_nre.ops.engines.compiled_engine import CompiledEngine
+from pymc_nre.ops.engines.torch_engine import TorchEngine
 
 OPTIONS = {"outside": "repel", "engine": "auto", "precision": "double"}
 

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from ..estimators.estimator import RatioEstimator
-from ..runtime.devices import one_thread_if
+from ...estimators.estimator import RatioEstimator
+from ...runtime.devices import one_thread_if
 
 __all__ = ["JaxCallbacks"]
 

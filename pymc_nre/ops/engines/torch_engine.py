@@ -13,11 +13,11 @@ import torch
 from pytensor.graph.basic import Apply
 from pytensor.link.numba.dispatch.basic import generate_fallback_impl
 
-from ..estimators.estimator import RatioEstimator
-from ..runtime.devices import one_thread_if
-from .held import HeldRatio
+from ...estimators.estimator import RatioEstimator
+from ...runtime.devices import one_thread_if
+from ..held import HeldRatio
+from ..ratio_ops import RatioOp
 from .jax_callbacks import JaxCallbacks
-from .ratio_ops import RatioOp
 
 __all__ = ["TorchEngine"]
 

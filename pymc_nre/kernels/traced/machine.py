@@ -1,0 +1,144 @@
+"""Machine code of LLVM's, which is made once and kept on disk."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from ..compilation import code_folder, sources
+
+__all__ = ["Code", "code_of", "vector_bytes"]
+
+_known: dict[str, Code] = {}
+_lock = Lock()
+
+
+@cache
+def _target() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple()
+
+
+@cache
+def _host() -> tuple[str, str]:
+    """The processor, and what it can."""
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+@cache
+def vector_bytes() -> int:
+    """How much a register of this processor holds."""
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 64
+    return 32 if features.get("avx2") else 16
+
+
+@dataclass(frozen=True)
+class Code:
+    """A function in memory.
+
+    Attributes
+    ----------
+    name : str
+        Under which other compiled code finds it.
+    address : int
+    memory : int
+        Bytes that it needs for a block of rows.
+    """
+
+    name: str
+    address: int
+    memory: int
+    _engine: Any = field(repr=False, compare=False)
+
+
+def code_of(name: str, write: Callable[[], tuple[str, int]]) -> Code:
+    """The code of that name; what ``write`` gives, a module's text and the memory, if it is new."""
+    with _lock:  # samplers have a thread for each chain
+        if name not in _known:
+            _known[name] = _made(name, write)
+        return _known[name]
+
+
+def _made(name: str, write: Callable[[], tuple[str, int]]) -> Code:
+    text, memory = write()
+    target, (cpu, features) = _target(), _host()
+    machine = target.create_target_machine(cpu=cpu, features=features, opt=2)
+    module = llvm.parse_assembly(text)
+    module.triple, module.data_layout = target.triple, str(machine.target_data)
+    file = _file(name, text)
+    kept = _read(file)
+    if kept is None:
+        _optimize(module, machine)
+    _know_digamma()
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.set_object_cache(lambda _, code: _write(file, code), lambda _: kept)
+    engine.finalize_object()
+    address = engine.get_function_address(name)
+    llvm.add_symbol(name, address)
+    return Code(name, address, memory, engine)
+
+
+def _optimize(module: Any, machine: Any) -> None:
+    """Nothing is left to vectorize, and to look for it takes time."""
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = False
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)
+
+
+@cache
+def _know_digamma() -> None:
+    """SciPy's, for code that calls it; C has none."""
+    from scipy.special import cython_special
+
+    capsule = cython_special.__pyx_capi__["__pyx_fuse_1psi"]
+    api = ctypes.pythonapi
+    name_of, pointer_of = api.PyCapsule_GetName, api.PyCapsule_GetPointer
+    name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    llvm.add_symbol("pymc_nre_digamma", pointer_of(capsule, name_of(capsule)))
+
+
+# On disk: a file for each function, processor, state of this package and version of LLVM.
+
+
+def _file(name: str, text: str) -> Path | None:
+    folder = code_folder()
+    if folder is None:
+        return None
+    described = repr((text, _host(), sources(), llvm.llvm_version_info))
+    return folder / f"{name}-{hashlib.sha256(described.encode()).hexdigest()[:16]}.o"
+
+
+def _read(file: Path | None) -> bytes | None:
+    try:
+        return file.read_bytes() if file else None
+    except OSError:
+        return None
+
+
+def _write(file: Path | None, code: bytes) -> None:
+    """Whole or not at all; a full disk costs another compilation."""
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, path = tempfile.mkstemp(dir=file.parent)
+        with os.fdopen(handle, "wb") as new:
+            new.write(code)
+        Path(path).replace(file)
+    except OSError:
+        return

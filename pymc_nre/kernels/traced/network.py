@@ -1,0 +1,96 @@
+"""Trace a network, and see whether what comes out computes the same."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...networks.base import RatioNetwork
+from .graph import Graph
+from .program import TracedProgram
+from .rows import UnsupportedError
+from .tracing import QUANTITIES, traced
+
+__all__ = ["Traced", "trace"]
+
+_FEW = 7  # rows, beside all that are given: what a network makes of them may depend on how many
+_SAME = 1e-9  # of the largest number; sums are in another order
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A network as a program and weights, in double precision."""
+
+    program: TracedProgram
+    weights: np.ndarray
+
+
+def trace(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> Traced:
+    """The program of a network, which does what torch does with these rows.
+
+    Parameters
+    ----------
+    network : RatioNetwork
+        Frozen, in evaluation mode.
+    theta : array, shape (n, D)
+        Parameters that may occur.
+    x : array, shape (n, *event)
+        Observations that may occur.
+
+    Raises
+    ------
+    UnsupportedError
+        If it does something that has no machine code, or the code computes something else.
+    """
+    network = copy.deepcopy(network).double()
+    with torch.no_grad():
+        features = network.embed(torch.tensor(x, dtype=torch.float64))
+    if features.ndim < 2 or len(features) != len(x):
+        raise UnsupportedError("embed does not give features for each observation")
+    shape = tuple(features.shape[1:])
+    shared = Graph()  # of whose weights all graphs take theirs
+    graphs = {
+        quantity: traced(network, theta.shape[1], shape, quantity, weights=shared)
+        for quantity in QUANTITIES
+    }
+    nodes = {quantity: tuple(graph.nodes) for quantity, graph in graphs.items()}
+    columns = int(np.prod(shape, dtype=int))
+    program = TracedProgram(theta.shape[1], columns, **nodes)
+    found = Traced(program, shared.vector())
+    _compare(found, network, theta, features)
+    return found
+
+
+def _compare(found: Traced, network: RatioNetwork, theta: np.ndarray, features: Any) -> None:
+    """Raise UnsupportedError unless the code computes what torch computes."""
+    from .evaluator import TracedEvaluator
+
+    evaluator = TracedEvaluator(found.program, found.weights, np.empty(0))
+    stream = np.random.default_rng(0)
+    for n in (len(theta), min(_FEW, len(theta))):
+        for t in (theta[:n], theta[:1]):
+            v = stream.standard_normal((n, theta.shape[1]))
+            rows = torch.tensor(np.broadcast_to(t, (n, theta.shape[1])).copy())
+            for quantity, function in QUANTITIES.items():
+                along = [v] if quantity == "hessian_product" else []
+                got = getattr(evaluator, quantity)(t, features[:n].flatten(1).numpy(), *along)
+                wanted = function(network)(rows, features[:n], *map(torch.tensor, along))
+                for one, other in zip(_several(got), wanted, strict=True):
+                    _compare_numbers(one, other.detach().numpy())
+
+
+def _several(results: Any) -> tuple[np.ndarray, ...]:
+    return results if isinstance(results, tuple) else (results,)
+
+
+def _compare_numbers(got: np.ndarray, wanted: np.ndarray) -> None:
+    finite = np.isfinite(wanted)
+    same = np.array_equal(np.where(finite, 0.0, got), np.where(finite, 0.0, wanted), equal_nan=True)
+    largest = max(1.0, np.abs(wanted[finite]).max(initial=0.0))
+    error = np.abs(got[finite] - wanted[finite]).max(initial=0.0) / largest
+    if not same or not error < _SAME:
+        raise UnsupportedError(f"its machine code is off by {error:.1e}")

@@ -1,0 +1,62 @@
+"""A traced network as a value: what engines hold, and what code is found by."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+from .emitter import Shape, emit
+from .graph import Graph, Node
+from .machine import Code, code_of, vector_bytes
+from .plan import Plan
+
+__all__ = ["TracedProgram"]
+
+_IN_REGISTERS = 2  # registers of a column in a block of rows
+_TOGETHER, _TOGETHER_OF_FEW = 8, 4  # columns at once where there are 32 registers, and 16
+
+
+@dataclass(frozen=True)
+class TracedProgram:
+    """What is done with parameters and features, whatever the weights.
+
+    Attributes
+    ----------
+    size : int
+        D, the length of theta.
+    columns : int
+        Numbers of x in a row: the features of an observation.
+    value, value_and_gradient, hessian_product : tuple of Node
+        The graph of each.
+    """
+
+    size: int
+    columns: int
+    value: tuple[Node, ...]
+    value_and_gradient: tuple[Node, ...]
+    hessian_product: tuple[Node, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all of it."""
+        graphs = self.value, self.value_and_gradient, self.hessian_product
+        described = repr((self.size, self.columns, graphs))
+        return hashlib.sha256(described.encode()).hexdigest()[:16]
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def code(self, quantity: str, *, double: bool) -> Code:
+        """Machine code for ``"value"``, ``"value_and_gradient"`` or ``"hessian_product"``."""
+        precision = "double" if double else "single"
+        name = f"pymc_nre_{quantity}_{precision}_{self.digest}"
+        return code_of(name, lambda: self._text(quantity, double, name))
+
+    def _text(self, quantity: str, double: bool, name: str) -> tuple[str, int]:
+        """The text of a module, and how many bytes of memory its function needs."""
+        plan = Plan.of(Graph.of(getattr(self, quantity)))
+        register = vector_bytes()
+        together = _TOGETHER if register == 64 else _TOGETHER_OF_FEW
+        shape = Shape(double, _IN_REGISTERS * register // (8 if double else 4), together)
+        return emit(plan, shape, name), plan.columns * shape.size
