@@ -92,8 +92,7 @@ def by_ratio(ratio):
     """The likelihood of `hierarchy`, learned."""
 
     def likelihood(x, parameters):
-        options = {"dims": ("trial", "column"), "engine": "torch"}
-        nre.RatioLikelihood("x", ratio, observed=x, **options, **parameters)
+        nre.RatioLikelihood("x", ratio, observed=x, dims=("trial", "column"), **parameters)
 
     return likelihood
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..networks.base import RatioNetwork, floating
 from ..runtime.devices import one_thread_if
@@ -98,7 +99,8 @@ class TorchEvaluator:
         rows = check_rows(theta, x)
         products, start = [], 0
         for t, f in self._blocks(theta, x):
-            _, gradient, t_rows = self._differentiate(t, f, again=True)
+            with sdpa_kernel(SDPBackend.MATH):  # others have no second derivatives
+                _, gradient, t_rows = self._differentiate(t, f, again=True)
             with torch.enable_grad():
                 along = (gradient * self._tensor(v[start : start + len(f)])).sum()
                 products.append(self._second_derivative(along, t_rows))

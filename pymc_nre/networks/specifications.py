@@ -66,7 +66,7 @@ class MLP(Specification):
         ``(n, *event)`` in their own units, gives ``(n, F)`` features for the first layer: what you
         know that matters, such as ``theta - x``. Parameters are packed in their order, conditions
         stand behind the numbers of an observation, which is one vector then. Such networks are
-        evaluated by torch, and loaded by ``load(path, network=MLP(features=...))``.
+        loaded by ``load(path, network=MLP(features=...))``.
 
     Examples
     --------

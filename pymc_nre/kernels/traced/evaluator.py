@@ -59,6 +59,8 @@ class TracedEvaluator:
         program = self.program
         if theta.shape[1] != program.size:  # the code would read what lies behind it
             raise ValueError(f"theta has {theta.shape[1]} columns; expected {program.size}.")
+        if any(along.shape != (len(x), program.size) for along in v):
+            raise ValueError(f"v has shape {v[0].shape}; expected {(len(x), program.size)}.")
         rows = x.reshape(len(x), program.columns)
         code = program.code(quantity, double=self.weights.dtype == np.float64)
         given = [plain(array) for array in (theta, rows, *v)]

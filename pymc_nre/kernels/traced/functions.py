@@ -18,7 +18,9 @@ from ..activations import ARTANH, ERFCX, TAYLOR
 
 __all__ = ["Vectors"]
 
-_LN2_HIGH = 0.693145751953125  # so few digits that k times it is exact
+_LN2_HIGH = 0.693145751953125  # so few digits that k times it is exact ...
+_LN2_LOW = 1.42860682030941723212e-6  # ... and what is left of log 2
+_ERF_ONE = 8.0  # from here on it is one
 _ERF_SMALL = 0.5  # below it a series, which keeps the digits near zero
 
 
@@ -243,7 +245,7 @@ class Vectors:
         rounded = self.add(self.mul(y, self.constant(1 / math.log(2))), rounder)
         k = self.sub(rounded, rounder)
         r = self.sub(y, self.mul(k, self.constant(_LN2_HIGH)))
-        r = self.sub(r, self.mul(k, self.constant(math.log(2) - _LN2_HIGH)))
+        r = self.sub(r, self.mul(k, self.constant(_LN2_LOW)))
         taylor = TAYLOR if self.double else TAYLOR[:7]
         # What was rounded stands in the last bits of the sum, above those of the rounder.
         bits = self.builder.bitcast(rounded, ir.VectorType(self._integer, self.rows))
@@ -290,7 +292,7 @@ class Vectors:
         exponent = self.sub(
             exponent, self.select(tiny, self.constant(float(steps)), self.constant(0.0))
         )
-        low = self.muladd(exponent, self.constant(math.log(2) - _LN2_HIGH), small)
+        low = self.muladd(exponent, self.constant(_LN2_LOW), small)
         result = self.muladd(exponent, self.constant(_LN2_HIGH), low)
         zero, infinity = self.constant(0.0), self.constant(math.inf)
         result = self.select(self.holds("==", x, infinity), infinity, result)
@@ -312,9 +314,9 @@ class Vectors:
 
     def erf(self, x: Any) -> Any:
         """The error function."""
-        a = self.abs(x)
+        a = self._cut(self.abs(x), 0.0, _ERF_ONE)
         three, one, two = map(self.constant, (3.0, 1.0, 2.0))
-        bell = self._quick_exp(self.neg(self.mul(x, x)))
+        bell = self._quick_exp(self.neg(self.mul(a, a)))
         ratio = self.div(self.sub(a, three), self.add(a, three))
         coefficients = ERFCX["double" if self.double else "single"]
         tail = self.mul(bell, self._polynomial(coefficients, ratio))

@@ -8,6 +8,7 @@ numbers are computed, those of one result must be of one row, and the same in al
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +71,9 @@ class Split:
     Parameters
     ----------
     made_of : Tensor of int64, shape (*S, Q)
-        The entries that each result is made of.
+        The entries that each result is made of ...
+    constants : sequence of Tensor, each (*S)
+        ... and the numbers beside them, which tell results apart that are the same in all rows.
 
     Attributes
     ----------
@@ -78,7 +81,7 @@ class Split:
         Of one row; after those come results that are constant.
     """
 
-    def __init__(self, made_of: Tensor) -> None:
+    def __init__(self, made_of: Tensor, constants: Sequence[Tensor] = ()) -> None:
         self.shape = made_of.shape[:-1]
         flat = made_of.reshape(-1, made_of.shape[-1])
         rows, columns = flat % (N_ROWS + 1), flat // (N_ROWS + 1)
@@ -88,12 +91,15 @@ class Split:
         lists = [columns[self._row == r] for r in range(N_ROWS)]
         if any(len(one) != len(lists[0]) or (one != lists[0]).any() for one in lists):
             raise UnsupportedError("it does not treat all observations alike")
-        same, place = columns[self._row == _ANY].unique(dim=0, return_inverse=True)
-        self.columns = torch.cat([lists[0], same]).numpy()
+        alike = self._row == _ANY
+        beside = [constant.reshape(-1, 1).double().view(torch.int64) for constant in constants]
+        told_by = torch.cat([columns, *beside], 1)[alike]
+        same, place = told_by.unique(dim=0, return_inverse=True)
+        self.columns = torch.cat([lists[0], same[:, : columns.shape[1]]]).numpy()
         index = torch.empty(len(flat), dtype=torch.int64)
         for r in range(N_ROWS):
             index[self._row == r] = torch.arange(len(lists[0]))
-        index[self._row == _ANY] = len(lists[0]) + place
+        index[alike] = len(lists[0]) + place
         self._index = index
 
     def values(self, tensor: Tensor) -> np.ndarray:

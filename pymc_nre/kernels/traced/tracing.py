@@ -32,6 +32,7 @@ _MOVES = {
     *("clone", "detach", "alias", "contiguous", "lift_fresh", "lift_fresh_copy"),
     *("as_strided", "as_strided_scatter"),
 }
+_VIEWS = frozenset(["view", "_unsafe_view", "view_copy", "reshape"])
 _SAME = frozenset(["_to_copy", "to"])
 _REDUCTIONS = {"sum": "sum", "amax": "largest", "amin": "smallest"}
 _MOST_COLUMNS = 100_000  # a network that needs more is nothing for blocks of rows
@@ -99,7 +100,8 @@ def _value_and_gradient(network: nn.Module) -> Callable[..., Any]:
 
 def _hessian_product(network: nn.Module) -> Callable[..., Any]:
     def function(theta: Tensor, x: Tensor, along: Tensor) -> tuple[Tensor]:
-        _, gradient, leaf = _differentiated(network, theta, x, again=True)
+        with sdpa_kernel(SDPBackend.MATH):  # others have no second derivatives
+            _, gradient, leaf = _differentiated(network, theta, x, again=True)
         if not gradient.requires_grad:  # a network that is linear in theta
             return (torch.zeros_like(along),)
         return torch.autograd.grad(gradient, leaf, along, materialize_grads=True)
@@ -137,7 +139,7 @@ def _calls(function: Callable[..., Any], inputs: dict[str, tuple[int, ...]]) -> 
         for shape in inputs.values()
     ]
     # First what the user wrote and its derivatives; then without writes in place, in few words.
-    with sdpa_kernel(SDPBackend.MATH):  # others have no second derivatives
+    with sdpa_kernel(SDPBackend.MATH):  # others are one operation that nobody takes apart
         recorded = make_fx(function)(*few)
     recorded = make_fx(torch.func.functionalize(recorded), decomposition_table=_decompositions())(
         *few
@@ -193,9 +195,7 @@ class _Interpreter:
 
     def _result(self, value: Rows | Constant) -> None:
         """Columns that are given back, one after another."""
-        if isinstance(value, Constant):
-            value = Rows(self._entries(value.values, value.made))
-        entries = value.entries
+        entries = self._as_rows(value).entries
         if entries.shape[:1] != (N_ROWS,):
             raise UnsupportedError("it does not give one log ratio for each observation")
         split = Split(entries.reshape(N_ROWS, -1))
@@ -246,7 +246,8 @@ class _Interpreter:
 
         kinds = (Rows, Constant)
         plain = [_mapped(v, entries, kinds) for v in (args, kwargs)]
-        plain[1].pop("dtype", None)
+        if _name(target) in _VIEWS:  # entries may lie otherwise in memory than numbers did
+            return Rows(plain[0][0].reshape(plain[0][1]))
         return _mapped(target(*plain[0], **plain[1]), Rows, Tensor)
 
     def _entries(self, values: Tensor, made: bool) -> Tensor:
@@ -273,7 +274,8 @@ class _Interpreter:
             return simple
         shape = torch.broadcast_shapes(*(_shape(value) for value in tensors))
         rows = [v.entries.expand(shape) for v in tensors if isinstance(v, Rows)]
-        split = Split(torch.stack(rows, -1))
+        beside = [v.values.expand(shape) for v in tensors if isinstance(v, Constant)]
+        split = Split(torch.stack(rows, -1), beside)
         columns = iter(split.columns.T)
         runs = tuple(
             self.graph.run(next(columns))
@@ -390,7 +392,10 @@ class _Interpreter:
     def _bmm(self, left: Any, right: Any) -> Rows:
         """Products of matrices of each row, ``(B, m, k)`` and ``(B, k, n)``."""
         if isinstance(left, Constant) or isinstance(right, Constant):
-            return self._bmm_of_constants(left, right)
+            try:
+                return self._bmm_of_constants(left, right)
+            except UnsupportedError:  # where observations are part of the batch
+                left, right = map(self._by_value, (left, right))
         a, b = left.entries, right.entries
         (_, m, k), n = a.shape, b.shape[2]
         split = Split(torch.cat([a.flatten(1), b.flatten(1)], 1))
@@ -401,6 +406,18 @@ class _Interpreter:
         columns = [start + j for start in starts for j in range(m * n)]
         run = self.graph.block(columns)
         return Rows(split.results_of(run.start, m * n).entries.reshape(-1, m, n))
+
+    def _as_rows(self, value: Rows | Constant) -> Rows:
+        if isinstance(value, Rows):
+            return value
+        return Rows(self._entries(value.values, value.made))
+
+    def _by_value(self, value: Rows | Constant) -> Rows:
+        """Constants that may be repeated for each observation: equal numbers are one column."""
+        if isinstance(value, Rows):
+            return value
+        distinct, place = value.values.double().unique(return_inverse=True)
+        return Rows(same_in_all(self.graph.weight(distinct.numpy()).start + place))
 
     def _bmm_of_constants(self, left: Any, right: Any) -> Rows:
         """One after another: such matrices are layers."""

@@ -58,7 +58,8 @@ class _Twin:
         if node.kind in self.inputs:
             return self.inputs[node.kind]
         values = [self._columns(run, node.count) for run in node.inputs]
-        return self._functions[node.kind](*values)
+        value = self._functions[node.kind](*values)
+        return self.xp.broadcast_to(value, (len(value), node.count))
 
     def _columns(self, run: Run, count: int) -> Any:
         maker = self.graph.maker(run.start)
