@@ -114,6 +114,67 @@ class InPlace(nn.Module):
         return self.net(h) - (h**3).mean(-1, keepdim=True)
 
 
+class Normed(nn.Module):
+    """Batch normalization, whose moments are weights of an estimator."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(D + E, 9), nn.BatchNorm1d(9), nn.PReLU(), nn.Linear(9, 5), nn.Tanh()
+        )
+        self.net[1].running_mean.normal_()
+        self.net[1].running_var.uniform_(0.5, 2)
+
+    def forward(self, theta, x):
+        h = self.net(torch.cat([theta, x.flatten(1)], -1))
+        return nn.functional.normalize(h)[:, 0] + h.norm(dim=-1)
+
+
+class Truths(nn.Module):
+    """Adds and multiplies what is true or false, which is not a sum or a product of numbers."""
+
+    def forward(self, theta, x):
+        high = (theta[:, 0] > 0) + (theta[:, 1] > 0)
+        both = (theta[:, 2] > 0) * (x[:, 0] > 0)
+        count = (theta > 0.3).sum(-1) + (theta > 0).double().sum(-1)
+        return high * theta[:, 2] ** 3 + both * theta[:, 3] ** 2 + count * x[:, 1] * theta[:, 0]
+
+
+class Linear(nn.Module):
+    """Its gradient is the same everywhere; a power of zero, and a slice of nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(D + E, 1)
+
+    def forward(self, theta, x):
+        nothing = (theta[:, D:] ** 2).sum(-1, keepdim=True) + theta[:, :1] ** 0
+        return self.net(torch.cat([theta, x.flatten(1)], -1)) + nothing
+
+
+class Rounding(nn.Module):
+    def forward(self, theta, x):
+        return theta[:, 0].float().double() * x[:, 0]
+
+
+class Complex(nn.Module):
+    def forward(self, theta, x):
+        return (theta * 1j).abs().sum(-1) * x[:, 0]
+
+
+class Narrow(nn.Module):
+    """Features in single precision, which machine code would read as if they were double."""
+
+    def embed(self, x):
+        return x.float()
+
+    def head(self, theta, features):
+        return theta[:, 0] * features[:, 0]
+
+    def forward(self, theta, x):
+        return self.head(theta, self.embed(x))
+
+
 class Deciding(nn.Module):
     """Does one thing or another, as a value says."""
 
@@ -148,11 +209,17 @@ COMPILE = {
     "attention": Attention,
     "fourier": Fourier,
     "in place": InPlace,
+    "normalized": Normed,
+    "truths": Truths,
+    "linear": Linear,
 }
 LEFT = {  # to torch, and why
     "a gamma function": (Student, "no machine code for torch's aten.polygamma"),
     "a decision": (Deciding, "torch.where compiles"),
     "other observations": (Mixing, "different observations"),
+    "single precision inside": (Rounding, "float32"),
+    "complex numbers": (Complex, "complex"),
+    "features in single precision": (Narrow, "float32"),
     "a sort": (Sorting, "no machine code for torch's aten.sort"),
 }
 

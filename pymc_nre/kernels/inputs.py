@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .compilation import jit_inline
 
-__all__ = ["MISSING_DATA", "check"]
+__all__ = ["MISSING_DATA", "check", "check_rows"]
 
 MISSING_DATA = (
     "observed data of a RatioLikelihood must have no NaN or infinite values: a ratio is not a "
@@ -15,10 +15,16 @@ MISSING_DATA = (
 
 
 @jit_inline
-def check(theta, x):
-    """Raise ValueError unless theta has one row, or one for each observation without holes."""
+def check_rows(theta, x):
+    """Raise ValueError unless theta has one row, or one for each observation."""
     if len(theta) != 1 and len(theta) != len(x):
         raise ValueError("theta must have one row, or one for each observation.")
+
+
+@jit_inline
+def check(theta, x):
+    """Raise ValueError unless theta has one row, or one for each observation without holes."""
+    check_rows(theta, x)
     total = 0.0
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):

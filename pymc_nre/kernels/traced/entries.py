@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..compilation import jit_entry, jit_inline
-from ..inputs import check
+from ..inputs import check_rows
 from ..wall import bend_back, confined, lowered, push_back, within
 
 __all__ = ["address_of", "hessian_product", "value", "value_and_gradient"]
@@ -37,7 +37,7 @@ def value(theta, x, code, memory, weights, wall):
     wall : array, shape (Q,)
         As `pymc_nre.kernels.wall.confined` takes it.
     """
-    check(theta, x)
+    check_rows(theta, x)
     at, heights = confined(theta, wall)
     values = np.empty(len(x))
     room = np.empty(memory + _ALIGNED, np.uint8)
@@ -50,7 +50,7 @@ def value(theta, x, code, memory, weights, wall):
 @jit_entry
 def value_and_gradient(theta, x, code, memory, weights, wall):
     """Log ratios ``(n,)`` and, row by row, their gradients in theta, ``(n, D)``."""
-    check(theta, x)
+    check_rows(theta, x)
     at, heights = confined(theta, wall)
     values, gradients = np.empty(len(x)), np.empty((len(x), theta.shape[1]))
     room = np.empty(memory + _ALIGNED, np.uint8)
@@ -64,13 +64,14 @@ def value_and_gradient(theta, x, code, memory, weights, wall):
 @jit_entry
 def hessian_product(theta, x, v, code, memory, weights, wall):
     """Row by row, the Hessian in theta of the log ratio times ``v``, ``(n, D)``."""
-    check(theta, x)
+    check_rows(theta, x)
     at, heights = confined(theta, wall)
     along = within(theta, at, heights, v)
     products = np.empty(v.shape)
     room = np.empty(memory + _ALIGNED, np.uint8)
     _call(code, len(x), len(theta) == 1, at, x, along, weights, room, products, products)
-    _drop_what_was_taken_back(theta, at, products)
+    if wall.size:
+        _drop_what_was_taken_back(theta, at, products)
     bend_back(theta, heights, wall, v, products)
     return products
 

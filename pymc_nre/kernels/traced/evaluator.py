@@ -63,5 +63,5 @@ class TracedEvaluator:
             raise ValueError(f"v has shape {v[0].shape}; expected {(len(x), program.size)}.")
         rows = x.reshape(len(x), program.columns)
         code = program.code(quantity, double=self.weights.dtype == np.float64)
-        given = [plain(array) for array in (theta, rows, *v)]
+        given = [plain(np.asarray(array, dtype=np.float64)) for array in (theta, rows, *v)]
         return ENTRIES[quantity](*given, code.address, code.memory, self.weights, self.wall)

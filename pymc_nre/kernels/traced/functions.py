@@ -262,7 +262,9 @@ class Vectors:
     def sigmoid(self, x: Any) -> Any:
         """``1 / (1 + exp(-x))``."""
         one = self.constant(1.0)
-        return self.div(one, self.add(one, self._quick_exp(self.neg(x))))
+        e = self.exp(self.neg(self.abs(x)))  # neither tail is lost
+        s = self.div(one, self.add(one, e))
+        return self.select(self.holds("<", x, self.constant(0.0)), self.mul(e, s), s)
 
     def tanh(self, x: Any) -> Any:
         """The hyperbolic tangent."""

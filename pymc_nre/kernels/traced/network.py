@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .tracing import QUANTITIES, traced
 
 __all__ = ["Traced", "trace"]
 
+_one_at_a_time = Lock()  # torch's tracer is one for all threads
 _FEW = 7  # rows, beside all that are given: what a network makes of them may depend on how many
 _SAME = 1e-9  # of the largest number; sums are in another order
 
@@ -46,11 +48,24 @@ def trace(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> Traced:
     UnsupportedError
         If it does something that has no machine code, or the code computes something else.
     """
-    network = copy.deepcopy(network).double()
+    with _one_at_a_time:
+        try:
+            return _traced(copy.deepcopy(network).double(), theta, x)
+        except UnsupportedError:
+            raise
+        except Exception as error:  # a user's code, torch's own, and whatever they raise
+            first = (str(error).splitlines() or [""])[0][:200]
+            why = f"it cannot be traced ({type(error).__name__}: {first})"
+            raise UnsupportedError(why) from error
+
+
+def _traced(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> Traced:
     with torch.no_grad():
         features = network.embed(torch.tensor(x, dtype=torch.float64))
     if features.ndim < 2 or len(features) != len(x):
         raise UnsupportedError("embed does not give features for each observation")
+    if features.dtype != torch.float64:
+        raise UnsupportedError(f"embed gives {features.dtype}")
     shape = tuple(features.shape[1:])
     shared = Graph()  # of whose weights all graphs take theirs
     graphs = {
@@ -92,5 +107,7 @@ def _compare_numbers(got: np.ndarray, wanted: np.ndarray) -> None:
     same = np.array_equal(np.where(finite, 0.0, got), np.where(finite, 0.0, wanted), equal_nan=True)
     largest = max(1.0, np.abs(wanted[finite]).max(initial=0.0))
     error = np.abs(got[finite] - wanted[finite]).max(initial=0.0) / largest
-    if not same or not error < _SAME:
+    if not same:
+        raise UnsupportedError("its machine code differs where values are not finite")
+    if not error < _SAME:
         raise UnsupportedError(f"its machine code is off by {error:.1e}")

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .graph import Graph, Run
 from .rows import N_ROWS, Constant, Rows, Split, UnsupportedError, columns_of, same_in_all
-from .vocabulary import ELEMENTWISE, Arithmetic
+from .vocabulary import ELEMENTWISE, LOGICAL, OF_TRUTH, Arithmetic
 
 __all__ = ["QUANTITIES", "traced"]
 
@@ -154,7 +154,8 @@ def _decompositions() -> dict[Any, Any]:
     known = {*ELEMENTWISE, *_REDUCTIONS, *_MOVES, "addmm", "mm", "bmm", "baddbmm"}
     aten = torch.ops.aten
     more = [aten.native_layer_norm, aten.native_group_norm, aten._softmax, aten._log_softmax]
-    more += [aten._native_batch_norm_legit_no_training]
+    more += [aten._native_batch_norm_legit_no_training, aten.native_batch_norm]
+    more += [aten.native_batch_norm_backward, aten.linalg_vector_norm]
     table = dict(core_aten_decompositions().items()) | get_decompositions(more)
     return {op: rule for op, rule in table.items() if _name(op) not in known}
 
@@ -212,17 +213,20 @@ class _Interpreter:
             return self._constant(target, args, kwargs, all(v.made for v in tensors))
         name = _name(target)
         if name in _SAME:
-            if not kwargs.get("dtype", torch.float64).is_floating_point:
+            if kwargs.get("dtype", torch.float64) != torch.float64:
                 raise UnsupportedError(f"it makes {kwargs['dtype']} of numbers")
-            return args[0]
+            return Rows(args[0].entries)
         if name == "where" and isinstance(args[0], Constant):
             return self._move(target, args, kwargs)
         if name in ELEMENTWISE:
+            name = _of_truth(name, tensors)
             return ELEMENTWISE[name](self._arithmetic, *args, **kwargs)
         if name in _MOVES:
             return self._move(target, args, kwargs)
         method = getattr(self, f"_{name}", None)
-        if method is None or self.graph.nodes[-1].start > _MOST_COLUMNS:
+        if self.graph.nodes[-1].start > _MOST_COLUMNS:
+            raise UnsupportedError(f"it needs more than {_MOST_COLUMNS:,} numbers a row")
+        if method is None:
             raise UnsupportedError(f"there is no machine code for torch's {target}")
         return method(*args, **kwargs)
 
@@ -245,10 +249,12 @@ class _Interpreter:
             return self._entries(value.values, value.made)
 
         kinds = (Rows, Constant)
+        rows = [v for v in _flat((args, kwargs)) if isinstance(v, Rows)]
+        boolean = all(v.boolean for v in rows)
         plain = [_mapped(v, entries, kinds) for v in (args, kwargs)]
         if _name(target) in _VIEWS:  # entries may lie otherwise in memory than numbers did
-            return Rows(plain[0][0].reshape(plain[0][1]))
-        return _mapped(target(*plain[0], **plain[1]), Rows, Tensor)
+            return Rows(plain[0][0].reshape(plain[0][1]), boolean)
+        return _mapped(target(*plain[0], **plain[1]), lambda e: Rows(e, boolean), Tensor)
 
     def _entries(self, values: Tensor, made: bool) -> Tensor:
         """Entries of a constant tensor: what shares memory is one column, and so are literals."""
@@ -256,6 +262,8 @@ class _Interpreter:
             distinct, place = values.double().unique(return_inverse=True)
             starts = torch.tensor([self.graph.literal(v).start for v in distinct.tolist()])
             return same_in_all(starts[place])
+        if values.shape[:1] == (N_ROWS,) and torch.equal(values, values[:1].expand_as(values)):
+            values = values[:1].clone().expand_as(values)  # repeated for each observation
         offsets = torch.arange(values.untyped_storage().nbytes() // values.itemsize)
         shared = offsets.as_strided(values.shape, values.stride(), values.storage_offset())
         distinct, place = shared.unique(return_inverse=True)
@@ -273,6 +281,8 @@ class _Interpreter:
         if simple is not None:
             return simple
         shape = torch.broadcast_shapes(*(_shape(value) for value in tensors))
+        if not shape.numel():
+            return Rows(torch.zeros(shape, dtype=torch.int64), kind in LOGICAL)
         rows = [v.entries.expand(shape) for v in tensors if isinstance(v, Rows)]
         beside = [v.values.expand(shape) for v in tensors if isinstance(v, Constant)]
         split = Split(torch.stack(rows, -1), beside)
@@ -283,7 +293,8 @@ class _Interpreter:
             else self._constants(value, split, shape)
             for value in tensors
         )
-        return split.results(self.graph.add(kind, len(split.columns), runs).start)
+        node = self.graph.add(kind, len(split.columns), runs)
+        return Rows(split.results(node.start).entries, kind in LOGICAL)
 
     def _tensor(self, value: Any) -> Rows | Constant:
         if isinstance(value, (Rows, Constant)):
@@ -310,6 +321,9 @@ class _Interpreter:
         axes = sorted({axis % ndim for axis in axes})
         kept = [axis for axis in range(ndim) if axis not in axes]
         moved = x.entries.permute(*kept, *axes)
+        if not moved.numel() and kind == "sum":
+            zeros = torch.zeros(x.entries.shape, dtype=torch.float64).sum(axes, keepdim=keepdim)
+            return Constant(zeros, made=True)
         split = Split(moved.reshape(*moved.shape[: len(kept)], -1))
         run, length = self.graph.block(split.columns.ravel()), split.columns.shape[1]
         node = self.graph.add(kind, len(split.columns), (run,), (length,))
@@ -467,6 +481,20 @@ class _Interpreter:
     def _new_empty_strided(self, x: Any, size: Any, stride: Any, **kwargs: Any) -> Constant:
         empty = torch.empty_strided(size, stride, dtype=torch.float64).zero_()
         return Constant(empty, made=True)
+
+
+def _of_truth(name: str, tensors: list[Any]) -> str:
+    """The operation that is meant where all that it is given is true or false."""
+    if name in OF_TRUTH or not all(map(_is_boolean, tensors)):
+        return name
+    meant = {"add": "logical_or", "mul": "logical_and"}.get(name)
+    if meant is None or len(tensors) < 2:
+        raise UnsupportedError(f"it calculates {name} of true and false")
+    return meant
+
+
+def _is_boolean(value: Rows | Constant) -> bool:
+    return value.boolean if isinstance(value, Rows) else value.values.dtype == torch.bool
 
 
 def _simplified(kind: str, *values: Any) -> Any:

@@ -11,10 +11,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-__all__ = ["COMPARISONS", "ELEMENTWISE", "Arithmetic"]
+__all__ = ["ELEMENTWISE", "LOGICAL", "OF_TRUTH", "Arithmetic"]
 
 Value = Any  # Rows, Constant or a number
 
+# What gives true or false, and what else takes it; sums of such values are other things than sums.
+LOGICAL = {"gt", "ge", "lt", "le", "eq", "ne", "both", "either"}
+OF_TRUTH = LOGICAL | {"logical_and", "logical_or", "logical_not", "where"}
+OF_TRUTH |= {"bitwise_and", "bitwise_or", "bitwise_not"}
 COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne")
 
 
@@ -58,6 +62,8 @@ def _pow(a: Arithmetic, x: Value, power: Value) -> Value:
         return a.exp(a.mul(power, math.log(x))) if x > 0 else a.pow(x, power)
     if not isinstance(power, (int, float)):
         return a.pow(x, power)
+    if power == 0:
+        return a.where(a.eq(x, x), 1.0, 1.0)
     if power < 0:
         return a.div(1.0, _pow(a, x, -power))
     if power == 0.5:
@@ -235,6 +241,7 @@ ELEMENTWISE: dict[str, Callable[..., Value]] = {
     "elu": _elu,
     "elu_backward": _elu_backward,
     "clamp": _clamp,
+    "hardtanh": lambda a, x, low=-1.0, high=1.0: _clamp(a, x, low, high),
     "clamp_min": _of("max"),
     "clamp_max": _of("min"),
     "maximum": _of("max"),

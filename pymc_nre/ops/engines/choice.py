@@ -58,6 +58,8 @@ def check_engine(engine: str, precision: str, ratio: RatioEstimator) -> None:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}.")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be 'double' or 'single', got {precision!r}.")
+    if engine == "torch" and precision == "double":
+        return
     why = _why_not_compiled(ratio)
     if why and engine == "compiled":
         raise ValueError(f"engine='compiled' cannot evaluate this ratio: {why}. Use 'auto'.")
