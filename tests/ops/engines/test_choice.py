@@ -8,13 +8,18 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from bound import smooth
+from own_networks import COMPILE, LEFT, D, E, made
 from untrained import make_estimator
 
 import pymc_nre as nre
+from pymc_nre.estimators.domain import Domain
+from pymc_nre.estimators.estimator import RatioEstimator
 from pymc_nre.networks import MLP, DeepSet
+from pymc_nre.ops.engines import choice
 from pymc_nre.ops.engines.choice import as_data, check_engine, log_ratios
 from pymc_nre.ops.engines.compiled_engine import CompiledEngine
 from pymc_nre.ops.engines.torch_engine import TorchEngine
+from pymc_nre.ops.engines.traced_engine import TracedEngine
 
 OPTIONS = {"outside": "repel", "engine": "auto", "precision": "double"}
 
@@ -33,6 +38,62 @@ def test_compiled_code_is_preferred_and_torch_takes_the_rest():
     assert op_of(ratio, x, engine="torch").engine == TorchEngine(ratio.for_evaluation())
     exact = nre.tasks.GaussianMean(half_width=6.1).estimator()
     assert isinstance(op_of(exact, x).engine, TorchEngine)
+
+
+def own(factory):
+    """An estimator of a network of a user's own."""
+    rng = np.random.default_rng(1)
+    domain = Domain.from_draws(rng.normal(size=(500, D)))
+    return RatioEstimator(
+        made(factory), {"t": (D,)}, domain=domain, probe_x=rng.normal(size=(9, E))
+    )
+
+
+def test_a_network_of_ones_own_is_traced_or_left_to_torch_with_the_reason(caplog):
+    ratio, x = own(COMPILE["bilinear"]), np.ones((5, E))
+    assert isinstance(op_of(ratio, x).engine, TracedEngine)
+    assert not caplog.text
+    left = own(LEFT["a sort"][0])
+    assert isinstance(op_of(left, x).engine, TorchEngine)
+    assert "no machine code for torch's aten.sort" in caplog.text
+    with pytest.raises(ValueError, match=r"does not compile: .* aten\.sort"):
+        check_engine("compiled", "double", left)
+    with pytest.raises(ValueError, match=r"aten\.sort"):
+        check_engine("auto", "single", left)
+
+
+def test_who_asks_for_torch_waits_for_no_tracing(monkeypatch):
+    def refuse(ratio):
+        raise AssertionError("traced")
+
+    ratio = own(COMPILE["fourier"])
+    monkeypatch.setattr(choice, "compilable", refuse)
+    check_engine("torch", "double", ratio)
+    assert isinstance(op_of(ratio, np.ones((5, E)), engine="torch").engine, TorchEngine)
+
+
+@pytest.mark.parametrize("name", ["film", "quadratic", "bilinear"])
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_a_model_is_the_same_by_the_code_of_a_traced_network_and_by_torch(name, precision):
+    """Inside and behind the wall, with data that are replaced afterwards, up to curvature."""
+    ratio, stream = own(COMPILE[name]), np.random.default_rng(2)
+    data = [stream.normal(size=(n, E)) for n in (20, 7)]
+    found = {}
+    for engine in ("torch", "compiled"):
+        options = {"engine": engine, "precision": "double" if engine == "torch" else precision}
+        with pm.Model() as model:
+            x = pm.Data("data", data[0])
+            nre.RatioLikelihood("x", ratio, t=pm.Normal("t", 0, 1, shape=D), observed=x, **options)
+            functions = [model.compile_logp(), model.compile_dlogp()]
+            curvature = model.d2logp(negate_output=False)
+            functions.append(model.compile_fn(curvature, inputs=model.value_vars))
+        points = [{"t": scale * np.array([0.3, -0.5, 0.8, 0.1])} for scale in (1, -1, 9)]
+        found[engine] = [f(point) for f in functions for point in points]
+        pm.set_data({"data": data[1]}, model)
+        found[engine] += [f(points[0]) for f in functions]
+    exact = 1e-9 if precision == "double" else 1e-4
+    for got, wanted in zip(found["compiled"], found["torch"], strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=exact, atol=exact * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("engine", ["compiled", "torch"])
