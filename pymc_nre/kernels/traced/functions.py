@@ -16,7 +16,9 @@ from llvmlite import ir
 
 from ..activations import ARTANH, ERFCX, TAYLOR
 
-__all__ = ["Vectors"]
+__all__ = ["DIGAMMA", "Vectors"]
+
+DIGAMMA = "pymc_nre_digamma"  # a name for SciPy's
 
 _LN2_HIGH = 0.693145751953125  # so few digits that k times it is exact ...
 _LN2_LOW = 1.42860682030941723212e-6  # ... and what is left of log 2
@@ -352,7 +354,7 @@ class Vectors:
 
     def digamma(self, x: Any) -> Any:
         """Its derivative."""
-        return self._by_number("pymc_nre_digamma", x)
+        return self._by_number(DIGAMMA, x)
 
 
 def _rounded(value: float, double: bool) -> float:

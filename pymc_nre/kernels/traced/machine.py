@@ -16,6 +16,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from ..compilation import code_folder, sources
+from .functions import DIGAMMA
 
 __all__ = ["Code", "code_of", "vector_bytes"]
 
@@ -82,7 +83,8 @@ def _made(name: str, write: Callable[[], tuple[str, int]]) -> Code:
     kept = _read(file)
     if kept is None:
         _optimize(module, machine)
-    _know_digamma()
+    if DIGAMMA in text:
+        _know_digamma()
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.set_object_cache(lambda _, code: _write(file, code), lambda _: kept)
     engine.finalize_object()
@@ -109,7 +111,7 @@ def _know_digamma() -> None:
     name_of, pointer_of = api.PyCapsule_GetName, api.PyCapsule_GetPointer
     name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
     pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    llvm.add_symbol("pymc_nre_digamma", pointer_of(capsule, name_of(capsule)))
+    llvm.add_symbol(DIGAMMA, pointer_of(capsule, name_of(capsule)))
 
 
 # On disk: a file for each function, processor, state of this package and version of LLVM.

@@ -29,7 +29,7 @@ from .. import vectorize  # noqa: F401  # registers how graphs with our Ops are 
 from ..embedding import Features
 from ..guards import check_held, only_finite
 from ..ratio_ops import LogRatioAndGradient
-from .compilable import compilable
+from .compilable import compilable, lost_in_single
 from .compiled_engine import CompiledEngine
 from .torch_engine import TorchEngine
 from .traced_engine import TracedEngine
@@ -63,6 +63,11 @@ def check_engine(engine: str, precision: str, ratio: RatioEstimator) -> None:
     why = _why_not_compiled(ratio)
     if why and engine == "compiled":
         raise ValueError(f"engine='compiled' cannot evaluate this ratio: {why}. Use 'auto'.")
+    if precision == "single" and not why and (lost := lost_in_single(ratio)):
+        raise ValueError(
+            f"precision='single' loses too much of this ratio: {lost}. Use precision='double', or "
+            "train it on parameters and observations that are not far from zero."
+        )
     if precision == "single" and (why or engine == "torch"):
         raise ValueError(
             "precision='single' is for the compiled engine; "

@@ -62,6 +62,19 @@ def test_a_network_of_ones_own_is_traced_or_left_to_torch_with_the_reason(caplog
         check_engine("auto", "single", left)
 
 
+def test_single_precision_is_refused_where_nothing_would_be_left_of_parameters():
+    ratio = own(COMPILE["film"])
+    check_engine("auto", "single", ratio)
+    network = made(COMPILE["film"])
+    network.standardize_theta.mean += 1e6
+    draws = ratio.domain.draws + 1e6
+    options = {"domain": Domain.from_draws(draws), "probe_x": ratio.probe_x}
+    far = RatioEstimator(network, {"t": (D,)}, **options)
+    check_engine("auto", "double", far)
+    with pytest.raises(ValueError, match="rounded first"):
+        check_engine("auto", "single", far)
+
+
 def test_who_asks_for_torch_waits_for_no_tracing(monkeypatch):
     def refuse(ratio):
         raise AssertionError("traced")
