@@ -245,23 +245,29 @@ def test_points_add_up_to_the_ratio_of_their_observation(tmp_path):
 
 
 def test_both_tables_of_points_name_what_was_trained():
-    key = {"task": "slcp", "recipe": "points", "simulations": 10_000, "draws": 10_000}
+    key = {"task": "slcp", "recipe": "points", "simulations": 10_000, "draws": 10_000, "seed": 1}
     records = [key | {"observation": k, "c2st": 0.6 + k / 100} for k in (1, 2)]
     table = structure([*records, key | {"recipe": "points_five", "observation": 1, "c2st": 0.58}])
     assert "| 10,000 | one network, `train`'s defaults |" in table.markdown()
-    assert "0.615 | 0.610 to 0.620 | 1, 2 |" in table.markdown()
+    assert "0.615 | 0.610 to 0.620 | 1, 2 | 1 |" in table.markdown()
     assert "mean of five such networks | 0.947 | 0.917 | 0.904 | 0.620 | 0.580" in table.markdown()
 
 
 def test_table_has_one_network_beside_five():
-    key = {"task": "sir", "simulations": 10_000, "draws": 10_000}
+    key = {"task": "sir", "simulations": 10_000, "draws": 10_000, "seed": 1}
     one, five = (
         [key | {"recipe": recipe, "observation": k, "c2st": c2st + k / 100} for k in (1, 2)]
         for recipe, c2st in (("default", 0.6), ("default_five", 0.56))
     )
     text = comparison([*one, *five], 10_000).markdown()
-    assert "| sir | 0.770 | 0.646 | 0.723 | 0.561 | 0.615 | 0.575 | 0.570 to 0.580 | 1, 2 |" in text
-    assert "| two_moons | 0.761 | 0.582 | 0.595 | 0.513 | - | - | - | - |" in text
+    assert (
+        "| sir | 0.770 | 0.646 | 0.723 | 0.561 | 0.615 | 0.575 | 0.570 to 0.580 | 1, 2 | 1 and 1 |"
+        in text
+    )
+    assert "| two_moons | 0.761 | 0.582 | 0.595 | 0.513 | - | - | - | - | - |" in text
     assert "| mean of these | 0.770 | 0.646 | 0.723 | 0.561 | 0.615 | 0.575 |" in text
     alone = comparison(one, 10_000).markdown()
-    assert "0.561 | 0.615 | - | 0.610 to 0.620 | 1, 2 |" in alone
+    assert "0.561 | 0.615 | - | 0.610 to 0.620 | 1, 2 | 1 |" in alone
+    again = [record | {"seed": 11, "c2st": record["c2st"] + 0.1} for record in one]
+    twice = comparison([*one, *again, *five], 10_000).markdown()
+    assert "0.561 | 0.665 | 0.575 | 0.570 to 0.580 | 1, 2 | 2 and 1 |" in twice
