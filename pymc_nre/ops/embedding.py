@@ -88,25 +88,38 @@ class Features(OpOfBothMajors, Op):
         return [not_in_x(self, x, i) for i, x in enumerate(inputs)]
 
 
-@cache
-def _callback(op: Features) -> tuple[str, Any]:
-    """The name under which compiled code finds an Op, and what must outlive it.
+_compiled: dict[str, list[Features]] = {}  # by name, Ops that are equal, of ratios that may be gone
 
-    Nobody can tell when compiled code is gone, so an Op that was compiled stays for good; its
-    estimator only as long as the code.
+
+def _callback(op: Features) -> str:
+    """The name under which compiled code finds an Op.
+
+    Nobody can tell when compiled code is gone, so a name stays for good; estimators only as long as
+    the code that keeps them. Code of one of them serves those that are equal, so whichever is there
+    still is asked.
     """
+    name, _ = _named_callback(op)
+    there = [other for other in _compiled.get(name, []) if other.held.is_there()]
+    _compiled[name] = [*there, op]
+    return name
+
+
+@cache
+def _named_callback(op: Features) -> tuple[str, Any]:
+    """A name, and what must outlive all code that knows it."""
+    name = f"pymc_nre_features_{op.held.digest}"
 
     def call(x: Any, n: int, features: Any) -> int:
         try:
             rows = np.ctypeslib.as_array(x, (n, *op.event_shape))
-            np.ctypeslib.as_array(features, (n, op.width))[:] = op.evaluate(rows)
+            there = next((o for o in _compiled[name] if o.held.is_there()), op)
+            np.ctypeslib.as_array(features, (n, op.width))[:] = there.evaluate(rows)
         except BaseException:  # none may pass through compiled code, Ctrl-C neither
             _log.exception("The embedding of a ratio failed.")
             return 1
         return 0
 
     callback = _Callback(call)
-    name = f"pymc_nre_features_{op.held.digest}"
     llvmlite.binding.add_symbol(name, ctypes.cast(callback, ctypes.c_void_p).value)
     return name, callback
 
@@ -115,7 +128,7 @@ def _callback(op: Features) -> tuple[str, Any]:
 def _numba_features(op: Features, node: Apply, **kwargs: Any) -> tuple[Callable[..., Any], str]:
     width = op.width
     number = types.CPointer(types.float64)
-    name, _ = _callback(op)
+    name = _callback(op)
     embed = types.ExternalFunction(name, types.int32(number, types.int64, number))
 
     @numba_njit

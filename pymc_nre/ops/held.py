@@ -44,6 +44,10 @@ class HeldRatio:
             )
         return ratio
 
+    def is_there(self) -> bool:
+        """Whether somebody has kept it."""
+        return self._reference() is not None
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, HeldRatio):
             return NotImplemented
