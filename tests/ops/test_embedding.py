@@ -1,5 +1,7 @@
 """Embeddings of observations that may change, for the compiled engine."""
 
+import gc
+
 import numpy as np
 import pymc as pm
 import pytensor
@@ -14,6 +16,8 @@ from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.estimator import RatioEstimator
 from pymc_nre.networks import MLP, DeepSet
 from pymc_nre.ops.embedding import Features
+from pymc_nre.ops.engines import choice
+from pymc_nre.ops.engines.compilable import compilable
 from pymc_nre.ops.engines.compiled_engine import CompiledEngine
 from pymc_nre.ops.ratio_ops import LogRatio
 
@@ -94,6 +98,20 @@ def test_only_replaced_data_call_torch(mode, monkeypatch):
         pm.set_data({"data": OTHER})
     function(POINT)
     assert calls == [7]
+
+
+def test_an_equal_ratio_that_is_gone_is_not_asked(mode):
+    """Code finds the embedding by name, and equal ratios have one name."""
+    for _ in range(2):
+        model = model_of(mutable())
+        function = model.compile_logp(mode=mode)
+        with model:
+            pm.set_data({"data": OTHER})
+        assert np.isfinite(function(POINT))
+        del model, function
+        choice._compiles.cache_clear()
+        compilable.cache_clear()
+        gc.collect()
 
 
 def test_holes_in_replaced_data_are_an_error(linker, mode, caplog):
