@@ -138,7 +138,7 @@ class TorchEvaluator:
     def features(self, x: np.ndarray) -> np.ndarray:
         """Features ``(n, F)``, at least one row: what of x the rest of the network is given."""
         with one_thread_if(len(x) <= _ONE_THREAD_ROWS):
-            return self._features(x)(0, len(x)).cpu().numpy()
+            return self._features(x)(0, len(x)).flatten(1).cpu().numpy()
 
     def _differentiate(
         self, theta: Tensor, features: Tensor, again: bool = False

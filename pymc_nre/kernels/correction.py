@@ -25,6 +25,7 @@ import math
 import numpy as np
 
 from .compilation import jit_inline
+from .inputs import row_of
 
 __all__ = ["evaluate", "subtract_curvature"]
 
@@ -60,7 +61,7 @@ def subtract_curvature(theta, correction, v, products):
     bent, turned = np.empty(size), np.empty(size)  # B u and its change along v
     linear = correction[size * (size + 2) :]
     for i in range(len(v)):
-        t = i if len(theta) > 1 else 0
+        t = row_of(theta, i)
         _coordinates(theta, t, correction, u, inside)
         for d in range(size):
             along[d] = 0

@@ -20,7 +20,7 @@ import numpy as np
 from .activations import activate
 from .compilation import jit_entry, jit_inline
 from .correction import subtract_curvature
-from .inputs import check
+from .inputs import check, row_of
 from .program import Kind
 from .ratio import mix_members, part_of, parts_of, step_of
 from .wall import bend_back, confined, within
@@ -106,7 +106,7 @@ def _join(theta, x, v, i, k, program, moments, weights, h):
     for c in range(width):
         h[0, c] = x[i, k * width + c] if features else weights[bias + c]
         h[1, c] = 0
-    row = i if len(theta) > 1 else 0
+    row = row_of(theta, i)
     for d in range(size):
         t = (theta[row, d] - moments[d]) / moments[size + d]
         along = v[i, d] / moments[size + d]

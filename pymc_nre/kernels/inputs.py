@@ -1,10 +1,10 @@
-"""Compiled checks of what a kernel is given: as many parameters as observations, finite data."""
+"""Compiled: which parameters belong to an observation; as many of them, and finite data."""
 
 from __future__ import annotations
 
 from .compilation import jit_inline
 
-__all__ = ["MISSING_DATA", "check", "check_rows"]
+__all__ = ["MISSING_DATA", "check", "check_rows", "row_of"]
 
 MISSING_DATA = (
     "observed data of a RatioLikelihood must have no NaN or infinite values: a ratio is not a "
@@ -19,6 +19,12 @@ def check_rows(theta, x):
     """Raise ValueError unless theta has one row, or one for each observation."""
     if len(theta) != 1 and len(theta) != len(x):
         raise ValueError("theta must have one row, or one for each observation.")
+
+
+@jit_inline
+def row_of(of_theta, i):
+    """The row that belongs to observation ``i``: its own, or the one that all share."""
+    return i if len(of_theta) > 1 else 0
 
 
 @jit_inline

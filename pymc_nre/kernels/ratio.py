@@ -27,7 +27,7 @@ from numba.extending import overload
 from .activations import activate
 from .compilation import jit_entry, jit_inline
 from .correction import evaluate as evaluate_correction
-from .inputs import check
+from .inputs import check, row_of
 from .program import AllSteps, Kind
 from .wall import confined, lowered, push_back
 
@@ -80,7 +80,7 @@ def value(theta, x, program, moments, weights, wall):
             for r in range(m):
                 logits[r, k] = h[r]
         for r in range(m):
-            t = _row(theta, start + r)
+            t = row_of(theta, start + r)
             logit = mix_members(logits[r], program)
             values[start + r] = lowered(logit - corrections[t], heights[t])
     return values
@@ -110,7 +110,7 @@ def value_and_gradient(theta, x, program, moments, weights, wall):
             h, other = _backward(program, its, m, h, other, kept, tape)
             _to_theta(h, m, program, scales, its, slopes[k])
         for r in range(m):
-            t = _row(theta, start + r)
+            t = row_of(theta, start + r)
             logit = mix_members(logits[r], program)
             values[start + r] = lowered(logit - corrections[t], heights[t])
             for d in range(theta.shape[1]):
@@ -197,7 +197,7 @@ def _join(theta, x, start, m, k, program, moments, weights, h):
     """The first step of member ``k`` for ``m`` rows from row ``start``, into ``h``."""
     own = len(theta) > 1
     for r in range(m if own else 1):
-        _from_theta(theta, _row(theta, start + r), program, moments, weights, h, r)
+        _from_theta(theta, row_of(theta, start + r), program, moments, weights, h, r)
     kind, _, width, begin = step_of(program, 0)
     size = theta.shape[1]
     if not own:
@@ -243,12 +243,6 @@ def _to_theta(g, m, program, moments, weights, slopes):
             for c in range(width):
                 total += g[r * width + c] * weights[begin + d * width + c]
             slopes[r, d] = total / moments[size + d]
-
-
-@jit_inline
-def _row(of_theta, i):
-    """The row that belongs to observation ``i``: its own, or the one that all share."""
-    return i if len(of_theta) > 1 else 0
 
 
 @jit_inline

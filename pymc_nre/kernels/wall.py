@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from .compilation import jit_inline
+from .inputs import row_of
 
 __all__ = ["bend_back", "confined", "lowered", "push_back", "within"]
 
@@ -57,7 +58,7 @@ def push_back(theta, heights, wall, gradients):
     size = theta.shape[1]
     excess, scores, white = np.empty(size), np.empty(size), np.empty(size)
     for i in range(len(gradients)):
-        t = i if len(theta) > 1 else 0
+        t = row_of(theta, i)
         if _is_done(heights[t], gradients[i]):
             continue
         _excess(theta, t, wall, excess)
@@ -76,7 +77,7 @@ def within(theta, at, heights, v):
         return v
     along = v.copy()
     for i in range(len(v)):
-        t = i if len(theta) > 1 else 0
+        t = row_of(theta, i)
         for d in range(theta.shape[1]):
             if theta[t, d] != at[t, d]:
                 along[i, d] = 0
@@ -90,7 +91,7 @@ def bend_back(theta, heights, wall, v, products):
     excess, scores, white = np.empty(size), np.empty(size), np.empty(size)
     turned = np.empty(size)  # the change of the white scores along v
     for i in range(len(products)):
-        t = i if len(theta) > 1 else 0
+        t = row_of(theta, i)
         if _is_done(heights[t], products[i]):
             continue
         _excess(theta, t, wall, excess)

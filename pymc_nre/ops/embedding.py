@@ -69,7 +69,7 @@ class Features(OpOfBothMajors, Op):
         """Features; ValueError where observations have holes."""
         if not self.held().takes(x):
             raise ValueError(MISSING_DATA)
-        return self.held().evaluator.features(x).reshape(len(x), self.width)
+        return self.held().evaluator.features(x)
 
     def perform(
         self, node: Apply, inputs: Sequence[np.ndarray], output_storage: list[list[Any]]

@@ -164,27 +164,43 @@ def _sums_of_layer(
         number = builder.load(source, typ=shape.number)
         zero = ir.Constant(shape.number, 0.0)
         begins.append(vectors.broadcast(builder.select(biased, number, zero)))
+
+    def added(k: Any, sums: list[Any]) -> list[Any]:
+        h = builder.load(_at(builder, inputs, k, shape.size), typ=vectors.type, align=_ALIGNED)
+        row = builder.add(builder.mul(k, width), j)
+        totals = []
+        for b, total in enumerate(sums):
+            place = _at(builder, matrix, builder.add(row, ir.Constant(_INDEX, b)), each)
+            weight = vectors.broadcast(builder.load(place, typ=shape.number))
+            totals.append(vectors.muladd(weight, h, total))
+        return totals
+
+    return _folded(builder, inner, begins, added)
+
+
+def _folded(
+    builder: ir.IRBuilder,
+    count: Any,
+    begins: list[Any],
+    step: Callable[[Any, list[Any]], list[Any]],
+) -> list[Any]:
+    """What ``step`` makes of some vectors, for each index below ``count``."""
     before = builder.block
-    head, body, after = (builder.append_basic_block(name) for name in ("inner", "add", "summed"))
+    head, body, after = (builder.append_basic_block(name) for name in ("fold", "term", "done"))
     builder.branch(head)
     builder.position_at_end(head)
-    k = builder.phi(_INDEX)
-    k.add_incoming(ir.Constant(_INDEX, 0), before)
-    sums = [builder.phi(vectors.type) for _ in range(together)]
-    for total, begin in zip(sums, begins, strict=True):
-        total.add_incoming(begin, before)
-    builder.cbranch(builder.icmp_signed("<", k, inner), body, after)
+    index, folds = builder.phi(_INDEX), [builder.phi(begin.type) for begin in begins]
+    index.add_incoming(ir.Constant(_INDEX, 0), before)
+    for fold, begin in zip(folds, begins, strict=True):
+        fold.add_incoming(begin, before)
+    builder.cbranch(builder.icmp_signed("<", index, count), body, after)
     builder.position_at_end(body)
-    h = builder.load(_at(builder, inputs, k, shape.size), typ=vectors.type, align=_ALIGNED)
-    row = builder.add(builder.mul(k, width), j)
-    for b, total in enumerate(sums):
-        place = _at(builder, matrix, builder.add(row, ir.Constant(_INDEX, b)), each)
-        weight = vectors.broadcast(builder.load(place, typ=shape.number))
-        total.add_incoming(vectors.muladd(weight, h, total), body)
-    k.add_incoming(builder.add(k, ir.Constant(_INDEX, 1)), body)
+    for fold, value in zip(folds, step(index, folds), strict=True):
+        fold.add_incoming(value, builder.block)
+    index.add_incoming(builder.add(index, ir.Constant(_INDEX, 1)), builder.block)
     builder.branch(head)
     builder.position_at_end(after)
-    return sums
+    return folds
 
 
 def _at(builder: ir.IRBuilder, pointer: Any, index: Any, size: int) -> Any:
@@ -304,29 +320,19 @@ class _Block:
                 b = self._column(right, builder.add(builder.mul(e, self._index(n)), j))
                 return a, b
 
-            total = self._folded(k, lambda e, t: self.vectors.muladd(*term(e), t), 0.0)
+            total = self._fold(k, lambda e, t: self.vectors.muladd(*term(e), t), 0.0)
             self._store(total, out, builder.add(builder.mul(i, self._index(n)), j))
 
     def _column(self, begin: Any, c: Any) -> Any:
         place = _at(self.builder, begin, c, self.shape.size)
         return self.builder.load(place, typ=self.vectors.type, align=_ALIGNED)
 
-    def _folded(self, count: int, add: Callable[[Any, Any], Any], start: float) -> Any:
+    def _fold(self, count: int, add: Callable[[Any, Any], Any], start: float) -> Any:
         """A sum, or the like, over so many columns."""
-        builder, before = self.builder, self.builder.block
         begin = self.vectors.constant(start)
-        head, body, after = (builder.append_basic_block(name) for name in ("fold", "term", "done"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        e, total = builder.phi(_INDEX), builder.phi(self.vectors.type)
-        e.add_incoming(self._index(0), before)
-        total.add_incoming(begin, before)
-        builder.cbranch(builder.icmp_signed("<", e, self._index(count)), body, after)
-        builder.position_at_end(body)
-        total.add_incoming(add(e, total), builder.block)
-        e.add_incoming(builder.add(e, self._index(1)), builder.block)
-        builder.branch(head)
-        builder.position_at_end(after)
+        (total,) = _folded(
+            self.builder, self._index(count), [begin], lambda e, totals: [add(e, *totals)]
+        )
         return total
 
     def _reduce(self, node: Node, add: Callable[[Any, Any], Any], start: float) -> None:
@@ -334,7 +340,7 @@ class _Block:
         begin, out = self._place(node.inputs[0]), self._place(Run(node.start, 1))
         with self._columns(node.count) as c:
             first = self.builder.mul(c, self._index(length))
-            total = self._folded(
+            total = self._fold(
                 length,
                 lambda e, t: add(t, self._column(begin, self.builder.add(first, e))),
                 start,

@@ -10,8 +10,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..compilation import jit_entry, jit_inline
-from ..inputs import check_rows
+from ..compilation import jit_entry
+from ..inputs import check_rows, row_of
 from ..wall import bend_back, confined, lowered, push_back, within
 
 __all__ = ["address_of", "hessian_product", "value", "value_and_gradient"]
@@ -43,7 +43,7 @@ def value(theta, x, code, memory, weights, wall):
     room = np.empty(memory + _ALIGNED, np.uint8)
     _call(code, len(x), len(theta) == 1, at, x, x, weights, room, values, values)
     for i in range(len(x)):
-        values[i] = lowered(values[i], heights[_row(theta, i)])
+        values[i] = lowered(values[i], heights[row_of(theta, i)])
     return values
 
 
@@ -56,7 +56,7 @@ def value_and_gradient(theta, x, code, memory, weights, wall):
     room = np.empty(memory + _ALIGNED, np.uint8)
     _call(code, len(x), len(theta) == 1, at, x, x, weights, room, values, gradients)
     for i in range(len(x)):
-        values[i] = lowered(values[i], heights[_row(theta, i)])
+        values[i] = lowered(values[i], heights[row_of(theta, i)])
     push_back(theta, heights, wall, gradients)
     return values, gradients
 
@@ -70,25 +70,8 @@ def hessian_product(theta, x, v, code, memory, weights, wall):
     products = np.empty(v.shape)
     room = np.empty(memory + _ALIGNED, np.uint8)
     _call(code, len(x), len(theta) == 1, at, x, along, weights, room, products, products)
-    if wall.size:
-        _drop_what_was_taken_back(theta, at, products)
     bend_back(theta, heights, wall, v, products)
     return products
-
-
-@jit_inline
-def _row(theta, i):
-    return i if len(theta) > 1 else 0
-
-
-@jit_inline
-def _drop_what_was_taken_back(theta, at, products):
-    """A log ratio does not change with parameters that are held at the ends of their ranges."""
-    for i in range(len(products)):
-        t = _row(theta, i)
-        for d in range(products.shape[1]):
-            if theta[t, d] != at[t, d]:
-                products[i, d] = 0
 
 
 @intrinsic

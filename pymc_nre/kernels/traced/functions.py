@@ -223,10 +223,7 @@ class Vectors:
     def expm1(self, x: Any) -> Any:
         """``exp(x) - 1``, with all digits near zero."""
         largest = 709.0 if self.double else 88.0
-        y = self._cut(x, -700.0 if self.double else -85.0, largest)
-        k, q = self._parts(y)
-        power = self._power(k)
-        small = self.muladd(power, q, self.sub(power, self.constant(1.0)))
+        small = self._quick_expm1(self._cut(x, -700.0 if self.double else -85.0, largest))
         return self.select(self.holds(">", x, self.constant(largest)), self.exp(x), small)
 
     def _quick_exp(self, x: Any) -> Any:
@@ -235,6 +232,12 @@ class Vectors:
         k, q = self._parts(self._cut(x, -largest, largest))
         power = self._power(k)
         return self.muladd(power, q, power)
+
+    def _quick_expm1(self, y: Any) -> Any:
+        """Of what was cut already."""
+        k, q = self._parts(y)
+        power = self._power(k)
+        return self.muladd(power, q, self.sub(power, self.constant(1.0)))
 
     def _cut(self, x: Any, low: float, high: float) -> Any:
         least, most = self.constant(low), self.constant(high)
@@ -270,10 +273,7 @@ class Vectors:
 
     def tanh(self, x: Any) -> Any:
         """The hyperbolic tangent."""
-        y = self._cut(self.add(x, x), -80.0, 80.0)
-        k, q = self._parts(y)
-        power = self._power(k)
-        e = self.muladd(power, q, self.sub(power, self.constant(1.0)))
+        e = self._quick_expm1(self._cut(self.add(x, x), -80.0, 80.0))
         return self.div(e, self.add(e, self.constant(2.0)))
 
     def log(self, x: Any) -> Any:

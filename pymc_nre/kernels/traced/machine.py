@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,7 +12,9 @@ from threading import Lock
 from typing import Any
 
 import llvmlite.binding as llvm
+from numba.extending import get_cython_function_address
 
+from ...runtime.replacing import replace_file
 from ..compilation import code_folder, sources
 from .functions import DIGAMMA
 
@@ -83,8 +83,9 @@ def _made(name: str, write: Callable[[], tuple[str, int]]) -> Code:
     kept = _read(file)
     if kept is None:
         _optimize(module, machine)
-    if DIGAMMA in text:
-        _know_digamma()
+    if DIGAMMA in text:  # SciPy's; C has none
+        known = get_cython_function_address("scipy.special.cython_special", "__pyx_fuse_1psi")
+        llvm.add_symbol(DIGAMMA, known)
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.set_object_cache(lambda _, code: _write(file, code), lambda _: kept)
     engine.finalize_object()
@@ -99,19 +100,6 @@ def _optimize(module: Any, machine: Any) -> None:
     options.loop_vectorization = options.slp_vectorization = False
     passes = llvm.create_pass_builder(machine, options)
     passes.getModulePassManager().run(module, passes)
-
-
-@cache
-def _know_digamma() -> None:
-    """SciPy's, for code that calls it; C has none."""
-    from scipy.special import cython_special
-
-    capsule = cython_special.__pyx_capi__["__pyx_fuse_1psi"]
-    api = ctypes.pythonapi
-    name_of, pointer_of = api.PyCapsule_GetName, api.PyCapsule_GetPointer
-    name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    llvm.add_symbol(DIGAMMA, pointer_of(capsule, name_of(capsule)))
 
 
 # On disk: a file for each function, processor, state of this package and version of LLVM.
@@ -133,14 +121,9 @@ def _read(file: Path | None) -> bytes | None:
 
 
 def _write(file: Path | None, code: bytes) -> None:
-    """Whole or not at all; a full disk costs another compilation."""
+    """A full disk costs another compilation."""
     if file is None:
         return
-    try:
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, path = tempfile.mkstemp(dir=file.parent)
-        with os.fdopen(handle, "wb") as new:
-            new.write(code)
-        Path(path).replace(file)
-    except OSError:
-        return
+        replace_file(file, lambda new: new.write(code))

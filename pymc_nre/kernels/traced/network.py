@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...networks.base import RatioNetwork
+from .evaluator import TracedEvaluator
 from .graph import Graph
 from .program import TracedProgram
 from .rows import UnsupportedError
@@ -48,15 +50,21 @@ def trace(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> Traced:
     UnsupportedError
         If it does something that has no machine code, or the code computes something else.
     """
-    with _one_at_a_time:
+    # Other ways to pay attention are one operation that nobody takes apart or differentiates twice.
+    with _one_at_a_time, sdpa_kernel(SDPBackend.MATH):
         try:
             return _traced(copy.deepcopy(network).double(), theta, x)
         except UnsupportedError:
             raise
         except Exception as error:  # a user's code, torch's own, and whatever they raise
-            first = (str(error).splitlines() or [""])[0][:200]
-            why = f"it cannot be traced ({type(error).__name__}: {first})"
-            raise UnsupportedError(why) from error
+            raise UnsupportedError(_why(error)) from error
+
+
+def _why(error: Exception) -> str:
+    if "_local_scalar_dense" in str(error):
+        return "what it does depends on values: torch.where compiles, if and item() do not"
+    first = (str(error).splitlines() or [""])[0][:200]
+    return f"it cannot be traced ({type(error).__name__}: {first})"
 
 
 def _traced(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> Traced:
@@ -82,8 +90,6 @@ def _traced(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> Traced:
 
 def _compare(found: Traced, network: RatioNetwork, theta: np.ndarray, features: Any) -> None:
     """Raise UnsupportedError unless the code computes what torch computes."""
-    from .evaluator import TracedEvaluator
-
     evaluator = TracedEvaluator(found.program, found.weights, np.empty(0))
     stream = np.random.default_rng(0)
     for n in (len(theta), min(_FEW, len(theta))):

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from .graph import CONSTANT, Graph, Node, Run
 
-__all__ = ["ALONE", "Plan", "Step"]
+__all__ = ["Plan", "Step"]
 
-ALONE = frozenset({"layer", "product", "sum", "largest", "smallest", "gather", "result"})
+_ALONE = frozenset({"layer", "product", "sum", "largest", "smallest", "gather", "result"})
 _GIVEN = frozenset({"theta", "x", "along"})
 
 
@@ -38,7 +38,7 @@ class Step:
     def kind(self) -> str:
         """``"group"`` where the nodes go element by element."""
         kind = self.nodes[0].kind
-        return kind if kind in ALONE or kind in _GIVEN else "group"
+        return kind if kind in _ALONE or kind in _GIVEN else "group"
 
     @property
     def count(self) -> int:
@@ -79,12 +79,11 @@ class Plan:
         return cls(graph, scheduler.of_theta, scheduler.others, places, columns)
 
 
-def sources(graph: Graph, node: Node) -> list[Node]:
+def _sources(graph: Graph, node: Node) -> list[Node]:
     """The nodes whose columns a node takes."""
     if node.kind == "gather":
-        return list(
-            {graph.maker(column).start: graph.maker(column) for column in node.options[0]}.values()
-        )
+        makers = map(graph.maker, node.options[0])
+        return list({maker.start: maker for maker in makers}.values())
     return [graph.maker(run.start) for run in node.inputs]
 
 
@@ -104,7 +103,7 @@ class _Scheduler:
         self._mark_kept()
 
     def _place(self, node: Node) -> None:
-        given = [n for n in sources(self.graph, node) if n.kind not in CONSTANT]
+        given = [n for n in _sources(self.graph, node) if n.kind not in CONSTANT]
         only = node.kind == "theta" or (
             node.kind not in _GIVEN
             and node.kind != "result"
@@ -122,7 +121,7 @@ class _Scheduler:
 
     def _group_for(self, node: Node, given: list[Node], steps: list[Step]) -> Step | None:
         """The first group that a node can join."""
-        if node.kind in ALONE or node.kind in _GIVEN:
+        if node.kind in _ALONE or node.kind in _GIVEN:
             return None
         index = {id(step): k for k, step in enumerate(steps)}
         first = max((index.get(id(self._step_of[n.start]), -1) for n in given), default=-1)
@@ -137,19 +136,19 @@ class _Scheduler:
     def _fits(self, node: Node, step: Step) -> bool:
         """Whether all that a node takes of a group is, element by element, beside it."""
         return all(
-            not step.has(maker.start) or covers(run, maker)
+            not step.has(maker.start) or _covers(run, maker)
             for run, maker in ((run, self.graph.maker(run.start)) for run in node.inputs)
         )
 
     def _mark_kept(self) -> None:
         for step in (*self.of_theta, *self.others):
             for node in step.nodes:
-                for maker in sources(self.graph, node):
+                for maker in _sources(self.graph, node):
                     if maker.kind not in CONSTANT and self._step_of[maker.start] is not step:
                         self._step_of[maker.start].kept.add(maker.start)
 
 
-def covers(run: Run, maker: Node) -> bool:
+def _covers(run: Run, maker: Node) -> bool:
     """Whether a run is all columns of a node, in order."""
     return run.start == maker.start and (run.step == 1 or maker.count == 1)
 
@@ -162,7 +161,7 @@ def _needed(graph: Graph) -> set[int]:
         node = waiting.pop()
         if node.start not in needed:
             needed.add(node.start)
-            waiting += sources(graph, node)
+            waiting += _sources(graph, node)
     return needed
 
 
@@ -172,7 +171,7 @@ def _places(graph: Graph, of_theta: list[Step], others: list[Step]) -> tuple[dic
     last: dict[int, float] = {}
     for k, step in enumerate(steps):
         for node in step.nodes:
-            for maker in sources(graph, node):
+            for maker in _sources(graph, node):
                 last[maker.start] = k
     for step in of_theta:  # they hold for all blocks of rows
         for node in step.nodes:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["N_ROWS", "Constant", "Rows", "Split", "UnsupportedError", "columns_of"]
+__all__ = ["N_ROWS", "Constant", "Rows", "Split", "UnsupportedError", "columns_of", "same_in_all"]
 
 N_ROWS = 3  # two would do; what is made for three sees more
 _ANY = N_ROWS  # the row of what is the same in all

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch._decomp import core_aten_decompositions, get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .graph import Graph, Run
 from .rows import N_ROWS, Constant, Rows, Split, UnsupportedError, columns_of, same_in_all
@@ -34,7 +33,6 @@ _MOVES = {
 }
 _VIEWS = frozenset(["view", "_unsafe_view", "view_copy", "reshape"])
 _SAME = frozenset(["_to_copy", "to"])
-_REDUCTIONS = {"sum": "sum", "amax": "largest", "amin": "smallest"}
 _MOST_COLUMNS = 100_000  # a network that needs more is nothing for blocks of rows
 
 
@@ -69,21 +67,14 @@ def traced(
     ------
     UnsupportedError
         If there is something in it that has no machine code, or rows do not go their own ways.
+    Exception
+        Whatever the network and torch raise.
     """
     inputs = {"theta": (size,), "x": features}
     if quantity == "hessian_product":
         inputs["along"] = (size,)
-    try:
-        calls = _calls(QUANTITIES[quantity](network), inputs)
-    except Exception as error:  # a user's code, torch's own, and whatever they raise
-        raise UnsupportedError(_why(error)) from error
+    calls = _calls(QUANTITIES[quantity](network), inputs)
     return _Interpreter(inputs, weights).run(calls)
-
-
-def _why(error: Exception) -> str:
-    if "_local_scalar_dense" in str(error):
-        return "what it does depends on values: torch.where compiles, if and item() do not"
-    return f"it cannot be traced ({type(error).__name__}: {str(error).splitlines()[0][:200]})"
 
 
 def _value(network: nn.Module) -> Callable[..., Any]:
@@ -100,8 +91,7 @@ def _value_and_gradient(network: nn.Module) -> Callable[..., Any]:
 
 def _hessian_product(network: nn.Module) -> Callable[..., Any]:
     def function(theta: Tensor, x: Tensor, along: Tensor) -> tuple[Tensor]:
-        with sdpa_kernel(SDPBackend.MATH):  # others have no second derivatives
-            _, gradient, leaf = _differentiated(network, theta, x, again=True)
+        _, gradient, leaf = _differentiated(network, theta, x, again=True)
         if not gradient.requires_grad:  # a network that is linear in theta
             return (torch.zeros_like(along),)
         return torch.autograd.grad(gradient, leaf, along, materialize_grads=True)
@@ -139,8 +129,7 @@ def _calls(function: Callable[..., Any], inputs: dict[str, tuple[int, ...]]) -> 
         for shape in inputs.values()
     ]
     # First what the user wrote and its derivatives; then without writes in place, in few words.
-    with sdpa_kernel(SDPBackend.MATH):  # others are one operation that nobody takes apart
-        recorded = make_fx(function)(*few)
+    recorded = make_fx(function)(*few)
     recorded = make_fx(torch.func.functionalize(recorded), decomposition_table=_decompositions())(
         *few
     )
@@ -151,7 +140,7 @@ def _calls(function: Callable[..., Any], inputs: dict[str, tuple[int, ...]]) -> 
 @cache
 def _decompositions() -> dict[Any, Any]:
     """Torch's own, but of what the vocabulary has."""
-    known = {*ELEMENTWISE, *_REDUCTIONS, *_MOVES, "addmm", "mm", "bmm", "baddbmm"}
+    known = {*ELEMENTWISE, *_MOVES, "sum", "amax", "amin", "addmm", "mm", "bmm", "baddbmm"}
     aten = torch.ops.aten
     more = [aten.native_layer_norm, aten.native_group_norm, aten._softmax, aten._log_softmax]
     more += [aten._native_batch_norm_legit_no_training, aten.native_batch_norm]
@@ -378,8 +367,7 @@ class _Interpreter:
         )
 
     def _mv(self, left: Any, right: Any) -> Rows:
-        right = _mapped(right, lambda v: _like(v, _data(v)[:, None]), (Rows, Constant))
-        return Rows(self._mm(left, right).entries[:, 0])
+        return Rows(self._mm(left, _like(right, _data(right)[:, None])).entries[:, 0])
 
     def _layer(self, left: Any, right: Any, bias: Constant | None) -> Rows:
         """Rows times a matrix, and a bias."""
@@ -436,13 +424,8 @@ class _Interpreter:
     def _bmm_of_constants(self, left: Any, right: Any) -> Rows:
         """One after another: such matrices are layers."""
         parts = [
-            self._mm(
-                *(
-                    _mapped(v, lambda t, i=i: _like(t, _data(t)[i]), (Rows, Constant))
-                    for v in (left, right)
-                )
-            )
-            for i in range(len(_data(left)))
+            self._mm(_like(left, one), _like(right, other))
+            for one, other in zip(_data(left), _data(right), strict=True)
         ]
         return Rows(torch.stack([part.entries for part in parts]))
 
@@ -457,8 +440,7 @@ class _Interpreter:
         return Rows(torch.ops.aten.constant_pad_nd.default(x.entries, pad, blank))
 
     def _copy(self, x: Any, source: Any, non_blocking: bool = False) -> Any:
-        shape = _shape(x)
-        return _mapped(source, lambda v: _like(v, _data(v).expand(shape)), (Rows, Constant))
+        return _like(source, _data(source).expand(_shape(x)))
 
     def _new_zeros(self, x: Any, size: Any, **kwargs: Any) -> Constant:
         return Constant(torch.zeros(size, dtype=torch.float64), made=True)

@@ -22,14 +22,13 @@ from pytensor.tensor import TensorConstant, TensorVariable
 
 from ...estimators.estimator import RatioEstimator
 from ...estimators.wall import Wall
-from ...kernels.export import export
 from ...kernels.program import Exported
 from ...kernels.traced.network import Traced
 from .. import vectorize  # noqa: F401  # registers how graphs with our Ops are vectorized
 from ..embedding import Features
 from ..guards import check_held, only_finite
 from ..ratio_ops import LogRatioAndGradient
-from .compilable import compilable, lost_in_single
+from .compilable import compilable, direct, lost_in_single
 from .compiled_engine import CompiledEngine
 from .torch_engine import TorchEngine
 from .traced_engine import TracedEngine
@@ -63,15 +62,15 @@ def check_engine(engine: str, precision: str, ratio: RatioEstimator) -> None:
     why = _why_not_compiled(ratio)
     if why and engine == "compiled":
         raise ValueError(f"engine='compiled' cannot evaluate this ratio: {why}. Use 'auto'.")
-    if precision == "single" and not why and (lost := lost_in_single(ratio)):
-        raise ValueError(
-            f"precision='single' loses too much of this ratio: {lost}. Use precision='double', or "
-            "train it on parameters and observations that are not far from zero."
-        )
     if precision == "single" and (why or engine == "torch"):
         raise ValueError(
             "precision='single' is for the compiled engine; "
             f"{why or 'with engine=' + repr(engine)} a ratio is evaluated by torch, in double."
+        )
+    if precision == "single" and (lost := lost_in_single(ratio)):
+        raise ValueError(
+            f"precision='single' loses too much of this ratio: {lost}. Use precision='double', or "
+            "train it on parameters and observations that are not far from zero."
         )
 
 
@@ -162,19 +161,15 @@ def _with_features(
     ratio: RatioEstimator, x: TensorVariable
 ) -> tuple[Exported | Traced, TensorVariable]:
     """What the kernels run, and what they take for x: observations, or their features."""
-    direct, private = export(ratio.network, features=False), is_private(x)
-    if direct is not None and (np.prod(ratio.event_shape) <= _DIRECT or not private):
-        return direct, x
+    whole, private = direct(ratio), is_private(x)
+    if whole is not None and (np.prod(ratio.event_shape) <= _DIRECT or not private):
+        return whole, x
     data = x.get_value(borrow=True) if private else _value_now(x, ratio.event_shape)
     joined = compilable(ratio)
     columns = joined.program.columns
-    if direct is not None and len(data) * columns * 8 > _KEPT_BYTES:
-        return direct, x
-    features = (
-        ratio.evaluator.features(data).reshape(len(data), columns)
-        if len(data)
-        else np.empty((0, columns))
-    )
+    if whole is not None and len(data) * columns * 8 > _KEPT_BYTES:
+        return whole, x
+    features = ratio.evaluator.features(data) if len(data) else np.empty((0, columns))
     known = _share("features", features)
     if private:
         return joined, known

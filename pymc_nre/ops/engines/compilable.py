@@ -13,10 +13,16 @@ from ...kernels.traced.evaluator import TracedEvaluator
 from ...kernels.traced.network import Traced, trace
 from ...kernels.traced.rows import UnsupportedError
 
-__all__ = ["compilable", "lost_in_single"]
+__all__ = ["compilable", "direct", "lost_in_single"]
 
 _ROUNDED = 1e-3  # of the largest log ratio: a thousand times what single precision should cost
 _ROWS = 100  # of parameters and observations that a traced network is compared with torch at
+
+
+@lru_cache(maxsize=32)
+def direct(ratio: RatioEstimator) -> Exported | None:
+    """What the kernels run that takes observations as they are; None if they cannot."""
+    return export(ratio.network, features=False)
 
 
 @lru_cache(maxsize=32)
@@ -42,7 +48,7 @@ def lost_in_single(ratio: RatioEstimator) -> str:
     if not isinstance(found, Traced):
         return ""
     theta, x = _samples(ratio)
-    rows = ratio.evaluator.features(x).reshape(len(x), found.program.columns)
+    rows = ratio.evaluator.features(x)
     double, single = (
         TracedEvaluator(found.program, found.weights.astype(kind), np.empty(0)).value(theta, rows)
         for kind in (np.float64, np.float32)
