@@ -10,12 +10,10 @@ from pytensor.compile.mode import Mode, get_mode
 from pymc_nre import networks
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.estimator import RatioEstimator
-from pymc_nre.kernels.export import export
 from pymc_nre.kernels.traced.network import trace
 from pymc_nre.ops.engines import choice
 from pymc_nre.ops.engines.compiled_engine import CompiledEngine
 from pymc_nre.ops.engines.torch_engine import TorchEngine
-from pymc_nre.ops.engines.traced_engine import TracedEngine
 
 SIZES = {"one parameter": (1, ()), "several parameters": (3, (2,))}
 ROWS = 5
@@ -46,39 +44,22 @@ def torch_engine(ratio):
     return TorchEngine(ratio), []
 
 
-def compiled_engine(ratio):
-    exported = export(ratio.network, features=False)
-    arrays = exported.moments, exported.weights, np.empty(0)
-    return CompiledEngine(exported.program), [choice._share("array", a) for a in arrays]
+def compiled_of(ratio):
+    return trace(ratio.network, *samples(ratio), embedded=False)
 
 
-class Whole(torch.nn.Module):
-    """A network that embeds nothing: all that it does is traced, and x are its features."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network, self.event_shape = network, network.event_shape
-
-    def embed(self, x):
-        return x.flatten(1) if x.ndim > 1 else x[:, None]
-
-    def head(self, theta, features):
-        return self.network(theta, features.reshape(-1, *self.event_shape))
-
-
-def traced_of(ratio):
+def samples(ratio):
     n = min(100, len(ratio.domain.draws))
-    x = np.resize(ratio.probe_x, (n, *ratio.event_shape))
-    return trace(Whole(ratio.network), ratio.domain.draws[:n], x)
+    return ratio.domain.draws[:n], np.resize(ratio.probe_x, (n, *ratio.event_shape))
 
 
-def traced_engine(ratio):
-    traced = traced_of(ratio)
-    arrays = traced.weights, np.empty(0)
-    return TracedEngine(traced.program), [choice._share("array", a) for a in arrays]
+def compiled_engine(ratio):
+    found = compiled_of(ratio)
+    arrays = found.moments, found.weights, np.empty(0)
+    return CompiledEngine(found.program), [choice._share("array", a) for a in arrays]
 
 
-ENGINES = {"torch": torch_engine, "compiled": compiled_engine, "traced": traced_engine}
+ENGINES = {"torch": torch_engine, "compiled": compiled_engine}
 
 
 class Bound:

@@ -177,7 +177,7 @@ def test_what_may_know_pytensor_does():
             "from ..training.members import train",
             "estimators.files imports train",
         ),
-        ("estimators.files", "from ..kernels import ratio", "estimators.files imports kernels.r"),
+        ("estimators.files", "from ..kernels import inputs", "estimators.files imports kernels.i"),
         ("training.loop", "def f():\n    from ..ops.engines import x", "training.loop imports ops"),
         ("simulation.prior", "from .. import tasks", "simulation.prior imports tasks"),
         ("simulation.prior", "import pymc_nre.ops.guards", "simulation.prior imports ops.guards"),
@@ -195,7 +195,7 @@ def test_what_may_know_pytensor_does():
             "losses.carl imports simulation.online",
         ),
         ("training.loop", "import pymc as pm", "training.loop imports pymc at its top level"),
-        ("kernels.ratio", "import pytensor", "kernels.ratio imports pytensor at its top level"),
+        ("kernels.inputs", "import pytensor", "kernels.inputs imports pytensor at its top level"),
         ("simulation.prior", "if True:\n    import numba", "simulation.prior imports numba at"),
         ("diagnostics.roc", "import matplotlib.pyplot", "diagnostics.roc imports matplotlib at"),
         (

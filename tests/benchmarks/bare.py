@@ -21,10 +21,10 @@ def evaluators(ratio, layers):
 
 def kernel(ratio, x):
     """What is compiled, called from Python, without PyMC and PyTensor."""
-    from pymc_nre.kernels.evaluator import CompiledEvaluator
-    from pymc_nre.kernels.export import export
+    from pymc_nre.kernels.traced.evaluator import CompiledEvaluator
+    from pymc_nre.ops.engines.compilable import whole
 
-    evaluator = CompiledEvaluator.of(export(ratio.network, features=False))
+    evaluator = CompiledEvaluator.of(whole(ratio))
     rows = x[:, None]
 
     def evaluate(mu):

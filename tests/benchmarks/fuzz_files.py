@@ -27,8 +27,8 @@ from mutations import mutated
 
 import pymc_nre as nre
 from pymc_nre.estimators.wall import Wall
-from pymc_nre.kernels.evaluator import CompiledEvaluator
-from pymc_nre.kernels.export import export
+from pymc_nre.kernels.traced.evaluator import CompiledEvaluator
+from pymc_nre.ops.engines.compilable import compilable, whole
 from pymc_nre.runtime.checkpoint import Checkpoint
 
 DATA = Path(__file__).parents[1] / "data" / "before_the_move"
@@ -203,12 +203,11 @@ def _use(ratio, number):
     text.encode()
     assert ratio.domain.inside(theta).shape == (5,)
     ratio.domain.beyond(theta)
-    for features in (False, True):
-        exported = export(ratio.network, features=features)
-        if exported is not None:
+    for found in (compilable(ratio), whole(ratio)):
+        if found is not None and not isinstance(found, str):
             wall = Wall.around(ratio.domain).to_vector()
-            engine = CompiledEvaluator(exported.program, exported.moments, exported.weights, wall)
-            rows = ratio.evaluator.features(x) if features else x
+            engine = CompiledEvaluator(found.program, found.moments, found.weights, wall)
+            rows = ratio.evaluator.features(x) if found.program.embedded else x
             engine.value_and_gradient(theta, rows)
     if number % MODELS == 0:
         with pm.Model():

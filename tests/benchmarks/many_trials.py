@@ -221,12 +221,11 @@ class _Densities:
 def log_density(ratio, x):
     """A function of parameters ``(g, D)``: the sum of log ratios, by the kernel."""
     from pymc_nre.estimators.wall import Wall
-    from pymc_nre.kernels.evaluator import CompiledEvaluator
-    from pymc_nre.kernels.export import export
+    from pymc_nre.kernels.traced.evaluator import CompiledEvaluator
+    from pymc_nre.ops.engines.compilable import whole
 
-    exported = export(ratio.network, features=False)
     rows = x.reshape(len(x), -1)
-    evaluator = CompiledEvaluator.of(exported)
+    evaluator = CompiledEvaluator.of(whole(ratio))
     evaluator.wall = Wall.around(ratio.domain).to_vector()
 
     def log_p(theta):

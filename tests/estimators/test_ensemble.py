@@ -7,14 +7,15 @@ import pymc as pm
 import pytest
 import torch
 import xarray as xr
+from traced import evaluator_of, traced
 from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.evaluator import TorchEvaluator
-from pymc_nre.kernels.evaluator import CompiledEvaluator
-from pymc_nre.kernels.export import export
+from pymc_nre.kernels.traced.evaluator import Traced
 from pymc_nre.networks import MLP, DeepSet, ResidualMLP
+from pymc_nre.ops.engines.compilable import compilable
 
 N = 300  # several blocks of rows
 NETWORKS = {
@@ -66,10 +67,9 @@ def test_torch_and_kernels_give_the_mean(network, normalized, shared):
     for got, wanted in zip(evaluator.value_and_gradient(theta, x), expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12)
     product = evaluator.hessian_product(theta, x, v)
-    for features in (True, False) if network != "embedding" else (True,):
-        exported = export(combined.network, features=features)
-        rows = evaluator.features(x) if features else x.reshape(N, -1)
-        compiled = CompiledEvaluator.of(exported)
+    for embedded in (True, False):
+        compiled = evaluator_of(traced(combined.network, 3, event_shape, embedded=embedded))
+        rows = evaluator.features(x) if embedded else x
         value, gradient = compiled.value_and_gradient(theta, rows)
         np.testing.assert_allclose(value, expected[0], rtol=0, atol=1e-12)
         np.testing.assert_allclose(gradient, expected[1], rtol=0, atol=1e-12)
@@ -95,8 +95,8 @@ def test_a_huge_logit_does_not_overflow():
         with torch.no_grad():
             ratio.network.body[-1].bias += 2_000
     theta, x, _ = points()
-    exported = export(nre.ensemble(ratios).network, features=False)
-    value, gradient = CompiledEvaluator.of(exported).value_and_gradient(theta, x)
+    compiled = evaluator_of(traced(nre.ensemble(ratios).network, 3, (2,)))
+    value, gradient = compiled.value_and_gradient(theta, x)
     assert np.all((value > 1_900) & (value < 2_100))
     assert np.isfinite(gradient).all()
 
@@ -129,11 +129,10 @@ def test_saved_and_loaded(normalized, tmp_path):
     assert again == ratio
     assert again.members == 3
     assert "3 x MLP" in repr(again)
-    program = export(again.network, features=False).program
-    assert (program.members, program.mean_of) == (3, "ratios" if normalized else "logits")
+    assert again.network.mean_of == ("ratios" if normalized else "logits")
 
 
-def test_networks_of_ones_own_need_torch_and_their_factory(tmp_path):
+def test_networks_of_ones_own_need_their_factory(tmp_path):
     class Own(torch.nn.Module):
         def __init__(self, theta_size, event_shape):
             super().__init__()
@@ -146,7 +145,6 @@ def test_networks_of_ones_own_need_torch_and_their_factory(tmp_path):
     ratio = nre.ensemble(ratios)
     theta, x, _ = points()
     np.testing.assert_allclose(ratio.evaluator.value(theta, x), by_hand(ratios, theta, x)[0])
-    assert export(ratio.network, features=True) is None
     ratio.save(tmp_path / "own.nre")
     assert nre.load(tmp_path / "own.nre", network=Own) == ratio
 
@@ -291,4 +289,4 @@ def test_center_takes_an_ensemble():
     supply = nre.Online(task.prior(), task.simulator, batched=True, random_seed=2)
     centered = nre.center(train(2), supply, steps=100, random_seed=3, progressbar=False)
     assert centered.members == 2
-    assert export(centered.network, features=False) is not None
+    assert isinstance(compilable(centered), Traced)

@@ -94,12 +94,12 @@ ENTRY = """
 import numpy as np
 
 from .compilation import jit_entry
-from .correction import evaluate
+from .wall import confined
 
 
 @jit_entry
 def values(theta):
-    return evaluate(theta, np.empty(0), np.empty(theta.shape))
+    return confined(theta, np.empty(0))[1]
 """
 RUN = """
 import numpy as np
@@ -123,12 +123,12 @@ def test_an_edit_of_what_is_inlined_is_seen(tmp_path):
 
     assert run() == ([0, 0], 0)
     assert run() == ([0, 0], 1)  # from disk
-    correction = copied / "correction.py"
-    before = correction.read_text()
-    correction.write_text(before.replace("np.zeros(rows)", "np.full(rows, 1000.0)"))
-    assert correction.read_text() != before
+    wall = copied / "wall.py"
+    before = wall.read_text()
+    wall.write_text(before.replace("np.zeros(rows), theta", "np.full(rows, 1000.0), theta"))
+    assert wall.read_text() != before
     assert run() == ([1000, 1000], 0)
-    correction.write_text(before)
+    wall.write_text(before)
     assert run() == ([0, 0], 0)
 
 

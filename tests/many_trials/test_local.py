@@ -8,14 +8,13 @@ import pymc as pm
 import pytest
 import torch
 import xarray as xr
+from traced import evaluator_of, traced
 from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.estimators.wall import Wall
-from pymc_nre.kernels.evaluator import CompiledEvaluator
-from pymc_nre.kernels.export import export
 from pymc_nre.likelihood.model_parameters import trials_of
 from pymc_nre.many_trials import local
 from pymc_nre.many_trials.local import _Posterior
@@ -110,10 +109,9 @@ def test_torch_and_kernels_take_it_off(members, shared, edge):
     product = product - np.einsum("nde,ne->nd", np.broadcast_to(bend, (N, 3, 3)), v)
     evaluator = TorchEvaluator(ratio.network)
     loose = 1e-7 if edge else 1e-11  # differences, or the definition
-    for features in (True, False):
-        exported = export(ratio.network, features=features)
-        rows = evaluator.features(x) if features else x
-        compiled = CompiledEvaluator.of(exported)
+    for embedded in (True, False):
+        compiled = evaluator_of(traced(ratio.network, 3, (2,), embedded=embedded))
+        rows = evaluator.features(x) if embedded else x
         found = (
             evaluator.value_and_gradient(theta, x),
             compiled.value_and_gradient(theta, rows),
@@ -132,9 +130,8 @@ def test_torch_and_kernels_take_it_off(members, shared, edge):
 
 def test_behind_the_wall_the_tilt_is_that_of_the_edge():
     _, ratio = tilted_estimator()
-    plain, walled = (CompiledEvaluator.of(export(ratio.network, features=False)) for _ in range(2))
-    wall = Wall.around(ratio.domain)
-    walled.wall = wall.to_vector()
+    wall, found = Wall.around(ratio.domain), traced(ratio.network, 3, (2,))
+    plain, walled = evaluator_of(found), evaluator_of(found, wall=wall.to_vector())
     _, x, v = points(True)
     theta = np.array([[wall.high[0] + 1, *np.median(ratio.domain.draws[:, 1:], axis=0)]])
     at, free = np.clip(theta, wall.low, wall.high), np.array([0, 1, 1])

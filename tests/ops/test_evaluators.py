@@ -3,18 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from bound import traced_of
+from bound import compiled_of
 from jax_process import process_with_jax
 from untrained import make_estimator
 
 from pymc_nre.estimators.evaluator import Evaluator, TorchEvaluator
 from pymc_nre.estimators.wall import Wall
-from pymc_nre.kernels.evaluator import CompiledEvaluator
-from pymc_nre.kernels.export import export
+from pymc_nre.kernels.traced.evaluator import CompiledEvaluator
 from pymc_nre.networks import MLP, ResidualMLP
 from pymc_nre.ops.engines.compiled_engine import CompiledEngine
 from pymc_nre.ops.engines.torch_engine import TorchEngine
-from pymc_nre.ops.engines.traced_engine import TracedEngine
 
 N = 6
 NETWORKS = {
@@ -23,48 +21,33 @@ NETWORKS = {
 }
 
 
-def exported(ratio):
-    return export(ratio.network, features=False)
-
-
-def constants(ratio, wall):
-    given = exported(ratio)
+def constants(found, ratio, wall):
     vector = Wall.around(ratio.domain).to_vector() if wall else np.empty(0)
-    return given.moments, given.weights, vector
+    return found.moments, found.weights, vector
 
 
 def compiled(ratio, wall=False):
-    return CompiledEngine(exported(ratio).program).evaluator(*constants(ratio, wall))
+    found = compiled_of(ratio)
+    return CompiledEngine(found.program).evaluator(*constants(found, ratio, wall))
 
 
 def by_jax(ratio, wall=False):
-    return CompiledEngine(exported(ratio).program).jax_evaluator(*constants(ratio, wall))
-
-
-def traced(ratio, wall=False):
-    found = traced_of(ratio)
-    return TracedEngine(found.program).evaluator(found.weights, constants(ratio, wall)[-1])
-
-
-def traced_by_jax(ratio, wall=False):
-    found = traced_of(ratio)
-    return TracedEngine(found.program).jax_evaluator(found.weights, constants(ratio, wall)[-1])
+    found = compiled_of(ratio)
+    return CompiledEngine(found.program).jax_evaluator(*constants(found, ratio, wall))
 
 
 EVALUATORS = {
     "an estimator's": lambda ratio: ratio.evaluator,
     "torch in graphs": lambda ratio: TorchEngine(ratio).evaluator(),
-    "kernels": lambda ratio: CompiledEvaluator.of(exported(ratio)),
-    "kernels in graphs": compiled,
-    "traced": traced,
+    "compiled": lambda ratio: CompiledEvaluator.of(compiled_of(ratio)),
+    "compiled in graphs": compiled,
 }
 OF_JAX = {
-    "kernels": by_jax,
-    "traced": traced_by_jax,
+    "compiled": by_jax,
     "callbacks": lambda ratio: TorchEngine(ratio).jax_evaluator(),
 }
-BEHIND_A_WALL = {"kernels": compiled, "traced": traced}
-OF_JAX_BEHIND_A_WALL = {"kernels": by_jax, "traced": traced_by_jax}
+BEHIND_A_WALL = {"compiled": compiled}
+OF_JAX_BEHIND_A_WALL = {"compiled": by_jax}
 
 
 def points(ratio, shared):
@@ -169,7 +152,7 @@ def test_the_wall_is_that_of_autograd(name):
 def test_the_battery_sees_a_wrong_wall():
     """The twin: a wall that is a thousandth higher."""
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        check_behind_a_wall(BEHIND_A_WALL, "kernels", lambda wall, t: 1.001 * wall.height(t))
+        check_behind_a_wall(BEHIND_A_WALL, "compiled", lambda wall, t: 1.001 * wall.height(t))
 
 
 @pytest.mark.parametrize("name", EVALUATORS)

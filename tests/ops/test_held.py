@@ -17,7 +17,7 @@ from untrained import make_estimator
 import pymc_nre as nre
 from pymc_nre.networks import MLP, DeepSet
 from pymc_nre.ops.engines import choice
-from pymc_nre.ops.engines.compilable import compilable, direct
+from pymc_nre.ops.engines.compilable import compilable, whole
 from pymc_nre.ops.held import HeldRatio
 
 MODE = Mode(linker="py", optimizer="fast_run")  # all rewrites, no compiler
@@ -28,7 +28,7 @@ def forget():
     """The last few ratios, which are remembered for the next model."""
     choice._compiles.cache_clear()
     compilable.cache_clear()
-    direct.cache_clear()
+    whole.cache_clear()
 
 
 def compiled(seed, engine):

@@ -7,7 +7,7 @@ architecture share their code.
 The function that comes out is
 
     void f(int64 n, int64 shared, double *theta, double *x, double *along,
-           T *weights, T *memory, double *first, double *second)
+           double *moments, T *weights, T *memory, double *first, double *second)
 
 for n rows. ``theta`` is ``(1, D)`` if ``shared`` is not zero. ``memory`` has room for the columns,
 at a multiple of 64 bytes. ``T`` is the precision of the computation.
@@ -76,8 +76,8 @@ def emit(plan: Plan, shape: Shape, name: str) -> str:
     return str(module)
 
 
-_ARGUMENTS = (_POINTER,) * 7  # theta, x, along, weights, memory, first, second
-_NAMES = ("theta", "x", "along", "weights", "memory", "first", "second")
+_NAMES = ("theta", "x", "along", "moments", "weights", "memory", "first", "second")
+_ARGUMENTS = (_POINTER,) * len(_NAMES)
 
 
 def _driver(module: ir.Module, name: str, shape: Shape, parts: list[ir.Function]) -> None:
@@ -229,17 +229,12 @@ class _Block:
         self.start, self.rows, self.shared, *pointers = function.args
         self.pointers = dict(zip(_NAMES, pointers, strict=True))
         self.vectors = Vectors(self.builder, self.shape.number, self.shape.rows)
-        results = iter(("first", "second"))
+        self.results = iter(("first", "second"))
         for step in steps:
-            node = step.nodes[0]
             if step.kind == "group":
                 self._group(step)
-            elif step.kind in ("theta", "x", "along"):
-                self._take(node)
-            elif step.kind == "result":
-                self._give(node, next(results))
             else:
-                getattr(self, f"_{step.kind}")(node)
+                getattr(self, f"_{step.kind}")(*step.nodes)
         self.builder.ret_void()
         return function
 
@@ -387,30 +382,42 @@ class _Block:
 
     # What comes in and goes out.
 
-    def _take(self, node: Node) -> None:
-        """Rows to columns; rows that are not there are the last one."""
-        builder, source = self.builder, self.pointers[node.kind]
+    def _theta(self, node: Node) -> None:
+        self._take(node, node.kind)
+
+    _x = _along = _theta
+
+    def _centered(self, node: Node) -> None:
+        self._take(node, *node.options)
+
+    def _take(self, node: Node, kind: str, moments: int | None = None) -> None:
+        """Rows to columns, less moments; rows that are not there are the last one."""
+        builder, source = self.builder, self.pointers[kind]
         out = self._place(Run(node.start, 1))
         each = self.shape.size // self.shape.rows
         last = builder.sub(self.rows, self._index(1))
         with _loop(builder, self._index(self.shape.rows)) as r:
             row = builder.select(builder.icmp_signed("<", r, last), r, last)
             row = builder.add(self.start, row)
-            if node.kind == "theta":
+            if kind == "theta":
                 shared = builder.icmp_signed("!=", self.shared, self._index(0))
                 row = builder.select(shared, self._index(0), row)
             first = builder.mul(row, self._index(node.count))
             with self._columns(node.count) as c:
                 place = _at(builder, source, builder.add(first, c), 8)
                 value = builder.load(place, typ=ir.DoubleType())
+                if moments is not None:
+                    column = builder.add(c, self._index(moments))
+                    place = _at(builder, self.pointers["moments"], column, 8)
+                    value = builder.fsub(value, builder.load(place, typ=ir.DoubleType()))
                 if not self.shape.double:
                     value = builder.fptrunc(value, self.shape.number)
                 index = builder.add(builder.mul(c, self._index(self.shape.rows)), r)
                 builder.store(value, _at(builder, out, index, each))
 
-    def _give(self, node: Node, name: str) -> None:
+    def _result(self, node: Node) -> None:
         """Columns to rows."""
-        builder, target = self.builder, self.pointers[name]
+        builder, target = self.builder, self.pointers[next(self.results)]
         begin, each = self._place(node.inputs[0]), self.shape.size // self.shape.rows
         with _loop(builder, self.rows) as r:
             first = builder.mul(builder.add(self.start, r), self._index(node.count))

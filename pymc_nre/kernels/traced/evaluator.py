@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluator import plain
-from . import entries
-from .program import TracedProgram
+from .. import entries
+from .program import Program
 
-__all__ = ["ENTRIES", "TracedEvaluator"]
+__all__ = ["ENTRIES", "CompiledEvaluator"]
 
 ENTRIES: dict[str, Callable[..., Any]] = {
     "value": entries.value,
@@ -21,27 +20,52 @@ ENTRIES: dict[str, Callable[..., Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class Traced:
+    """A network as a program and constants, in double precision.
+
+    Attributes
+    ----------
+    program : Program
+    moments : ndarray, shape (M,)
+        What is taken off parameters and observations.
+    weights : ndarray, shape (W,)
+        All other constants.
+    """
+
+    program: Program
+    moments: np.ndarray
+    weights: np.ndarray
+
+
 @dataclass(eq=False, slots=True)
-class TracedEvaluator:
+class CompiledEvaluator:
     """Log ratios and derivatives of a traced network.
 
     Parameters
     ----------
-    program : TracedProgram
-    weights : ndarray, shape (W,)
-        Its precision is that of the computation.
+    program : Program
+    moments, weights : ndarray
+        As in `Traced`, contiguous. The weights'
+        precision is that of the computation.
     wall : ndarray, shape (Q,)
         What `Wall.to_vector` gives; empty if there is none.
 
     Notes
     -----
-    Below, ``theta`` is ``(n, D)``, or ``(1, D)`` where all observations share it, and ``x`` is
-    features ``(n, F)``; both float64.
+    Below, ``theta`` is ``(n, D)``, or ``(1, D)`` where all observations share it, and ``x``
+    features ``(n, *F)`` or observations ``(n, *event)``; both float64.
     """
 
-    program: TracedProgram
+    program: Program
+    moments: np.ndarray
     weights: np.ndarray
     wall: np.ndarray
+
+    @classmethod
+    def of(cls, traced: Traced) -> CompiledEvaluator:
+        """In double precision, without a wall."""
+        return cls(traced.program, traced.moments, traced.weights, np.empty(0))
 
     def value(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Log ratios ``(n,)``."""
@@ -64,4 +88,11 @@ class TracedEvaluator:
         rows = x.reshape(len(x), program.columns)
         code = program.code(quantity, double=self.weights.dtype == np.float64)
         given = [plain(np.asarray(array, dtype=np.float64)) for array in (theta, rows, *v)]
-        return ENTRIES[quantity](*given, code.address, code.memory, self.weights, self.wall)
+        given.append(not program.embedded)
+        constants = self.moments, self.weights, self.wall
+        return ENTRIES[quantity](*given, code.address, code.memory, *constants)
+
+
+def plain(array: np.ndarray) -> np.ndarray:
+    """Contiguous and writable: other kinds of arrays would be compiled for anew."""
+    return array if array.flags.carray else np.array(array, order="C")

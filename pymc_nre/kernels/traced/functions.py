@@ -1,8 +1,8 @@
 """Elementary functions of vectors, in LLVM's code.
 
 Written without branches and without calls, so that a vector's numbers go through side by side. See
-`pymc_nre.kernels.activations` for the exponential, and where the polynomials come from. What is
-rare is left to the C library, number by number.
+`polynomials` for the exponential and what others are made of. What is rare is left to the C
+library, number by number.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from ..activations import ARTANH, ERFCX, TAYLOR
+from .polynomials import ARTANH, ERFCX, TAYLOR
 
 __all__ = ["DIGAMMA", "Vectors"]
 

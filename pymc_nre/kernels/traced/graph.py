@@ -33,16 +33,18 @@ class Node(NamedTuple):
     Attributes
     ----------
     kind : str
-        ``"theta"``, ``"x"`` and ``"along"`` are given. ``"weight"`` and ``"literal"`` are
-        constant. ``"layer"`` is inputs times a matrix and ``"product"`` a product of two matrices
-        of each row. ``"sum"``, ``"largest"`` and ``"smallest"`` reduce, ``"gather"`` brings
-        columns together, and all others go element by element.
+        ``"theta"``, ``"x"`` and ``"along"`` are given; ``"centered"`` is theta or x less moments,
+        in double precision, before it is rounded to that of the computation. ``"weight"`` and
+        ``"literal"`` are constant. ``"layer"`` is inputs times a matrix and ``"product"`` a product
+        of two matrices of each row. ``"sum"``, ``"largest"`` and ``"smallest"`` reduce,
+        ``"gather"`` brings columns together, and all others go element by element.
     start, count : int
     inputs : tuple of Run
     options : tuple
         Of a layer: where its matrix ``(K, count)`` begins, where its bias does or -1, K. Of a
         product: m, k, n. Of a reduction: how many columns make one. Of a gather: the columns. Of
-        weights: where they begin. Of a literal: its value.
+        weights: where they begin. Of what is centered: the kind, and where moments begin. Of a
+        literal: its value.
     """
 
     kind: str
@@ -61,6 +63,8 @@ class Graph:
     nodes : list of Node
     weights : list of ndarray
         Constants, flat; together the vector beside the graph.
+    moments : list of ndarray
+        The same for what is taken off what is given, always in double precision.
     kept_by : Graph, optional
         The one that keeps the constants of this one.
     """
@@ -68,10 +72,10 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     kept_by: Graph | None = None
     weights: list[np.ndarray] = field(default_factory=list)
+    moments: list[np.ndarray] = field(default_factory=list)
     _known: dict[Any, Node] = field(default_factory=dict)
     _starts: list[int] = field(default_factory=list)
-    _kept: dict[bytes, int] = field(default_factory=dict)
-    _n_weights: int = 0
+    _kept: dict[Any, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, nodes: Sequence[Node]) -> Graph:
@@ -106,16 +110,20 @@ class Graph:
         """Constants as columns, each the same in all rows."""
         return self.add("weight", values.size, (), (self.keep(values),))
 
-    def keep(self, values: np.ndarray) -> int:
+    def centered(self, kind: str, moments: np.ndarray) -> Node:
+        """What is given, less a number for each column."""
+        return self.add("centered", moments.size, (), (kind, self.keep(moments, "moments")))
+
+    def keep(self, values: np.ndarray, among: str = "weights") -> int:
         """Where constants begin in the vector beside the graph."""
         if self.kept_by is not None:
-            return self.kept_by.keep(values)
+            return self.kept_by.keep(values, among)
         values = np.ascontiguousarray(values, dtype=np.float64).ravel()
-        content = values.tobytes()
+        content = among, values.tobytes()
         if content not in self._kept:
-            self._kept[content] = self._n_weights
-            self._n_weights += values.size
-            self.weights.append(values)
+            vectors = getattr(self, among)
+            self._kept[content] = sum(vector.size for vector in vectors)
+            vectors.append(values)
         return self._kept[content]
 
     def run(self, columns: Sequence[int] | np.ndarray) -> Run:
@@ -139,6 +147,6 @@ class Graph:
             return Run(gathered.start, 1)
         return Run(run.start, 1)
 
-    def vector(self) -> np.ndarray:
+    def vector(self, among: str = "weights") -> np.ndarray:
         """All constants."""
-        return np.concatenate([*self.weights, np.zeros(0)])
+        return np.concatenate([*getattr(self, among), np.zeros(0)])

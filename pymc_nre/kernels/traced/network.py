@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...networks.base import RatioNetwork
-from .evaluator import TracedEvaluator
+from .evaluator import CompiledEvaluator, Traced
 from .graph import Graph
-from .program import TracedProgram
+from .program import Program
 from .rows import UnsupportedError
 from .tracing import QUANTITIES, traced
 
-__all__ = ["Traced", "trace"]
+__all__ = ["trace"]
 
 _one_at_a_time = Lock()  # torch's tracer is one for all threads
 _FEW = 7  # rows, beside all that are given: what a network makes of them may depend on how many
 _SAME = 1e-9  # of the largest number; sums are in another order
 
 
-@dataclass(frozen=True)
-class Traced:
-    """A network as a program and weights, in double precision."""
-
-    program: TracedProgram
-    weights: np.ndarray
-
-
-def trace(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> Traced:
+def trace(
+    network: RatioNetwork, theta: np.ndarray, x: np.ndarray, *, embedded: bool = True
+) -> Traced:
     """The program of a network, which does what torch does with these rows.
 
     Parameters
@@ -44,6 +38,8 @@ def trace(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> Traced:
         Parameters that may occur.
     x : array, shape (n, *event)
         Observations that may occur.
+    embedded : bool
+        Whether it takes what ``network.embed`` makes of observations, and not observations.
 
     Raises
     ------
@@ -53,11 +49,23 @@ def trace(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> Traced:
     # Other ways to pay attention are one operation that nobody takes apart or differentiates twice.
     with _one_at_a_time, sdpa_kernel(SDPBackend.MATH):
         try:
-            return _traced(copy.deepcopy(network).double(), theta, x)
+            network = copy.deepcopy(network).double()
+            return _traced(network if embedded else _Whole(network), theta, x, embedded)
         except UnsupportedError:
             raise
         except Exception as error:  # a user's code, torch's own, and whatever they raise
             raise UnsupportedError(_why(error)) from error
+
+
+class _Whole(nn.Module):
+    """A network whose features are observations."""
+
+    def __init__(self, network: RatioNetwork) -> None:
+        super().__init__()
+        self.head = network.forward
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        return x
 
 
 def _why(error: Exception) -> str:
@@ -67,10 +75,10 @@ def _why(error: Exception) -> str:
     return f"it cannot be traced ({type(error).__name__}: {first})"
 
 
-def _traced(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> Traced:
+def _traced(network: nn.Module, theta: np.ndarray, x: np.ndarray, embedded: bool) -> Traced:
     with torch.no_grad():
         features = network.embed(torch.tensor(x, dtype=torch.float64))
-    if features.ndim < 2 or len(features) != len(x):
+    if not features.ndim or len(features) != len(x):
         raise UnsupportedError("embed does not give features for each observation")
     if features.dtype != torch.float64:
         raise UnsupportedError(f"embed gives {features.dtype}")
@@ -82,15 +90,15 @@ def _traced(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> Traced:
     }
     nodes = {quantity: tuple(graph.nodes) for quantity, graph in graphs.items()}
     columns = int(np.prod(shape, dtype=int))
-    program = TracedProgram(theta.shape[1], columns, **nodes)
-    found = Traced(program, shared.vector())
+    program = Program(theta.shape[1], columns, embedded, **nodes)
+    found = Traced(program, shared.vector("moments"), shared.vector())
     _compare(found, network, theta, features)
     return found
 
 
-def _compare(found: Traced, network: RatioNetwork, theta: np.ndarray, features: Any) -> None:
+def _compare(found: Traced, network: nn.Module, theta: np.ndarray, features: Any) -> None:
     """Raise UnsupportedError unless the code computes what torch computes."""
-    evaluator = TracedEvaluator(found.program, found.weights, np.empty(0))
+    evaluator = CompiledEvaluator.of(found)
     stream = np.random.default_rng(0)
     for n in (len(theta), min(_FEW, len(theta))):
         for t in (theta[:n], theta[:1]):
@@ -98,7 +106,7 @@ def _compare(found: Traced, network: RatioNetwork, theta: np.ndarray, features: 
             rows = torch.tensor(np.broadcast_to(t, (n, theta.shape[1])).copy())
             for quantity, function in QUANTITIES.items():
                 along = [v] if quantity == "hessian_product" else []
-                got = getattr(evaluator, quantity)(t, features[:n].flatten(1).numpy(), *along)
+                got = getattr(evaluator, quantity)(t, features[:n].reshape(n, -1).numpy(), *along)
                 wanted = function(network)(rows, features[:n], *map(torch.tensor, along))
                 for one, other in zip(_several(got), wanted, strict=True):
                     _compare_numbers(one, other.detach().numpy())

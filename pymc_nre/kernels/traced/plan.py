@@ -16,7 +16,7 @@ from .graph import CONSTANT, Graph, Node, Run
 __all__ = ["Plan", "Step"]
 
 _ALONE = frozenset({"layer", "product", "sum", "largest", "smallest", "gather", "result"})
-_GIVEN = frozenset({"theta", "x", "along"})
+_GIVEN = frozenset({"theta", "x", "along", "centered"})
 
 
 @dataclass
@@ -104,7 +104,7 @@ class _Scheduler:
 
     def _place(self, node: Node) -> None:
         given = [n for n in _sources(self.graph, node) if n.kind not in CONSTANT]
-        only = node.kind == "theta" or (
+        only = _is_of_theta(node) or (
             node.kind not in _GIVEN
             and node.kind != "result"
             and all(self._theta_only[n.start] for n in given)
@@ -146,6 +146,10 @@ class _Scheduler:
                 for maker in _sources(self.graph, node):
                     if maker.kind not in CONSTANT and self._step_of[maker.start] is not step:
                         self._step_of[maker.start].kept.add(maker.start)
+
+
+def _is_of_theta(node: Node) -> bool:
+    return node.kind == "theta" or (node.kind == "centered" and node.options[0] == "theta")
 
 
 def _covers(run: Run, maker: Node) -> bool:

@@ -11,14 +11,14 @@ from .graph import Graph, Node
 from .machine import Code, code_of, vector_bytes
 from .plan import Plan
 
-__all__ = ["TracedProgram"]
+__all__ = ["Program"]
 
 _IN_REGISTERS = 2  # registers of a column in a block of rows
 _TOGETHER, _TOGETHER_OF_FEW = 8, 4  # columns at once where there are 32 registers, and 16
 
 
 @dataclass(frozen=True)
-class TracedProgram:
+class Program:
     """What is done with parameters and features, whatever the weights.
 
     Attributes
@@ -26,13 +26,16 @@ class TracedProgram:
     size : int
         D, the length of theta.
     columns : int
-        Numbers of x in a row: the features of an observation.
+        Numbers of x in a row: the features of an observation, or those of the observation itself.
+    embedded : bool
+        Whether it is features that it takes.
     value, value_and_gradient, hessian_product : tuple of Node
         The graph of each.
     """
 
     size: int
     columns: int
+    embedded: bool
     value: tuple[Node, ...]
     value_and_gradient: tuple[Node, ...]
     hessian_product: tuple[Node, ...]
@@ -41,7 +44,7 @@ class TracedProgram:
     def digest(self) -> str:
         """Of all of it."""
         graphs = self.value, self.value_and_gradient, self.hessian_product
-        described = repr((self.size, self.columns, graphs))
+        described = repr((self.size, self.columns, self.embedded, graphs))
         return hashlib.sha256(described.encode()).hexdigest()[:16]
 
     def __hash__(self) -> int:

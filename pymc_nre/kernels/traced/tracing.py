@@ -160,15 +160,15 @@ class _Interpreter:
     def __init__(self, inputs: dict[str, tuple[int, ...]], weights: Graph | None = None) -> None:
         self.graph = Graph(kept_by=weights)
         self._arithmetic = Arithmetic(self._elementwise)
-        self._given = [
-            columns_of(self.graph.add(kind, math.prod(shape)).start, shape)
+        self._given = {
+            kind: columns_of(self.graph.add(kind, math.prod(shape)).start, shape)
             for kind, shape in inputs.items()
-        ]
+        }
 
     def run(self, calls: Any) -> Graph:
         """The graph, with its results."""
         values: dict[Any, Any] = {}
-        given = iter(self._given)
+        given = iter(self._given.values())
         for node in calls.graph.nodes:
             if node.op == "placeholder":
                 values[node] = next(given)
@@ -267,6 +267,8 @@ class _Interpreter:
         if all(isinstance(value, Constant) for value in tensors):
             raise UnsupportedError(f"{kind} of constants alone")
         simple = _simplified(kind, *values)
+        if simple is None and kind == "sub":
+            simple = self._centered(*values)
         if simple is not None:
             return simple
         shape = torch.broadcast_shapes(*(_shape(value) for value in tensors))
@@ -284,6 +286,19 @@ class _Interpreter:
         )
         node = self.graph.add(kind, len(split.columns), runs)
         return Rows(split.results(node.start).entries, kind in LOGICAL)
+
+    def _centered(self, x: Any, moments: Any) -> Rows | None:
+        """What is given, less moments; None if it is something else."""
+        if not isinstance(x, Rows) or not isinstance(moments, Constant) or moments.made:
+            return None
+        for kind in ("theta", "x"):
+            given = self._given[kind].entries
+            if x.entries.shape == given.shape and torch.equal(x.entries, given):
+                each = moments.values.double().expand(given.shape)
+                if (each == each[:1]).all():
+                    node = self.graph.centered(kind, each[0].numpy())
+                    return columns_of(node.start, given.shape[1:])
+        return None
 
     def _tensor(self, value: Any) -> Rows | Constant:
         if isinstance(value, (Rows, Constant)):

@@ -14,29 +14,35 @@ from typing import Any
 import numpy as np
 
 from .graph import Graph, Node, Run
-from .program import TracedProgram
+from .program import Program
 
-__all__ = ["JaxTwin", "evaluate"]
+__all__ = ["JaxEvaluator", "evaluate"]
 
 
-def evaluate(nodes: tuple[Node, ...], weights: Any, inputs: dict[str, Any], xp: Any) -> list[Any]:
+def evaluate(
+    nodes: tuple[Node, ...], moments: Any, weights: Any, inputs: dict[str, Any], xp: Any
+) -> list[Any]:
     """The results ``(n, count)`` of a graph.
 
     Parameters
     ----------
     nodes : tuple of Node
+    moments : array, shape (M,)
     weights : array, shape (W,)
     inputs : dict of str to array
         ``theta``, ``x`` and perhaps ``along``, each with n rows.
     xp : module
         `numpy`, or `jax.numpy`.
     """
-    return _Twin(Graph.of(nodes), weights, inputs, xp).run()
+    return _Twin(Graph.of(nodes), moments, weights, inputs, xp).run()
 
 
 class _Twin:
-    def __init__(self, graph: Graph, weights: Any, inputs: dict[str, Any], xp: Any) -> None:
-        self.graph, self.weights, self.inputs, self.xp = graph, weights, inputs, xp
+    def __init__(
+        self, graph: Graph, moments: Any, weights: Any, inputs: dict[str, Any], xp: Any
+    ) -> None:
+        self.graph, self.inputs, self.xp = graph, inputs, xp
+        self.moments, self.weights = moments, weights
         self._values: dict[int, Any] = {}
         self._functions = _functions(xp)
 
@@ -65,6 +71,10 @@ class _Twin:
         maker = self.graph.maker(run.start)
         first = run.start - maker.start
         return self._values[maker.start][:, first : first + (count if run.step else 1)]
+
+    def _centered(self, node: Node) -> Any:
+        kind, first = node.options
+        return self.inputs[kind] - self.moments[None, first : first + node.count]
 
     def _weight(self, node: Node) -> Any:
         (first,) = node.options
@@ -153,7 +163,7 @@ def _functions(xp: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, eq=False)
-class JaxTwin:
+class JaxEvaluator:
     """Log ratios and derivatives of a traced network, as JAX traces them.
 
     The gradient is the one that torch wrote down, and not one of JAX's: where a network chooses
@@ -161,11 +171,12 @@ class JaxTwin:
 
     Parameters
     ----------
-    program : TracedProgram
-    weights : array, shape (W,)
+    program : Program
+    moments, weights : array, shapes (M,) and (W,)
     """
 
-    program: TracedProgram
+    program: Program
+    moments: Any
     weights: Any
 
     def value(self, theta: Any, x: Any) -> Any:
@@ -233,5 +244,5 @@ class JaxTwin:
         kind = jnp.result_type(float)
         x = jnp.asarray(x, kind).reshape(len(x), math.prod(x.shape[1:]))
         inputs = {"theta": theta, "x": x} | dict(zip(["along"], along, strict=False))
-        weights = jnp.asarray(self.weights, kind)
-        return evaluate(getattr(self.program, quantity), weights, inputs, jnp)
+        constants = (jnp.asarray(vector, kind) for vector in (self.moments, self.weights))
+        return evaluate(getattr(self.program, quantity), *constants, inputs, jnp)

@@ -22,16 +22,14 @@ from pytensor.tensor import TensorConstant, TensorVariable
 
 from ...estimators.estimator import RatioEstimator
 from ...estimators.wall import Wall
-from ...kernels.program import Exported
-from ...kernels.traced.network import Traced
+from ...kernels.traced.evaluator import Traced
 from .. import vectorize  # noqa: F401  # registers how graphs with our Ops are vectorized
 from ..embedding import Features
 from ..guards import check_held, only_finite
 from ..ratio_ops import LogRatioAndGradient
-from .compilable import compilable, direct, lost_in_single
+from .compilable import compilable, is_small, lost_in_single, whole
 from .compiled_engine import CompiledEngine
 from .torch_engine import TorchEngine
-from .traced_engine import TracedEngine
 
 __all__ = [
     "ENGINES",
@@ -45,8 +43,7 @@ __all__ = [
 
 ENGINES = ("auto", "compiled", "torch")
 PRECISIONS = {"double": np.float64, "single": np.float32}
-_DIRECT = 8  # with more numbers in an observation, their part of the first layer is kept
-_KEPT_BYTES = 256 * 2**20  # and if it takes no more than this
+_KEPT_BYTES = 256 * 2**20  # features of observations are kept if they take no more than this
 _log = logging.getLogger("pymc_nre")
 _shared: WeakValueDictionary[str, SharedVariable] = WeakValueDictionary()
 
@@ -111,12 +108,12 @@ def log_ratios(
         # Constants were looked at when the graph was built.
         return _by_torch(ratio, theta, x if is_private(x) else only_finite(ratio, x), wall)
     found, x = _with_features(ratio, x)
-    weights = _share("weights", found.weights.astype(PRECISIONS[precision]))
-    around = _share("wall", np.empty(0) if wall is None else wall.to_vector())
-    if isinstance(found, Traced):
-        return LogRatioAndGradient(TracedEngine(found.program))(theta, x, weights, around)
-    moments = _share("moments", found.moments)
-    return LogRatioAndGradient(CompiledEngine(found.program))(theta, x, moments, weights, around)
+    constants = (
+        _share("moments", found.moments),
+        _share("weights", found.weights.astype(PRECISIONS[precision])),
+        _share("wall", np.empty(0) if wall is None else wall.to_vector()),
+    )
+    return LogRatioAndGradient(CompiledEngine(found.program))(theta, x, *constants)
 
 
 def _by_torch(
@@ -138,6 +135,8 @@ def _why_not_compiled(ratio: RatioEstimator) -> str:
     """Why the kernels cannot evaluate a ratio; nothing if they can."""
     if ratio.device.type != "cpu":
         return f"it lives on {ratio.device}"
+    if is_small(ratio) and whole(ratio) is not None:
+        return ""
     found = compilable(ratio)
     if isinstance(found, str):
         return f"its network, {ratio.architecture}, does not compile: {found}"
@@ -157,18 +156,16 @@ def _compiles(ratio: RatioEstimator) -> bool:
     return not why
 
 
-def _with_features(
-    ratio: RatioEstimator, x: TensorVariable
-) -> tuple[Exported | Traced, TensorVariable]:
-    """What the kernels run, and what they take for x: observations, or their features."""
-    whole, private = direct(ratio), is_private(x)
-    if whole is not None and (np.prod(ratio.event_shape) <= _DIRECT or not private):
-        return whole, x
+def _with_features(ratio: RatioEstimator, x: TensorVariable) -> tuple[Traced, TensorVariable]:
+    """What is compiled, and what it takes for x: observations, or their features."""
+    private = is_private(x)
+    if (is_small(ratio) or not private) and (found := whole(ratio)) is not None:
+        return found, x
     data = x.get_value(borrow=True) if private else _value_now(x, ratio.event_shape)
     joined = compilable(ratio)
     columns = joined.program.columns
-    if whole is not None and len(data) * columns * 8 > _KEPT_BYTES:
-        return whole, x
+    if len(data) * columns * 8 > _KEPT_BYTES and (found := whole(ratio)) is not None:
+        return found, x
     features = ratio.evaluator.features(data) if len(data) else np.empty((0, columns))
     known = _share("features", features)
     if private:

@@ -1,36 +1,48 @@
-"""What is compiled of a ratio: a network of the known family, or any other that can be traced."""
+"""What is compiled of a ratio: the graph of its network, which is traced once."""
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
 
 from ...estimators.estimator import RatioEstimator
-from ...kernels.export import export
-from ...kernels.program import Exported
-from ...kernels.traced.evaluator import TracedEvaluator
-from ...kernels.traced.network import Traced, trace
+from ...kernels.traced.evaluator import CompiledEvaluator, Traced
+from ...kernels.traced.network import trace
 from ...kernels.traced.rows import UnsupportedError
+from ...networks.base import RatioNetwork, SplitNetwork
+from ...networks.correction import QuadraticCorrection
+from ...networks.embeddings import Rows
+from ...networks.ensemble import Ensemble
+from ...networks.layers import Standardize
 
-__all__ = ["compilable", "direct", "lost_in_single"]
+__all__ = ["compilable", "is_small", "lost_in_single", "whole"]
 
+_SMALL = 8  # with more numbers in an observation, their part of the first layer is kept
 _ROUNDED = 1e-3  # of the largest log ratio: a thousand times what single precision should cost
 _ROWS = 100  # of parameters and observations that a traced network is compared with torch at
 
 
 @lru_cache(maxsize=32)
-def direct(ratio: RatioEstimator) -> Exported | None:
-    """What the kernels run that takes observations as they are; None if they cannot."""
-    return export(ratio.network, features=False)
+def whole(ratio: RatioEstimator) -> Traced | None:
+    """What takes observations as they are; None if they are embedded first."""
+    if not _takes_numbers(ratio.network):
+        return None
+    try:
+        return trace(ratio.network, *_samples(ratio), embedded=False)
+    except UnsupportedError:
+        return None
+
+
+def is_small(ratio: RatioEstimator) -> bool:
+    """Whether it costs less to read an observation than what the network makes of it."""
+    return math.prod(ratio.event_shape) <= _SMALL
 
 
 @lru_cache(maxsize=32)
-def compilable(ratio: RatioEstimator) -> Exported | Traced | str:
-    """What the kernels run, which take features of observations; or why there is nothing."""
-    known = export(ratio.network, features=True)
-    if known is not None:
-        return known
+def compilable(ratio: RatioEstimator) -> Traced | str:
+    """What takes features of observations; or why there is nothing."""
     try:
         return trace(ratio.network, *_samples(ratio))
     except UnsupportedError as error:
@@ -39,26 +51,41 @@ def compilable(ratio: RatioEstimator) -> Exported | Traced | str:
 
 @lru_cache(maxsize=32)
 def lost_in_single(ratio: RatioEstimator) -> str:
-    """What single precision would lose of a traced network; nothing if it would not.
+    """What single precision would lose; nothing if it would not.
 
-    What it is given is rounded first, so little is left of parameters that are far from zero in
-    units of their spread. (The known family standardizes in double precision.)
+    What a network is given is rounded first, unless it takes off a mean before all else. So little
+    is left of parameters that are far from zero in units of their spread.
     """
     found = compilable(ratio)
-    if not isinstance(found, Traced):
+    if isinstance(found, str):
         return ""
     theta, x = _samples(ratio)
-    rows = ratio.evaluator.features(x)
+    rows, constants = ratio.evaluator.features(x), (found.moments, found.weights)
     double, single = (
-        TracedEvaluator(found.program, found.weights.astype(kind), np.empty(0)).value(theta, rows)
+        CompiledEvaluator(found.program, constants[0], constants[1].astype(kind), np.empty(0))
         for kind in (np.float64, np.float32)
     )
+    double, single = double.value(theta, rows), single.value(theta, rows)
     finite = np.isfinite(double)
     error = np.abs(single - double)[finite].max(initial=0.0)
     largest = max(1.0, np.abs(double[finite]).max(initial=0.0))
     if error <= _ROUNDED * largest:  # not so NaN
         return ""
     return f"its log ratios would be off by {error:.2g}, as its numbers are rounded first"
+
+
+def _takes_numbers(network: RatioNetwork) -> bool:
+    """Whether the numbers of an observation reach the first layer one by one."""
+    # Types are asked for exactly: a subclass may compute something else.
+    if type(network) is QuadraticCorrection:
+        return _takes_numbers(network.inner)
+    if type(network) is Ensemble:
+        return all(map(_takes_numbers, network.members))
+    return (
+        type(network) is SplitNetwork
+        and type(network.embedding) is Rows
+        and type(network.standardize_x) is Standardize
+    )
 
 
 def _samples(ratio: RatioEstimator) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,7 @@
-"""The engine for networks of the known family: the compiled kernels.
+"""The engine for networks of any kind that could be traced: machine code that was made for them.
 
-It knows the program alone. What makes it a particular ratio are three inputs: ``moments``,
-``weights`` and ``wall``, around the training domain (empty: there is none).
-So graphs of two networks of one architecture are compiled to the same code.
+It knows the program alone. Weights and a wall around the training domain are inputs, so networks of
+one architecture share graphs and code.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ from pytensor.link.numba.dispatch.basic import numba_njit
 
 from ...estimators.evaluator import Evaluator
 from ...kernels.compilation import call_by_name
-from ...kernels.evaluator import KERNELS, CompiledEvaluator
-from ...kernels.jax_kernels import JaxEvaluator
-from ...kernels.program import Program
+from ...kernels.entries import address_of
+from ...kernels.traced.evaluator import ENTRIES, CompiledEvaluator
+from ...kernels.traced.program import Program
+from ...kernels.traced.twin import JaxEvaluator
 from ..ratio_ops import RatioOp
 from ..wrappers import version
 from .walled import Walled
@@ -36,9 +36,13 @@ class CompiledEngine:
 
     program: Program
     constants: ClassVar[int] = 3  # moments, weights, wall
-    theta_size: ClassVar[None] = None  # a program serves any number of parameters
     x_ndim: ClassVar[None] = None
     kept: ClassVar[None] = None  # weights are inputs of the graph
+
+    @property
+    def theta_size(self) -> int:
+        """D, for which it was traced."""
+        return self.program.size
 
     def evaluator(self, *constants: np.ndarray) -> CompiledEvaluator:
         """For moments, weights and a wall."""
@@ -50,35 +54,40 @@ class CompiledEngine:
         return Walled(evaluator, wall) if wall.shape[0] else evaluator
 
     def for_numba(self, op: RatioOp, node: Apply, **kwargs: Any) -> tuple[Callable[..., Any], str]:
-        """The call of a kernel by name."""
-        program, rows_of = self.program.instructions, self._rows_of()
-        vectors = (
+        """A call by name, with the address of the network's own code, which has a name too."""
+        vectors = [
             types.Array(numba.from_dtype(np.dtype(v.dtype)), 1, "C") for v in node.inputs[2:5]
-        )
+        ]
         matrices = (types.float64[:, ::1],) * (len(node.inputs) - 3)  # theta, x; v, if it has one
-        arguments = (*matrices, numba.typeof(program), *vectors)
-        kernel = call_by_name(KERNELS[op.quantity], arguments)
+        arguments = (*matrices, types.boolean, types.int64, types.int64, *vectors)
+        entry = call_by_name(ENTRIES[op.quantity], arguments)
+        code = self.program.code(op.quantity, double=vectors[1].dtype == types.float64)
+        address, memory = address_of(code.name), code.memory
+        size, columns = self.program.size, self.program.columns
+        whole = not self.program.embedded
+
+        @numba_njit
+        def rows_of(theta, x):
+            if theta.shape[1] != size:  # the code would read whatever lies behind it
+                raise ValueError("theta has another number of columns than the network.")
+            return np.ascontiguousarray(theta), np.ascontiguousarray(x).reshape(len(x), columns)
 
         @numba_njit
         def ratio(theta, x, moments, weights, wall):
-            t = np.ascontiguousarray(theta)
-            return kernel((t, rows_of(x), program, moments, weights, wall))
+            t, rows = rows_of(theta, x)
+            return entry((t, rows, whole, address(), memory, moments, weights, wall))
 
         @numba_njit
         def hessian_product(theta, x, moments, weights, wall, v):
-            t, along = np.ascontiguousarray(theta), np.ascontiguousarray(v)
-            if len(v) != len(x):  # the kernel would read whatever lies behind it
+            t, rows = rows_of(theta, x)
+            if len(v) != len(x) or v.shape[1] != size:
                 raise ValueError("v must have one row for each observation.")
-            return kernel((t, rows_of(x), along, program, moments, weights, wall))
+            along = np.ascontiguousarray(v)
+            return entry((t, rows, along, whole, address(), memory, moments, weights, wall))
 
-        described = f"{op.quantity} {self.program} {arguments} {version()}"
+        described = f"{code.name} {memory} {whole} {arguments} {version()}"
         key = hashlib.sha256(described.encode()).hexdigest()
         return (ratio if len(matrices) == 2 else hessian_product), key
 
-    def _rows_of(self) -> Callable[[np.ndarray], np.ndarray]:
-        """A compiled function that flattens observations to rows."""
-        columns = self.program.columns
-        return numba_njit(lambda x: np.ascontiguousarray(x).reshape(len(x), columns))
-
     def __str__(self) -> str:
-        return f"{self.program.activation}, {len(self.program.steps)} steps"
+        return f"traced {self.program.digest[:8]}"

@@ -28,16 +28,16 @@ def run(graph, inputs, double=True, together=8):
     name = f"test_{next(_numbers)}"
     code = code_of(name, lambda: (emit(plan, shape, name), plan.columns * shape.size))
     dtype = np.float64 if double else np.float32
-    weights = graph.vector().astype(dtype)
+    moments, weights = graph.vector("moments"), graph.vector().astype(dtype)
     room = np.zeros(code.memory + 64, np.uint8)
     counts = [node.count for node in graph.nodes if node.kind == "result"]
     n = len(inputs["x"])
     results = [np.full((n, count), np.nan) for count in counts]
     results += results[:1] * (2 - len(results))
-    function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 7)(code.address)
+    function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 8)(code.address)
     theta = inputs["theta"]
     memory = room.ctypes.data + (-room.ctypes.data) % 64
-    given = theta, inputs["x"], inputs["x"], weights
+    given = theta, inputs["x"], inputs["x"], moments, weights
     pointers = [a.ctypes.data for a in given]
     function(n, len(theta) == 1, *pointers, memory, *(r.ctypes.data for r in results))
     return results[: len(counts)]
@@ -47,7 +47,8 @@ def expected(graph, inputs):
     n = len(inputs["x"])
     theta = np.broadcast_to(inputs["theta"], (n, D))
     with np.errstate(all="ignore"):
-        return evaluate(tuple(graph.nodes), graph.vector(), inputs | {"theta": theta}, np)
+        constants = graph.vector("moments"), graph.vector()
+        return evaluate(tuple(graph.nodes), *constants, inputs | {"theta": theta}, np)
 
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 1e-9, -1e-9, 1e-300, 5e-324, 3.7, -3.7, 19.0, 26.5]

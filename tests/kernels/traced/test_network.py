@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from own_networks import COMPILE, LEFT, D, E, made
+from traced import evaluator_of, everything
 
 from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.kernels.traced import network as networks
-from pymc_nre.kernels.traced.evaluator import TracedEvaluator
+from pymc_nre.kernels.traced.evaluator import CompiledEvaluator
 from pymc_nre.kernels.traced.network import trace
 from pymc_nre.kernels.traced.rows import UnsupportedError
 
@@ -23,22 +24,17 @@ def data(n, seed=1):
     return rng.normal(size=(n, D)), rng.normal(size=(n, E)), rng.normal(size=(n, D))
 
 
-def results(evaluator, theta, x, v):
-    both = evaluator.value_and_gradient(theta, x)
-    return [evaluator.value(theta, x), *both, evaluator.hessian_product(theta, x, v)]
-
-
 def compare(network, traced, dtype=np.float64, sizes=(1, 15, 16, 17, 40)):
     """The largest error, of the largest number."""
     torch_ones = TorchEvaluator(network)
-    evaluator = TracedEvaluator(traced.program, traced.weights.astype(dtype), np.empty(0))
+    evaluator = evaluator_of(traced, dtype)
     worst = 0.0
     for n in sizes:
         theta, x, v = data(n)
         features = torch_ones.features(x).reshape(n, -1)
         for t in (theta, theta[:1]):
             pairs = zip(
-                results(evaluator, t, features, v), results(torch_ones, t, x, v), strict=True
+                everything(evaluator, t, features, v), everything(torch_ones, t, x, v), strict=True
             )
             for got, wanted in pairs:
                 assert got.shape == wanted.shape
@@ -112,11 +108,11 @@ def test_threads_trace_one_after_another():
 
 def test_nan_stays_in_its_row():
     traced = trace(made(COMPILE["film"]), *data(100)[:2])
-    evaluator = TracedEvaluator(traced.program, traced.weights, np.empty(0))
+    evaluator = CompiledEvaluator.of(traced)
     theta, _, v = data(40)
     features = np.random.default_rng(0).normal(size=(40, traced.program.columns))
     theta[[0, 17, 39], 1] = np.nan
-    for part in results(evaluator, theta, features, v):
+    for part in everything(evaluator, theta, features, v):
         rows = np.isnan(part.reshape(40, -1)).any(1)
         np.testing.assert_array_equal(np.flatnonzero(rows), [0, 17, 39])
     features[5] = np.inf  # of an embedding; data were looked at before
@@ -126,7 +122,7 @@ def test_nan_stays_in_its_row():
 @pytest.mark.parametrize("n", [0, 1])
 def test_no_rows_have_no_values(n):
     traced = trace(made(COMPILE["film"]), *data(100)[:2])
-    evaluator = TracedEvaluator(traced.program, traced.weights, np.empty(0))
+    evaluator = CompiledEvaluator.of(traced)
     theta, x = np.zeros((n, D)), np.zeros((0, traced.program.columns))
     assert evaluator.value(theta, x).shape == (0,)
     assert [part.shape for part in evaluator.value_and_gradient(theta, x)] == [(0,), (0, D)]
@@ -135,7 +131,7 @@ def test_no_rows_have_no_values(n):
 
 def test_wrong_shapes_are_refused_before_memory_is_read():
     traced = trace(made(COMPILE["film"]), *data(100)[:2])
-    evaluator = TracedEvaluator(traced.program, traced.weights, np.empty(0))
+    evaluator = CompiledEvaluator.of(traced)
     with pytest.raises(ValueError, match="columns"):
         evaluator.value(np.zeros((3, D - 1)), np.zeros((3, traced.program.columns)))
     with pytest.raises(ValueError, match="reshape"):

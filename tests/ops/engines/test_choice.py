@@ -14,12 +14,11 @@ from untrained import make_estimator
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.estimator import RatioEstimator
-from pymc_nre.networks import MLP, DeepSet
+from pymc_nre.networks import MLP, DeepSet, RatioNetwork
 from pymc_nre.ops.engines import choice
 from pymc_nre.ops.engines.choice import as_data, check_engine, log_ratios
 from pymc_nre.ops.engines.compiled_engine import CompiledEngine
 from pymc_nre.ops.engines.torch_engine import TorchEngine
-from pymc_nre.ops.engines.traced_engine import TracedEngine
 
 OPTIONS = {"outside": "repel", "engine": "auto", "precision": "double"}
 
@@ -51,7 +50,7 @@ def own(factory):
 
 def test_a_network_of_ones_own_is_traced_or_left_to_torch_with_the_reason(caplog):
     ratio, x = own(COMPILE["bilinear"]), np.ones((5, E))
-    assert isinstance(op_of(ratio, x).engine, TracedEngine)
+    assert isinstance(op_of(ratio, x).engine, CompiledEngine)
     assert not caplog.text
     left = own(LEFT["a sort"][0])
     assert isinstance(op_of(left, x).engine, TorchEngine)
@@ -62,17 +61,31 @@ def test_a_network_of_ones_own_is_traced_or_left_to_torch_with_the_reason(caplog
         check_engine("auto", "single", left)
 
 
-def test_single_precision_is_refused_where_nothing_would_be_left_of_parameters():
-    ratio = own(COMPILE["film"])
-    check_engine("auto", "single", ratio)
-    network = made(COMPILE["film"])
-    network.standardize_theta.mean += 1e6
-    draws = ratio.domain.draws + 1e6
-    options = {"domain": Domain.from_draws(draws), "probe_x": ratio.probe_x}
-    far = RatioEstimator(network, {"t": (D,)}, **options)
-    check_engine("auto", "double", far)
-    with pytest.raises(ValueError, match="rounded first"):
-        check_engine("auto", "single", far)
+class Halved(RatioNetwork):
+    """A network that calculates with its parameters as they are."""
+
+    def embed(self, x):
+        return x
+
+    def head(self, theta, features):
+        return (theta / 2 - self.standardize_theta.mean / 2).sum(-1) + features[..., 0]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_single_precision_is_refused_where_nothing_would_be_left_of_parameters(kept):
+    """What takes off a mean before all else does that in double precision."""
+    draws, probe_x = own(COMPILE["film"]).domain.draws, np.ones((9, E))
+    for far in (0, 1e6):
+        network = made(COMPILE["film"]) if kept else Halved(D, (E,)).eval()
+        network.standardize_theta.mean += far
+        domain = Domain.from_draws(draws + far)
+        ratio = RatioEstimator(network, {"t": (D,)}, domain=domain, probe_x=probe_x)
+        check_engine("auto", "double", ratio)
+        if kept or not far:
+            check_engine("auto", "single", ratio)
+            continue
+        with pytest.raises(ValueError, match="rounded first"):
+            check_engine("auto", "single", ratio)
 
 
 def test_who_asks_for_torch_waits_for_no_tracing(monkeypatch):
@@ -148,13 +161,12 @@ def test_graphs_keep_neither_history_nor_simulator():
 def test_large_observations_are_given_as_their_part_of_the_first_layer(size):
     ratio = make_estimator({"mu": ()}, (size,), MLP((4, 4)))
     program = op_of(ratio, np.zeros((3, size))).engine.program
-    assert program.steps[0].kind.name == ("JOIN" if size == 8 else "FEATURES")
+    assert (program.columns, program.embedded) == ((8, False) if size == 8 else (4, True))
 
 
 def test_an_embedding_always_is():
     ratio = make_estimator({"mu": ()}, (3,), MLP((4, 4), embedding=DeepSet((4,))))
-    program = op_of(ratio, np.zeros((5, 3))).engine.program
-    assert program.steps[0].kind.name == "FEATURES"
+    assert op_of(ratio, np.zeros((5, 3))).engine.program.embedded
 
 
 @pytest.mark.parametrize(

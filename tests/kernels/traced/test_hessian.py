@@ -5,16 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from traced import evaluator_of, rows_of, traced
 
 from pymc_nre import networks
 from pymc_nre.estimators.evaluator import TorchEvaluator
-from pymc_nre.kernels.evaluator import CompiledEvaluator
-from pymc_nre.kernels.export import export
-from pymc_nre.kernels.hessian import hessian_product
-from pymc_nre.kernels.program import AllSteps
 from pymc_nre.networks.layers import ACTIVATIONS, NORMS
-
-EVERYWHERE = np.empty(0)  # no domain
 
 SPECIFICATIONS = {
     "mlp": lambda **options: networks.MLP((13, 7), **options),
@@ -45,13 +40,13 @@ def draws(n, theta_size, event_shape, seed=0):
     return rng.normal(2, 3, (n, theta_size)), rng.normal(-1, 2, (n, *event_shape))
 
 
-def compiled(net, theta, x, v, *, features=False, precision=np.float64):
-    exported = export(net, features=features)
-    rows = net.embed(torch.tensor(x)).numpy() if features else x.reshape(len(x), -1)
-    # All steps are always compiled here; saying so once for all halves the compilations.
-    program = exported.program.instructions._replace(known=AllSteps())
-    arrays = exported.moments, exported.weights.astype(precision), EVERYWHERE
-    return hessian_product(theta, rows, v, program, *arrays)
+def compiled(net, theta, x, v, *, embedded=False, precision=np.float64):
+    found = traced(net, theta.shape[1], x.shape[1:], embedded=embedded)
+    return product(found, net, theta, x, v, precision)
+
+
+def product(found, net, theta, x, v, precision=np.float64):
+    return evaluator_of(found, precision).hessian_product(theta, rows_of(found, net, x), v)
 
 
 def assert_close(actual, expected, relative=1e-10):
@@ -66,14 +61,15 @@ def test_equals_torch(family, activation, norm):
     specification = SPECIFICATIONS[family](activation=activation, norm=norm)
     for theta_size, event_shape in SIZES:
         net = random_network(specification, theta_size, event_shape)
-        for n, shared, features in itertools.product((1, 5), (True, False), (True, False)):
+        found = traced(net, theta_size, event_shape, embedded=theta_size % 2 == 0)
+        for n, shared in itertools.product((1, 5), (True, False)):
             theta, x = draws(n, theta_size, event_shape, seed=1)
             theta = theta[:1] if shared else theta
             v = np.random.default_rng(2).normal(size=(n, theta_size))
             expected = TorchEvaluator(net).hessian_product(theta, x, v)
             if activation != "relu":
                 assert np.abs(expected).max() > 0
-            assert_close(compiled(net, theta, x, v, features=features), expected)
+            assert_close(product(found, net, theta, x, v), expected)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -89,17 +85,10 @@ def test_many_rows(n, shared):
 def test_rows_of_a_hessian_are_symmetric():
     net = random_network(networks.MLP((16, 8), norm="layer", activation="gelu"), 4, ())
     theta, x = draws(20, 4, ())
-    columns = [compiled(net, theta, x, np.tile(unit, (20, 1))) for unit in np.eye(4)]
+    found = traced(net, 4)
+    columns = [product(found, net, theta, x, np.tile(unit, (20, 1))) for unit in np.eye(4)]
     hessians = np.stack(columns, axis=-1)
     assert_close(hessians, hessians.swapaxes(1, 2), relative=1e-13)
-
-
-def test_takes_the_program_of_the_export():
-    net = random_network(networks.MLP((16, 8), norm="layer"), 2, (3,))
-    theta, x = draws(5, 2, (3,))
-    v = np.random.default_rng(2).normal(size=(5, 2))
-    product = CompiledEvaluator.of(export(net, features=False)).hessian_product(theta, x, v)
-    np.testing.assert_array_equal(product, compiled(net, theta, x, v))
 
 
 def test_single_precision_weights_are_only_rounded():
@@ -127,14 +116,6 @@ def test_keeps_nan_in_its_row():
     theta[2] = np.nan
     finite = np.isfinite(compiled(net, theta, x, np.ones((5, 2)))).all(axis=1)
     assert finite.tolist() == [True, True, False, True, True]
-
-
-@pytest.mark.parametrize("features", [True, False])
-def test_no_rows(features):
-    exported = export(random_network(networks.MLP((16, 8)), 2, (3,)), features=features)
-    x = np.empty((0, 16 if features else 3))
-    evaluator = CompiledEvaluator.of(exported)
-    assert evaluator.hessian_product(np.ones((1, 2)), x, np.empty((0, 2))).shape == (0, 2)
 
 
 @pytest.mark.parametrize("wrong", ["activation", "v", "weight"])

@@ -10,9 +10,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..compilation import jit_entry
-from ..inputs import check_rows, row_of
-from ..wall import bend_back, confined, lowered, push_back, within
+from .compilation import jit_entry
+from .inputs import check, row_of
+from .wall import bend_back, confined, lowered, push_back, within
 
 __all__ = ["address_of", "hessian_product", "value", "value_and_gradient"]
 
@@ -20,41 +20,50 @@ _ALIGNED = 64
 
 
 @jit_entry
-def value(theta, x, code, memory, weights, wall):
+def value(theta, x, whole, code, memory, moments, weights, wall):
     """Log ratios ``(n,)``, behind the wall around the training domain.
 
     Parameters
     ----------
     theta : array, shape (1 or n, D)
     x : array, shape (n, F)
-        Features.
+        Features, or observations.
+    whole : bool
+        Whether those are observations, which must have no holes.
     code : int
         The address of the function.
     memory : int
         Bytes that it needs.
+    moments : array, shape (M,)
+        In double precision.
     weights : array, shape (W,)
         In the precision of the function.
     wall : array, shape (Q,)
         As `pymc_nre.kernels.wall.confined` takes it.
+
+    Raises
+    ------
+    ValueError
+        If observations have holes, or theta the wrong number of rows.
     """
-    check_rows(theta, x)
+    check(theta, x, whole)
     at, heights = confined(theta, wall)
     values = np.empty(len(x))
     room = np.empty(memory + _ALIGNED, np.uint8)
-    _call(code, len(x), len(theta) == 1, at, x, x, weights, room, values, values)
+    _call(code, len(x), len(theta) == 1, at, x, x, moments, weights, room, values, values)
     for i in range(len(x)):
         values[i] = lowered(values[i], heights[row_of(theta, i)])
     return values
 
 
 @jit_entry
-def value_and_gradient(theta, x, code, memory, weights, wall):
+def value_and_gradient(theta, x, whole, code, memory, moments, weights, wall):
     """Log ratios ``(n,)`` and, row by row, their gradients in theta, ``(n, D)``."""
-    check_rows(theta, x)
+    check(theta, x, whole)
     at, heights = confined(theta, wall)
     values, gradients = np.empty(len(x)), np.empty((len(x), theta.shape[1]))
     room = np.empty(memory + _ALIGNED, np.uint8)
-    _call(code, len(x), len(theta) == 1, at, x, x, weights, room, values, gradients)
+    _call(code, len(x), len(theta) == 1, at, x, x, moments, weights, room, values, gradients)
     for i in range(len(x)):
         values[i] = lowered(values[i], heights[row_of(theta, i)])
     push_back(theta, heights, wall, gradients)
@@ -62,14 +71,14 @@ def value_and_gradient(theta, x, code, memory, weights, wall):
 
 
 @jit_entry
-def hessian_product(theta, x, v, code, memory, weights, wall):
+def hessian_product(theta, x, v, whole, code, memory, moments, weights, wall):
     """Row by row, the Hessian in theta of the log ratio times ``v``, ``(n, D)``."""
-    check_rows(theta, x)
+    check(theta, x, whole)
     at, heights = confined(theta, wall)
     along = within(theta, at, heights, v)
     products = np.empty(v.shape)
     room = np.empty(memory + _ALIGNED, np.uint8)
-    _call(code, len(x), len(theta) == 1, at, x, along, weights, room, products, products)
+    _call(code, len(x), len(theta) == 1, at, x, along, moments, weights, room, products, products)
     bend_back(theta, heights, wall, v, products)
     return products
 
@@ -83,13 +92,14 @@ def _call(
     theta: Any,
     x: Any,
     along: Any,
+    moments: Any,
     weights: Any,
     room: Any,
     first: Any,
     second: Any,
 ) -> Any:
     """Call the function at an address, with memory that is aligned."""
-    kinds = (code, n, shared, theta, x, along, weights, room, first, second)
+    kinds = (code, n, shared, theta, x, along, moments, weights, room, first, second)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         index, pointer = ir.IntType(64), ir.PointerType(ir.IntType(8))
@@ -101,9 +111,9 @@ def _call(
         address, count, sharing, *arrays = arguments
         pairs = zip(signature.args[3:], arrays, strict=True)
         at = [data(kind, array) for kind, array in pairs]
-        room = at[4]
+        room = at[5]
         up = builder.add(room, ir.Constant(index, _ALIGNED - 1))
-        at[4] = builder.and_(up, ir.Constant(index, -_ALIGNED))
+        at[5] = builder.and_(up, ir.Constant(index, -_ALIGNED))
         kind = ir.FunctionType(ir.VoidType(), [index, index, *[pointer] * len(at)])
         function = builder.inttoptr(address, kind.as_pointer())
         given = [builder.inttoptr(place, pointer) for place in at]

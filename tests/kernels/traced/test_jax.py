@@ -1,6 +1,5 @@
-"""The JAX form of a program against torch."""
+"""What JAX compiles of networks, against torch."""
 
-import dataclasses
 import subprocess
 import sys
 
@@ -8,12 +7,10 @@ import numpy as np
 import pytest
 import torch
 from jax_process import process_with_jax
+from traced import rows_of, traced
 
 from pymc_nre.estimators.evaluator import TorchEvaluator
-from pymc_nre.kernels import jax_kernels
-from pymc_nre.kernels.export import export
-from pymc_nre.kernels.jax_kernels import JaxEvaluator
-from pymc_nre.kernels.program import Kind, Program, Step
+from pymc_nre.kernels.traced.twin import JaxEvaluator
 from pymc_nre.networks import MLP, Dense, ResidualMLP, build
 from pymc_nre.networks.correction import QuadraticCorrection
 from pymc_nre.networks.ensemble import Ensemble
@@ -59,15 +56,10 @@ def points(rows, event_shape=EVENT, seed=1):
     return rng.normal(1, 2, (rows, D)), x, rng.normal(size=(N, D))
 
 
-def embedded(net, x):
-    return net.embed(torch.tensor(x)).numpy()
-
-
-def arguments(net, theta, x, features):
+def arguments(net, theta, x, embedded):
     """A program and what its functions take."""
-    exported = export(net, features=features)
-    x = embedded(net, x) if features else x
-    return exported.program, (theta, x, exported.moments, exported.weights)
+    found = traced(net, theta.shape[1], x.shape[1:], embedded=embedded)
+    return found.program, (theta, rows_of(found, net, x), found.moments, found.weights)
 
 
 def close(got, expected, precision="float64"):
@@ -142,8 +134,9 @@ def check_another_program():
     net = network(MLP((8, 8), activation="silu"))
     theta, x, v = points(1)
     program, inputs = arguments(net, theta, x, False)
-    other = dataclasses.replace(program, activation="gelu")
-    begin = next(step.start for step in program.steps if step.kind == Kind.LINEAR)
+    other, _ = arguments(network(MLP((8, 8), activation="gelu")), theta, x, False)
+    layers = (node for node in program.value if node.kind == "layer" and node.count == 8)
+    begin = next(node.options[0] for node in layers if node.options[2] == 8)
     turned = inputs[3].copy()
     turned[begin : begin + 64] = turned[begin : begin + 64].reshape(8, 8).T.ravel()
     for wrong, weights in ((other, inputs[3]), (program, turned)):
@@ -235,11 +228,23 @@ def test_second_derivatives(elsewhere):
     elsewhere(check_second_derivatives)
 
 
+class Alone(torch.nn.Module):
+    """A network that is an activation of its parameter, and nothing of its observations."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.activation = ACTIVATIONS[name]()
+
+    def embed(self, x):
+        return x
+
+    def head(self, theta, features):
+        return self.activation(theta[:, 0])
+
+
 def alone(activation):
-    """An activation as a program: of theta, one number, with nothing of x."""
-    steps = Step(Kind.JOIN, 1, 1, 0), Step(Kind.ACTIVATE, 1, 1, 3), Step(Kind.LINEAR, 1, 1, 3)
-    moments, weights = np.array([0, 1, 0, 1.0]), np.array([1, 0, 0, 1, 0.0])
-    return Program(steps, activation), moments, weights
+    found = traced(Alone(activation), 1, (1,), embedded=True)
+    return found.program, found.moments, found.weights
 
 
 # Kinks of elu and relu among them, both sides of softplus's (on it torch has the slope of one
@@ -294,25 +299,6 @@ def check_extremes_of_networks(activation):
 @pytest.mark.parametrize("activation", ["elu", "softplus"])
 def test_saturated_networks(elsewhere, activation):
     elsewhere(check_extremes_of_networks, activation)
-
-
-def check_naive_forms():
-    """The twin: written without care these are NaN there."""
-    import jax.numpy as jnp
-
-    naive = {
-        "_elu": lambda h: jnp.where(h < 0, jnp.expm1(h), h),
-        "_softplus": lambda h: jnp.where(h > 20, h, jnp.log1p(jnp.exp(h))),
-    }
-    for name, form in naive.items():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jax_kernels, name, form)
-            _, slopes, _ = derivatives(name[1:], "float64")
-        assert np.isnan(slopes[-1])
-
-
-def test_naive_forms_are_seen(elsewhere):
-    elsewhere(check_naive_forms)
 
 
 def check_nan():
@@ -380,7 +366,7 @@ WITHOUT_JAX = """
 import sys
 import numpy as np, pymc as pm
 import pymc_nre as nre
-from pymc_nre.kernels import jax_kernels
+from pymc_nre.kernels.traced import twin
 
 simulations = nre.tasks.GaussianMean().simulate(2_000, random_seed=1)
 ratio = nre.train(simulations, epochs=1, random_seed=1, progressbar=False)
