@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -20,7 +22,7 @@ from .tracing import QUANTITIES, traced
 
 __all__ = ["Traced", "trace"]
 
-_one_at_a_time = Lock()  # torch's tracer is one for all threads
+_one_at_a_time = Lock()  # how torch pays attention is one choice for all threads
 _FEW = 7  # rows, beside all that are given: what a network makes of them may depend on how many
 _SAME = 1e-9  # of the largest number; sums are in another order
 
@@ -50,8 +52,7 @@ def trace(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> Traced:
     UnsupportedError
         If it does something that has no machine code, or the code computes something else.
     """
-    # Other ways to pay attention are one operation that nobody takes apart or differentiates twice.
-    with _one_at_a_time, sdpa_kernel(SDPBackend.MATH):
+    with _plain_attention():
         try:
             return _traced(copy.deepcopy(network).double(), theta, x)
         except UnsupportedError:
@@ -60,9 +61,20 @@ def trace(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> Traced:
             raise UnsupportedError(_why(error)) from error
 
 
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Other ways to pay it are one operation that nobody takes apart or differentiates twice."""
+    mha = torch.backends.mha
+    with _one_at_a_time, sdpa_kernel(SDPBackend.MATH):
+        quick = mha.get_fastpath_enabled()
+        mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            mha.set_fastpath_enabled(quick)
+
+
 def _why(error: Exception) -> str:
-    if "_local_scalar_dense" in str(error):
-        return "what it does depends on values: torch.where compiles, if and item() do not"
     first = (str(error).splitlines() or [""])[0][:200]
     return f"it cannot be traced ({type(error).__name__}: {first})"
 
@@ -80,7 +92,7 @@ def _traced(network: RatioNetwork, theta: np.ndarray, x: np.ndarray) -> Traced:
         quantity: traced(network, theta.shape[1], shape, quantity, weights=shared)
         for quantity in QUANTITIES
     }
-    nodes = {quantity: tuple(graph.nodes) for quantity, graph in graphs.items()}
+    nodes = {quantity: tuple(graph.needed()) for quantity, graph in graphs.items()}
     columns = int(np.prod(shape, dtype=int))
     program = TracedProgram(theta.shape[1], columns, **nodes)
     found = Traced(program, shared.vector())
