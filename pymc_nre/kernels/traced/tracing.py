@@ -26,6 +26,7 @@ _MOVES = {
     *("cat", "stack", "repeat", "flip", "roll", "clone"),
     *("index", "index_select", "gather", "slice_scatter", "select_scatter"),
 }
+_CHOOSE = frozenset(["index", "index_select", "gather"])
 _MOST_COLUMNS = 100_000  # a network that needs more is nothing for blocks of rows
 
 
@@ -157,8 +158,10 @@ class _Interpreter:
         """What an operation gives, where what it takes and gives may be nothing but truths."""
         if self.graph.nodes[-1].start > _MOST_COLUMNS:
             raise UnsupportedError(f"it needs more than {_MOST_COLUMNS:,} numbers a row")
-        if name in _MOVES or (name == "where" and isinstance(args[0], Constant)):
-            return self._move(target, args, kwargs)
+        if name == "where":
+            return self._where(*args)
+        if name in _MOVES:
+            return self._move(name, target, args, kwargs)
         if name in ELEMENTWISE:
             name = _of_truth(name) if truths else name
             return ELEMENTWISE[name](self._arithmetic, *args, **kwargs)
@@ -166,7 +169,7 @@ class _Interpreter:
 
     # What only moves numbers.
 
-    def _move(self, target: Any, args: Any, kwargs: Any) -> Rows:
+    def _move(self, name: str, target: Any, args: Any, kwargs: Any) -> Rows:
         """Let torch do with entries as it would with numbers."""
 
         def entries(value: Rows | Constant) -> Tensor:
@@ -174,6 +177,8 @@ class _Interpreter:
                 return value.values  # an index, or a condition
             return self.as_rows(value).entries
 
+        if name in _CHOOSE:
+            _check_places(args[1:])
         plain = [mapped(v, entries, (Rows, Constant)) for v in (args, kwargs)]
         return Rows(target(*plain[0], **plain[1]))
 
@@ -329,7 +334,7 @@ class _Interpreter:
             try:
                 return self._bmm_of_constants(left, right)
             except UnsupportedError:  # where observations are part of the batch
-                left, right = map(self._by_value, (left, right))
+                left, right = map(self.by_value, (left, right))
         a, b = left.entries, right.entries
         (_, m, k), n = a.shape, b.shape[2]
         split = Split(torch.cat([a.flatten(1), b.flatten(1)], 1))
@@ -347,10 +352,10 @@ class _Interpreter:
             return value
         return Rows(self._entries(value.values, value.made))
 
-    def _by_value(self, value: Rows | Constant) -> Rows:
+    def by_value(self, value: Rows | Constant) -> Rows:
         """Constants that may be repeated for each observation: equal numbers are one column."""
-        if isinstance(value, Rows):
-            return value
+        if isinstance(value, Rows) or value.made:
+            return self.as_rows(value)
         distinct, place = value.values.double().unique(return_inverse=True)
         return Rows(same_in_all(self.graph.weight(distinct.numpy()).start + place))
 
@@ -375,19 +380,28 @@ class _Interpreter:
     def _index_put(
         self, x: Any, indices: list[Constant], values: Any, accumulate: bool = False
     ) -> Rows:
-        places = tuple(None if index is None else index.values for index in indices)
-        entries = self.as_rows(x).entries.clone()
+        first = indices[0]
+        if isinstance(first, Rows) and _shape(first) == _shape(x) and not accumulate:
+            return self._masked_fill(x, first, values)
+        _check_places(indices)
+        places = tuple(slice(None) if one is None else one.values for one in indices)
         if accumulate:
+            taken = torch.arange(_shape(x).numel()).reshape(_shape(x))[places]
+            if len(taken.unique()) < taken.numel():
+                raise UnsupportedError("it adds several numbers to one, by an index")
             values = self._elementwise("add", _like(x, _data(x)[places]), values)
+        entries = self.as_rows(x).entries.clone()
         entries[places] = self.as_rows(values).entries
         return Rows(entries)
 
     def _masked_fill(self, x: Any, mask: Any, value: Any) -> Rows:
-        value = self._tensor(value)
-        if isinstance(mask, Rows):
-            return self._elementwise("where", mask, value, x)
-        entries = self.as_rows(value).entries, self.as_rows(x).entries
-        return Rows(torch.where(mask.values, *entries))
+        return self._where(mask, value, x)
+
+    def _where(self, condition: Any, x: Any, y: Any) -> Rows:
+        if isinstance(condition, Rows):
+            return self._elementwise("where", condition, x, y)
+        entries = [self.as_rows(self._tensor(value)).entries for value in (x, y)]
+        return Rows(torch.where(condition.values, *entries))
 
     def _fill(self, x: Any, value: Any) -> Any:
         value = self._tensor(value)
@@ -396,8 +410,14 @@ class _Interpreter:
     def _zero(self, x: Any) -> Any:
         return self._fill(x, 0.0)
 
-    def _to_copy(self, x: Rows, **kwargs: Any) -> Rows:
-        return x
+
+def _check_places(places: Any) -> None:
+    """Raise UnsupportedError unless it is constant which numbers are meant."""
+
+    def refuse(_: Rows) -> None:
+        raise UnsupportedError("which numbers it takes depends on values")
+
+    mapped(places, refuse, Rows)
 
 
 def _of_truth(name: str) -> str:

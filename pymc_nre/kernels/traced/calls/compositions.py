@@ -1,6 +1,6 @@
-"""ATen's operations that are put together of other ones: normalizations, and their derivatives.
+"""ATen's operations that are put together of other ones, such as normalizations.
 
-Torch has such tables, too; these save it the time to load them.
+Torch has such a table, too; what is here saves it the time to look that up.
 """
 
 from __future__ import annotations
@@ -11,6 +11,22 @@ import torch
 from torch import Tensor
 
 __all__ = ["COMPOSITIONS"]
+
+
+def _to_copy(x: Tensor, *, non_blocking: bool = False, **options: Any) -> Tensor:
+    return torch.empty_like(x, **options).copy_(x)
+
+
+def _select_backward(g: Tensor, shape: list[int], axis: int, index: int) -> Tensor:
+    whole = g.new_zeros(shape)
+    whole.select(axis, index).copy_(g)
+    return whole
+
+
+def _slice_backward(g: Tensor, shape: list[int], *part: int) -> Tensor:
+    whole = g.new_zeros(shape)
+    torch.ops.aten.slice(whole, *part).copy_(g)
+    return whole
 
 
 def _layer_norm(
@@ -49,8 +65,9 @@ def _batch_norm(
     if training:
         variance, mean = torch.var_mean(x, _beside_channels(x), correction=0)
     rate = (variance + eps).rsqrt()
-    normal = (x - _by_channel(mean, x)) * _by_channel(rate, x)
-    return _affine(normal, *(_by_channel(part, x) for part in (weight, bias))), mean, rate
+    scale = _affine(rate, weight, None)
+    scaled = (x - _by_channel(mean, x)) * _by_channel(scale, x)
+    return _affine(scaled, None, _by_channel(bias, x)), mean, rate
 
 
 def _batch_norm_backward(
@@ -65,9 +82,10 @@ def _batch_norm_backward(
     eps: float,
     wanted: list[bool],
 ) -> tuple[Tensor | None, ...]:
-    g = _affine(g, _by_channel(weight, x), None)
     if not training:
-        return g * _by_channel((variance + eps).rsqrt(), x), None, None
+        scale = _affine((variance + eps).rsqrt(), weight, None)
+        return g * _by_channel(scale, x), None, None
+    g = _affine(g, _by_channel(weight, x), None)
     moments = _by_channel(own_mean, x), _by_channel(own_rate, x)
     return _through_moments(g, x, *moments, _beside_channels(x)), None, None
 
@@ -94,6 +112,9 @@ def _by_channel(values: Tensor | None, x: Tensor) -> Tensor | None:
 
 # Names are ATen's, without the overload. Weights are constant: they have no derivatives.
 COMPOSITIONS: dict[str, Any] = {
+    "_to_copy": _to_copy,
+    "select_backward": _select_backward,
+    "slice_backward": _slice_backward,
     "native_layer_norm": _layer_norm,
     "native_layer_norm_backward": _layer_norm_backward,
     "native_batch_norm": _batch_norm,

@@ -24,6 +24,7 @@ __all__ = ["Following", "mapped"]
 
 _BLANK = ("empty", "new_empty")  # names begin so; what is there is nobody's business
 _FILLED = (*_BLANK, "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
+_META = torch.device("meta")  # where tensors have no numbers
 
 
 @dataclass
@@ -33,7 +34,7 @@ class _Memory:
     numbers: Tensor
     made: bool  # of literals alone
     entries: Tensor | None = None
-    trouble: UnsupportedError | None = None  # what is wrong with them, for whoever needs them
+    trouble: str = ""  # why there are none, for whoever needs them
 
 
 class Following(TorchDispatchMode):
@@ -42,7 +43,8 @@ class Following(TorchDispatchMode):
     Parameters
     ----------
     operations
-        Has ``knows(name)``, ``call(name, target, args, kwargs, truths)`` and ``as_rows(value)``.
+        Has ``knows(name)``, ``call(name, target, args, kwargs, truths)``, ``as_rows(value)`` and
+        ``by_value(value)``.
     """
 
     def __init__(self, operations: Any) -> None:
@@ -58,8 +60,10 @@ class Following(TorchDispatchMode):
     def value(self, tensor: Tensor) -> Rows | Constant:
         """What a tensor is; those that nobody has made here are weights."""
         memory = self._memory(tensor)
-        if memory.trouble is not None:
-            raise memory.trouble
+        if memory.trouble:
+            raise UnsupportedError(memory.trouble)
+        if tensor._is_zerotensor():  # which has no memory that could be read
+            return Constant(torch.zeros(tensor.shape, dtype=tensor.dtype), made=True)
         if memory.entries is None:
             return Constant(tensor.detach(), memory.made)
         if tensor.dtype != memory.numbers.dtype:
@@ -86,8 +90,10 @@ class Following(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         given = _tensors((args, kwargs))
+        if kwargs.get("device") == _META or any(tensor.is_meta for tensor in given):
+            return func(*args, **kwargs)  # torch finds out what shape there will be
         memories = [self._memory(tensor) for tensor in given]
-        if all(memory.entries is None and memory.trouble is None for memory in memories):
+        if all(memory.entries is None and not memory.trouble for memory in memories):
             return self._constant(func, args, kwargs, given)
         if func is torch.ops.aten._local_scalar_dense.default:
             raise UnsupportedError(
@@ -103,7 +109,7 @@ class Following(TorchDispatchMode):
         except UnsupportedError as trouble:  # which is none if this is of no account in the end
             result = func(*args, **kwargs)
             for tensor in _tensors(result):
-                self._memories.setdefault(_key(tensor), self._memory(tensor)).trouble = trouble
+                self._memories.setdefault(_key(tensor), self._memory(tensor)).trouble = str(trouble)
             return result
 
     def _followed(self, func: Any, name: str, args: Any, kwargs: Any, given: list[Tensor]) -> Any:
@@ -138,8 +144,6 @@ class Following(TorchDispatchMode):
 
     def _follow(self, func: Any, name: str, args: Any, kwargs: Any, result: Any) -> None:
         tensors = _tensors((args, kwargs))
-        if name == "_to_copy":
-            _check_cast(args[0].dtype, result.dtype)
         truths = all(tensor.dtype == torch.bool for tensor in (*tensors, *_tensors(result)))
         plain = [mapped(v, self.value, Tensor) for v in (args, kwargs)]
         values = self._operations.call(name, func, *plain, truths)
@@ -158,19 +162,21 @@ class Following(TorchDispatchMode):
             if one.alias_info is not None and one.alias_info.is_write
         ]
         beside = getattr(torch.ops.aten, name.removesuffix("_"), None)
-        if len(places) != 1 or beside is None:
+        named = name.endswith("_") or "out" in kwargs
+        if len(places) != 1 or beside is None or not named:
             raise _no_code(func)
         with self:
             return places[0].copy_(beside(*args, **{k: v for k, v in kwargs.items() if k != "out"}))
 
     def _copied(self, target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
         value = self.value(source)
-        if isinstance(value, Rows):
-            _check_cast(source.dtype, target.dtype)
+        exact = target.dtype in (source.dtype, torch.float64) or source.dtype == torch.bool
+        if isinstance(value, Rows) and not exact:
+            raise UnsupportedError(f"it makes {target.dtype} of numbers")
         memory = self._memories.setdefault(_key(target), _Memory(_flat(target), made=False))
         if memory.entries is None:
             constant = Constant(memory.numbers, memory.made)
-            memory.entries = self._operations.as_rows(constant).entries
+            memory.entries = self._operations.by_value(constant).entries
         _like(memory.entries, target).copy_(self._operations.as_rows(value).entries)
         return target.copy_(source)
 
@@ -189,10 +195,9 @@ class Following(TorchDispatchMode):
 @cache
 def _parts(func: Any) -> Callable[..., Any]:
     """An operation as torch puts it together of others."""
-    key = torch._C.DispatchKey
-    for kind in (key.CompositeImplicitAutograd, key.CompositeExplicitAutograd):
-        if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), kind):
-            return lambda *args, **kwargs: func._op_dk(kind, *args, **kwargs)
+    implicit = torch._C.DispatchKey.CompositeImplicitAutograd
+    if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), implicit):
+        return func.decompose
     if func not in _decompositions():
         raise _no_code(func)
     return _decompositions()[func]
@@ -204,17 +209,12 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
     from torch._decomp import core_aten_decompositions, get_decompositions
 
     aten = torch.ops.aten
-    more = [aten._softmax, aten._log_softmax, aten.linalg_vector_norm]
+    more = [aten._softmax, aten._log_softmax, aten.linalg_vector_norm, aten.native_group_norm]
     return dict(core_aten_decompositions().items()) | get_decompositions(more)
 
 
 def _no_code(func: Any) -> UnsupportedError:
     return UnsupportedError(f"there is no machine code for torch's {func}")
-
-
-def _check_cast(given: torch.dtype, wanted: torch.dtype) -> None:
-    if wanted not in (given, torch.float64) and given != torch.bool:
-        raise UnsupportedError(f"it makes {wanted} of numbers")
 
 
 def _blank(name: str, tensor: Tensor) -> Tensor:
