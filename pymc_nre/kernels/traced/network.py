@@ -113,7 +113,7 @@ def _compare(found: Traced, network: RatioNetwork, theta: np.ndarray, features: 
                 got = getattr(evaluator, quantity)(t, features[:n].flatten(1).numpy(), *along)
                 wanted = function(network)(rows, features[:n], *map(torch.tensor, along))
                 for one, other in zip(_several(got), wanted, strict=True):
-                    _compare_numbers(one, other.detach().numpy())
+                    _compare_numbers(one, other.numpy(force=True))
 
 
 def _several(results: Any) -> tuple[np.ndarray, ...]:
