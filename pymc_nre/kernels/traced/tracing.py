@@ -173,8 +173,9 @@ class _Interpreter:
         """Let torch do with entries as it would with numbers."""
 
         def entries(value: Rows | Constant) -> Tensor:
-            if isinstance(value, Constant) and not value.values.is_floating_point():
-                return value.values  # an index, or a condition
+            constant = isinstance(value, Constant)
+            if name in _CHOOSE and constant and not value.values.is_floating_point():
+                return value.values  # an index
             return self.as_rows(value).entries
 
         if name in _CHOOSE:

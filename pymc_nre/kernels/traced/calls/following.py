@@ -72,8 +72,6 @@ class Following(TorchDispatchMode):
 
     def record(self, tensor: Tensor, value: Rows | Constant) -> None:
         """Say what a new tensor is."""
-        if tensor.is_complex():
-            raise UnsupportedError(f"it makes {tensor.dtype} of numbers")
         memory = self._memories[_key(tensor)] = _Memory(_flat(tensor), True)
         if isinstance(value, Constant):
             memory.made = value.made
@@ -143,8 +141,11 @@ class Following(TorchDispatchMode):
         return result
 
     def _follow(self, func: Any, name: str, args: Any, kwargs: Any, result: Any) -> None:
-        tensors = _tensors((args, kwargs))
-        truths = all(tensor.dtype == torch.bool for tensor in (*tensors, *_tensors(result)))
+        tensors = [*_tensors((args, kwargs)), *_tensors(result)]
+        for tensor in tensors:
+            if tensor.is_complex():
+                raise UnsupportedError(f"it makes {tensor.dtype} of numbers")
+        truths = all(tensor.dtype == torch.bool for tensor in tensors)
         plain = [mapped(v, self.value, Tensor) for v in (args, kwargs)]
         values = self._operations.call(name, func, *plain, truths)
         values = values if isinstance(values, tuple) else (values,)
