@@ -114,6 +114,43 @@ class InPlace(nn.Module):
         return self.net(h) - (h**3).mean(-1, keepdim=True)
 
 
+class Filled(nn.Module):
+    """Fills a tensor of its own by indices and conditions, and computes what nobody asks for."""
+
+    def forward(self, theta, x):
+        theta.sort()
+        x.mean()
+        row, column = torch.tril_indices(2, 2)
+        matrix = torch.zeros(len(theta), 2, 2, dtype=theta.dtype)
+        matrix[:, row, column] = theta[:, [0, 2, 3]].asinh()
+        z = (matrix @ x[:, :2, None])[..., 0]
+        z[z > 1] = 0.5
+        return torch.logsumexp(z, -1) - z.abs().sum(-1)
+
+
+class Inner(nn.Module):
+    """A derivative inside, whose sum over rows is none in the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = layers(nn.Tanh, D + E, 8)
+
+    def forward(self, theta, x):
+        def total(t):
+            return self.net(torch.cat([t, x], -1)).sum()
+
+        return torch.func.grad(total)(theta)[:, 0] * theta[:, 1]
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.GRU(1, 3, batch_first=True)
+
+    def forward(self, theta, x):
+        return self.net(torch.cat([theta, x], -1)[..., None])[0][:, -1, 0]
+
+
 class Normed(nn.Module):
     """Batch normalization, whose moments are weights of an estimator."""
 
@@ -209,6 +246,9 @@ COMPILE = {
     "attention": Attention,
     "fourier": Fourier,
     "in place": InPlace,
+    "filled": Filled,
+    "inner derivative": Inner,
+    "recurrent": Recurrent,
     "normalized": Normed,
     "truths": Truths,
     "linear": Linear,

@@ -102,6 +102,24 @@ class Graph:
         """The node that makes a column."""
         return self.nodes[bisect_right(self._starts, column) - 1]
 
+    def sources(self, node: Node) -> list[Node]:
+        """The nodes whose columns a node takes."""
+        if node.kind == "gather":
+            makers = map(self.maker, node.options[0])
+            return list({maker.start: maker for maker in makers}.values())
+        return [self.maker(run.start) for run in node.inputs]
+
+    def needed(self) -> list[Node]:
+        """The results, and the nodes that they are made of."""
+        found: set[Node] = set()
+        waiting = [node for node in self.nodes if node.kind == "result"]
+        while waiting:
+            node = waiting.pop()
+            if node not in found:
+                found.add(node)
+                waiting += self.sources(node)
+        return [node for node in self.nodes if node in found]
+
     def literal(self, value: float) -> Node:
         """A number that belongs to the graph."""
         return self.add("literal", 1, (), (float(value),))

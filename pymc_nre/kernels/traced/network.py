@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
@@ -20,7 +22,7 @@ from .tracing import QUANTITIES, traced
 
 __all__ = ["trace"]
 
-_one_at_a_time = Lock()  # torch's tracer is one for all threads
+_one_at_a_time = Lock()  # how torch pays attention is one choice for all threads
 _FEW = 7  # rows, beside all that are given: what a network makes of them may depend on how many
 _SAME = 1e-9  # of the largest number; sums are in another order
 
@@ -46,8 +48,7 @@ def trace(
     UnsupportedError
         If it does something that has no machine code, or the code computes something else.
     """
-    # Other ways to pay attention are one operation that nobody takes apart or differentiates twice.
-    with _one_at_a_time, sdpa_kernel(SDPBackend.MATH):
+    with _plain_attention():
         try:
             network = copy.deepcopy(network).double()
             return _traced(network if embedded else _Whole(network), theta, x, embedded)
@@ -68,9 +69,20 @@ class _Whole(nn.Module):
         return x
 
 
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Other ways to pay it are one operation that nobody takes apart or differentiates twice."""
+    mha = torch.backends.mha
+    with _one_at_a_time, sdpa_kernel(SDPBackend.MATH):
+        quick = mha.get_fastpath_enabled()
+        mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            mha.set_fastpath_enabled(quick)
+
+
 def _why(error: Exception) -> str:
-    if "_local_scalar_dense" in str(error):
-        return "what it does depends on values: torch.where compiles, if and item() do not"
     first = (str(error).splitlines() or [""])[0][:200]
     return f"it cannot be traced ({type(error).__name__}: {first})"
 
@@ -88,7 +100,7 @@ def _traced(network: nn.Module, theta: np.ndarray, x: np.ndarray, embedded: bool
         quantity: traced(network, theta.shape[1], shape, quantity, weights=shared)
         for quantity in QUANTITIES
     }
-    nodes = {quantity: tuple(graph.nodes) for quantity, graph in graphs.items()}
+    nodes = {quantity: tuple(graph.needed()) for quantity, graph in graphs.items()}
     columns = int(np.prod(shape, dtype=int))
     program = Program(theta.shape[1], columns, embedded, **nodes)
     found = Traced(program, shared.vector("moments"), shared.vector())
@@ -109,7 +121,7 @@ def _compare(found: Traced, network: nn.Module, theta: np.ndarray, features: Any
                 got = getattr(evaluator, quantity)(t, features[:n].reshape(n, -1).numpy(), *along)
                 wanted = function(network)(rows, features[:n], *map(torch.tensor, along))
                 for one, other in zip(_several(got), wanted, strict=True):
-                    _compare_numbers(one, other.detach().numpy())
+                    _compare_numbers(one, other.numpy(force=True))
 
 
 def _several(results: Any) -> tuple[np.ndarray, ...]:

@@ -79,14 +79,6 @@ class Plan:
         return cls(graph, scheduler.of_theta, scheduler.others, places, columns)
 
 
-def _sources(graph: Graph, node: Node) -> list[Node]:
-    """The nodes whose columns a node takes."""
-    if node.kind == "gather":
-        makers = map(graph.maker, node.options[0])
-        return list({maker.start: maker for maker in makers}.values())
-    return [graph.maker(run.start) for run in node.inputs]
-
-
 class _Scheduler:
     """Puts nodes into steps."""
 
@@ -96,14 +88,13 @@ class _Scheduler:
         self.others: list[Step] = []
         self._step_of: dict[int, Step] = {}
         self._theta_only: dict[int, bool] = {}
-        needed = _needed(graph)
-        for node in graph.nodes:
-            if node.start in needed and node.kind not in CONSTANT:
+        for node in graph.needed():
+            if node.kind not in CONSTANT:
                 self._place(node)
         self._mark_kept()
 
     def _place(self, node: Node) -> None:
-        given = [n for n in _sources(self.graph, node) if n.kind not in CONSTANT]
+        given = [n for n in self.graph.sources(node) if n.kind not in CONSTANT]
         only = _is_of_theta(node) or (
             node.kind not in _GIVEN
             and node.kind != "result"
@@ -143,7 +134,7 @@ class _Scheduler:
     def _mark_kept(self) -> None:
         for step in (*self.of_theta, *self.others):
             for node in step.nodes:
-                for maker in _sources(self.graph, node):
+                for maker in self.graph.sources(node):
                     if maker.kind not in CONSTANT and self._step_of[maker.start] is not step:
                         self._step_of[maker.start].kept.add(maker.start)
 
@@ -157,25 +148,13 @@ def _covers(run: Run, maker: Node) -> bool:
     return run.start == maker.start and (run.step == 1 or maker.count == 1)
 
 
-def _needed(graph: Graph) -> set[int]:
-    """Where the nodes begin that results are made of; results have no columns of their own."""
-    needed: set[int] = set()
-    waiting = [node for node in graph.nodes if node.kind == "result"]
-    while waiting:
-        node = waiting.pop()
-        if node.start not in needed:
-            needed.add(node.start)
-            waiting += _sources(graph, node)
-    return needed
-
-
 def _places(graph: Graph, of_theta: list[Step], others: list[Step]) -> tuple[dict[int, int], int]:
     """Places of columns, and how many there are: the first gap that is large enough."""
     steps = [*of_theta, *others]
     last: dict[int, float] = {}
     for k, step in enumerate(steps):
         for node in step.nodes:
-            for maker in _sources(graph, node):
+            for maker in graph.sources(node):
                 last[maker.start] = k
     for step in of_theta:  # they hold for all blocks of rows
         for node in step.nodes:

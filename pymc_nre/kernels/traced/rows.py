@@ -33,12 +33,9 @@ class Rows:
     ----------
     entries : Tensor of int64
         For each element ``column * (N_ROWS + 1) + row``.
-    boolean : bool
-        Whether its numbers stand for true and false.
     """
 
     entries: Tensor
-    boolean: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,38 +1,32 @@
 """From a torch module to a graph: its log ratios, their gradients, products with its Hessian.
 
-`make_fx` writes down what torch calls for a few rows, in the network and in what differentiates it.
-What has no row in it is computed on the spot; all else goes into the graph.
+Torch computes them for a few rows, and each of its calls, in the network and in what
+differentiates it, is followed (`following`). What has no row in it is a constant; all else goes
+into the graph.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._decomp import core_aten_decompositions, get_decompositions
-from torch.fx.experimental.proxy_tensor import make_fx
 
+from .calls.following import Following, mapped
 from .graph import Graph, Run
 from .rows import N_ROWS, Constant, Rows, Split, UnsupportedError, columns_of, same_in_all
-from .vocabulary import ELEMENTWISE, LOGICAL, OF_TRUTH, Arithmetic
+from .vocabulary import ELEMENTWISE, OF_TRUTH, Arithmetic
 
 __all__ = ["QUANTITIES", "traced"]
 
 _MOVES = {
-    *("view", "_unsafe_view", "view_copy", "reshape", "permute", "transpose", "t", "expand"),
-    *("expand_copy", "squeeze", "unsqueeze", "slice", "select", "narrow", "diagonal", "unfold"),
-    *("cat", "stack", "split", "split_with_sizes", "unbind", "repeat", "flip", "roll"),
+    *("cat", "stack", "repeat", "flip", "roll", "clone"),
     *("index", "index_select", "gather", "slice_scatter", "select_scatter"),
-    *("clone", "detach", "alias", "contiguous", "lift_fresh", "lift_fresh_copy"),
-    *("as_strided", "as_strided_scatter"),
 }
-_VIEWS = frozenset(["view", "_unsafe_view", "view_copy", "reshape"])
-_SAME = frozenset(["_to_copy", "to"])
+_CHOOSE = frozenset(["index", "index_select", "gather"])
 _MOST_COLUMNS = 100_000  # a network that needs more is nothing for blocks of rows
 
 
@@ -73,8 +67,7 @@ def traced(
     inputs = {"theta": (size,), "x": features}
     if quantity == "hessian_product":
         inputs["along"] = (size,)
-    calls = _calls(QUANTITIES[quantity](network), inputs)
-    return _Interpreter(inputs, weights).run(calls)
+    return _Interpreter(weights).run(QUANTITIES[quantity](network), inputs)
 
 
 def _value(network: nn.Module) -> Callable[..., Any]:
@@ -94,7 +87,7 @@ def _hessian_product(network: nn.Module) -> Callable[..., Any]:
         _, gradient, leaf = _differentiated(network, theta, x, again=True)
         if not gradient.requires_grad:  # a network that is linear in theta
             return (torch.zeros_like(along),)
-        return torch.autograd.grad(gradient, leaf, along, materialize_grads=True)
+        return torch.autograd.grad((gradient * along).sum(), leaf, materialize_grads=True)
 
     return function
 
@@ -114,78 +107,41 @@ def _differentiated(
         value = network.head(leaf, x)
         if not value.requires_grad:
             return value, torch.zeros_like(leaf), leaf
-        ones = torch.ones_like(value)  # rows are differentiated side by side, and never summed
+        # Nobody needs the sum itself, which is no row's; but to be told what to begin with would
+        # make torch load its algebra of shapes, which takes a quarter of a second.
         (gradient,) = torch.autograd.grad(
-            value, leaf, ones, create_graph=again, materialize_grads=True
+            value.sum(), leaf, create_graph=again, materialize_grads=True
         )
     return value, gradient, leaf
 
 
-def _calls(function: Callable[..., Any], inputs: dict[str, tuple[int, ...]]) -> Any:
-    """What torch calls for a few rows."""
-    stream = torch.Generator().manual_seed(0)
-    few = [
-        torch.rand(N_ROWS, *shape, dtype=torch.float64, generator=stream)
-        for shape in inputs.values()
-    ]
-    # First what the user wrote and its derivatives; then without writes in place, in few words.
-    recorded = make_fx(function)(*few)
-    recorded = make_fx(torch.func.functionalize(recorded), decomposition_table=_decompositions())(
-        *few
-    )
-    recorded.graph.eliminate_dead_code()
-    return recorded
-
-
-@cache
-def _decompositions() -> dict[Any, Any]:
-    """Torch's own, but of what the vocabulary has."""
-    known = {*ELEMENTWISE, *_MOVES, "sum", "amax", "amin", "addmm", "mm", "bmm", "baddbmm"}
-    aten = torch.ops.aten
-    more = [aten.native_layer_norm, aten.native_group_norm, aten._softmax, aten._log_softmax]
-    more += [aten._native_batch_norm_legit_no_training, aten.native_batch_norm]
-    more += [aten.native_batch_norm_backward, aten.linalg_vector_norm]
-    table = dict(core_aten_decompositions().items()) | get_decompositions(more)
-    return {op: rule for op, rule in table.items() if _name(op) not in known}
-
-
-def _name(target: Any) -> str:
-    """The name of an operation, without its overload."""
-    return str(getattr(target, "overloadpacket", target)).removeprefix("aten.")
-
-
 class _Interpreter:
-    """Goes through the calls, with a value for each: Rows, Constant, or what is no tensor."""
+    """What torch's operations are in a graph, of Rows, Constants, and what is no tensor."""
 
-    def __init__(self, inputs: dict[str, tuple[int, ...]], weights: Graph | None = None) -> None:
+    def __init__(self, weights: Graph | None = None) -> None:
         self.graph = Graph(kept_by=weights)
         self._arithmetic = Arithmetic(self._elementwise)
-        self._given = {
-            kind: columns_of(self.graph.add(kind, math.prod(shape)).start, shape)
-            for kind, shape in inputs.items()
-        }
+        self._given: dict[str, Tensor] = {}
 
-    def run(self, calls: Any) -> Graph:
-        """The graph, with its results."""
-        values: dict[Any, Any] = {}
-        given = iter(self._given.values())
-        for node in calls.graph.nodes:
-            if node.op == "placeholder":
-                values[node] = next(given)
-            elif node.op == "get_attr":
-                tensor = operator.attrgetter(node.target)(calls)
-                values[node] = Constant(tensor.detach(), made=False)
-            elif node.op == "call_function":
-                parts = (torch.fx.map_arg(v, values.__getitem__) for v in (node.args, node.kwargs))
-                values[node] = self._call(node.target, *parts)
-        (results,) = next(node.args for node in calls.graph.nodes if node.op == "output")
+    def run(self, function: Callable[..., Any], inputs: dict[str, tuple[int, ...]]) -> Graph:
+        """The graph of a function, with its results."""
+        stream = torch.Generator().manual_seed(0)
+        following = Following(self)
+        few = []
+        for kind, shape in inputs.items():
+            few.append(torch.rand(N_ROWS, *shape, dtype=torch.float64, generator=stream))
+            start = self.graph.add(kind, math.prod(shape)).start
+            self._given[kind] = columns_of(start, shape).entries
+            following.record(few[-1], columns_of(start, shape))
+        with following:
+            results = function(*few)
         for result in results:
-            self._result(values[result])
+            self._result(following.value(result))
         return self.graph
 
     def _result(self, value: Rows | Constant) -> None:
         """Columns that are given back, one after another."""
-        entries = self._as_rows(value).entries
+        entries = self.as_rows(value).entries
         if entries.shape[:1] != (N_ROWS,):
             raise UnsupportedError("it does not give one log ratio for each observation")
         split = Split(entries.reshape(N_ROWS, -1))
@@ -194,56 +150,40 @@ class _Interpreter:
         run = self.graph.block(split.columns[0])
         self.graph.add("result", split.columns.shape[1], (run,), (len(self.graph.nodes),))
 
-    def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if target is operator.getitem:
-            return args[0][args[1]]
-        tensors = [v for v in _flat((args, kwargs)) if isinstance(v, (Rows, Constant))]
-        if not any(isinstance(v, Rows) for v in tensors):
-            return self._constant(target, args, kwargs, all(v.made for v in tensors))
-        name = _name(target)
-        if name in _SAME:
-            if kwargs.get("dtype", torch.float64) != torch.float64:
-                raise UnsupportedError(f"it makes {kwargs['dtype']} of numbers")
-            return Rows(args[0].entries)
-        if name == "where" and isinstance(args[0], Constant):
-            return self._move(target, args, kwargs)
-        if name in ELEMENTWISE:
-            name = _of_truth(name, tensors)
-            return ELEMENTWISE[name](self._arithmetic, *args, **kwargs)
-        if name in _MOVES:
-            return self._move(target, args, kwargs)
-        method = getattr(self, f"_{name}", None)
+    def knows(self, name: str) -> bool:
+        """Whether there is an operation of ATen's name."""
+        return name in ELEMENTWISE or name in _MOVES or hasattr(self, f"_{name}")
+
+    def call(
+        self, name: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], truths: bool
+    ) -> Any:
+        """What an operation gives, where what it takes and gives may be nothing but truths."""
         if self.graph.nodes[-1].start > _MOST_COLUMNS:
             raise UnsupportedError(f"it needs more than {_MOST_COLUMNS:,} numbers a row")
-        if method is None:
-            raise UnsupportedError(f"there is no machine code for torch's {target}")
-        return method(*args, **kwargs)
+        if name == "where":
+            return self._where(*args)
+        if name in _MOVES:
+            return self._move(name, target, args, kwargs)
+        if name in ELEMENTWISE:
+            name = _of_truth(name) if truths else name
+            return ELEMENTWISE[name](self._arithmetic, *args, **kwargs)
+        return getattr(self, f"_{name}")(*args, **kwargs)
 
-    # What is constant, and what only moves numbers.
+    # What only moves numbers.
 
-    def _constant(self, target: Any, args: Any, kwargs: Any, made: bool) -> Any:
-        plain = [_mapped(v, lambda c: c.values, Constant) for v in (args, kwargs)]
-        with torch.no_grad():
-            result = target(*plain[0], **plain[1])
-        return _mapped(result, lambda t: Constant(t, made), Tensor)
-
-    def _move(self, target: Any, args: Any, kwargs: Any) -> Any:
+    def _move(self, name: str, target: Any, args: Any, kwargs: Any) -> Rows:
         """Let torch do with entries as it would with numbers."""
 
         def entries(value: Rows | Constant) -> Tensor:
-            if isinstance(value, Rows):
-                return value.entries
-            if not value.values.is_floating_point():  # an index, or a condition
-                return value.values
-            return self._entries(value.values, value.made)
+            constant = isinstance(value, Constant)
+            if name in _CHOOSE and constant and not value.values.is_floating_point():
+                return value.values  # an index
+            return self.as_rows(value).entries
 
-        kinds = (Rows, Constant)
-        rows = [v for v in _flat((args, kwargs)) if isinstance(v, Rows)]
-        boolean = all(v.boolean for v in rows)
-        plain = [_mapped(v, entries, kinds) for v in (args, kwargs)]
-        if _name(target) in _VIEWS:  # entries may lie otherwise in memory than numbers did
-            return Rows(plain[0][0].reshape(plain[0][1]), boolean)
-        return _mapped(target(*plain[0], **plain[1]), lambda e: Rows(e, boolean), Tensor)
+        if name in _CHOOSE:
+            _check_places(args[1:])
+        plain = [mapped(v, entries, (Rows, Constant)) for v in (args, kwargs)]
+        return Rows(target(*plain[0], **plain[1]))
 
     def _entries(self, values: Tensor, made: bool) -> Tensor:
         """Entries of a constant tensor: what shares memory is one column, and so are literals."""
@@ -271,9 +211,9 @@ class _Interpreter:
             simple = self._centered(*values)
         if simple is not None:
             return simple
-        shape = torch.broadcast_shapes(*(_shape(value) for value in tensors))
-        if not shape.numel():
-            return Rows(torch.zeros(shape, dtype=torch.int64), kind in LOGICAL)
+        shape = np.broadcast_shapes(*(_shape(value) for value in tensors))
+        if 0 in shape:
+            return Rows(torch.zeros(shape, dtype=torch.int64))
         rows = [v.entries.expand(shape) for v in tensors if isinstance(v, Rows)]
         beside = [v.values.expand(shape) for v in tensors if isinstance(v, Constant)]
         split = Split(torch.stack(rows, -1), beside)
@@ -285,14 +225,14 @@ class _Interpreter:
             for value in tensors
         )
         node = self.graph.add(kind, len(split.columns), runs)
-        return Rows(split.results(node.start).entries, kind in LOGICAL)
+        return Rows(split.results(node.start).entries)
 
     def _centered(self, x: Any, moments: Any) -> Rows | None:
         """What is given, less moments; None if it is something else."""
         if not isinstance(x, Rows) or not isinstance(moments, Constant) or moments.made:
             return None
         for kind in ("theta", "x"):
-            given = self._given[kind].entries
+            given = self._given[kind]
             if x.entries.shape == given.shape and torch.equal(x.entries, given):
                 each = moments.values.double().expand(given.shape)
                 if (each == each[:1]).all():
@@ -412,7 +352,7 @@ class _Interpreter:
             try:
                 return self._bmm_of_constants(left, right)
             except UnsupportedError:  # where observations are part of the batch
-                left, right = map(self._by_value, (left, right))
+                left, right = map(self.by_value, (left, right))
         a, b = left.entries, right.entries
         (_, m, k), n = a.shape, b.shape[2]
         split = Split(torch.cat([a.flatten(1), b.flatten(1)], 1))
@@ -424,15 +364,16 @@ class _Interpreter:
         run = self.graph.block(columns)
         return Rows(split.results_of(run.start, m * n).entries.reshape(-1, m, n))
 
-    def _as_rows(self, value: Rows | Constant) -> Rows:
+    def as_rows(self, value: Rows | Constant) -> Rows:
+        """The same, constants too."""
         if isinstance(value, Rows):
             return value
         return Rows(self._entries(value.values, value.made))
 
-    def _by_value(self, value: Rows | Constant) -> Rows:
+    def by_value(self, value: Rows | Constant) -> Rows:
         """Constants that may be repeated for each observation: equal numbers are one column."""
-        if isinstance(value, Rows):
-            return value
+        if isinstance(value, Rows) or value.made:
+            return self.as_rows(value)
         distinct, place = value.values.double().unique(return_inverse=True)
         return Rows(same_in_all(self.graph.weight(distinct.numpy()).start + place))
 
@@ -454,44 +395,55 @@ class _Interpreter:
         blank = int(same_in_all(torch.tensor(self.graph.literal(value).start)))
         return Rows(torch.ops.aten.constant_pad_nd.default(x.entries, pad, blank))
 
-    def _copy(self, x: Any, source: Any, non_blocking: bool = False) -> Any:
-        return _like(source, _data(source).expand(_shape(x)))
+    def _index_put(
+        self, x: Any, indices: list[Constant], values: Any, accumulate: bool = False
+    ) -> Rows:
+        first = indices[0]
+        if isinstance(first, Rows) and _shape(first) == _shape(x) and not accumulate:
+            return self._masked_fill(x, first, values)
+        _check_places(indices)
+        places = tuple(slice(None) if one is None else one.values for one in indices)
+        if accumulate:
+            taken = torch.arange(_shape(x).numel()).reshape(_shape(x))[places]
+            if len(taken.unique()) < taken.numel():
+                raise UnsupportedError("it adds several numbers to one, by an index")
+            values = self._elementwise("add", _like(x, _data(x)[places]), values)
+        entries = self.as_rows(x).entries.clone()
+        entries[places] = self.as_rows(values).entries
+        return Rows(entries)
 
-    def _new_zeros(self, x: Any, size: Any, **kwargs: Any) -> Constant:
-        return Constant(torch.zeros(size, dtype=torch.float64), made=True)
+    def _masked_fill(self, x: Any, mask: Any, value: Any) -> Rows:
+        return self._where(mask, value, x)
 
-    def _full_like(self, x: Any, value: float, **kwargs: Any) -> Constant:
-        return Constant(torch.full(tuple(_shape(x)), float(value), dtype=torch.float64), made=True)
+    def _where(self, condition: Any, x: Any, y: Any) -> Rows:
+        if isinstance(condition, Rows):
+            return self._elementwise("where", condition, x, y)
+        entries = [self.as_rows(self._tensor(value)).entries for value in (x, y)]
+        return Rows(torch.where(condition.values, *entries))
 
-    def _zeros_like(self, x: Any, **kwargs: Any) -> Constant:
-        return self._full_like(x, 0.0)
+    def _fill(self, x: Any, value: Any) -> Any:
+        value = self._tensor(value)
+        return _like(value, _data(value).expand(_shape(x)))
 
-    def _ones_like(self, x: Any, **kwargs: Any) -> Constant:
-        return self._full_like(x, 1.0)
-
-    def _empty_like(self, x: Any, **kwargs: Any) -> Constant:
-        return self._full_like(x, 0.0)
-
-    def _new_full(self, x: Any, size: Any, value: float, **kwargs: Any) -> Constant:
-        return Constant(torch.full(tuple(size), float(value), dtype=torch.float64), made=True)
-
-    def _new_empty_strided(self, x: Any, size: Any, stride: Any, **kwargs: Any) -> Constant:
-        empty = torch.empty_strided(size, stride, dtype=torch.float64).zero_()
-        return Constant(empty, made=True)
+    def _zero(self, x: Any) -> Any:
+        return self._fill(x, 0.0)
 
 
-def _of_truth(name: str, tensors: list[Any]) -> str:
-    """The operation that is meant where all that it is given is true or false."""
-    if name in OF_TRUTH or not all(map(_is_boolean, tensors)):
-        return name
-    meant = {"add": "logical_or", "mul": "logical_and"}.get(name)
-    if meant is None or len(tensors) < 2:
+def _check_places(places: Any) -> None:
+    """Raise UnsupportedError unless it is constant which numbers are meant."""
+
+    def refuse(_: Rows) -> None:
+        raise UnsupportedError("which numbers it takes depends on values")
+
+    mapped(places, refuse, Rows)
+
+
+def _of_truth(name: str) -> str:
+    """The operation that is meant where all that it takes and gives is true or false."""
+    meant = {"add": "logical_or", "mul": "logical_and"}.get(name, name)
+    if meant not in OF_TRUTH:
         raise UnsupportedError(f"it calculates {name} of true and false")
     return meant
-
-
-def _is_boolean(value: Rows | Constant) -> bool:
-    return value.boolean if isinstance(value, Rows) else value.values.dtype == torch.bool
 
 
 def _simplified(kind: str, *values: Any) -> Any:
@@ -504,7 +456,7 @@ def _simplified(kind: str, *values: Any) -> Any:
         if neutral is None or not isinstance(one, Rows):
             continue
         if isinstance(other, Constant) and other.made and (other.values == neutral).all():
-            if torch.broadcast_shapes(_shape(one), other.values.shape) == _shape(one):
+            if np.broadcast_shapes(_shape(one), other.values.shape) == _shape(one):
                 return one
         elif isinstance(other, (int, float)) and other == neutral:
             return one
@@ -521,23 +473,3 @@ def _data(value: Rows | Constant) -> Tensor:
 
 def _like(value: Rows | Constant, data: Tensor) -> Rows | Constant:
     return Rows(data) if isinstance(value, Rows) else Constant(data, value.made)
-
-
-def _mapped(value: Any, function: Callable[[Any], Any], kinds: Any) -> Any:
-    """A nested structure with a function of what is of these kinds."""
-    if isinstance(value, kinds):
-        return function(value)
-    if isinstance(value, (list, tuple)):
-        return type(value)(_mapped(v, function, kinds) for v in value)
-    if isinstance(value, dict):
-        return {k: _mapped(v, function, kinds) for k, v in value.items()}
-    return value
-
-
-def _flat(value: Any) -> list[Any]:
-    """What is in a nested structure."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return [leaf for part in value for leaf in _flat(part)]
-    return [value]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -181,35 +182,11 @@ class JaxEvaluator:
 
     def value(self, theta: Any, x: Any) -> Any:
         """Log ratios ``(n,)``."""
-        import jax
-
-        @jax.custom_jvp
-        def function(theta: Any) -> Any:
-            return self._evaluate("value", theta, x)[0][:, 0]
-
-        @function.defjvp
-        def derivative(primals: Any, tangents: Any) -> Any:
-            values, gradients = self.value_and_gradient(primals[0], x)
-            return values, (gradients * tangents[0]).sum(-1)
-
-        return function(self._rows(theta, x))
+        return _differentiable(self.program)[0](self._rows(theta, x), x, *self._constants())
 
     def value_and_gradient(self, theta: Any, x: Any) -> tuple[Any, Any]:
         """Log ratios ``(n,)`` and the gradients of each row in its parameters, ``(n, D)``."""
-        import jax
-
-        @jax.custom_jvp
-        def function(theta: Any) -> Any:
-            values, gradients = self._evaluate("value_and_gradient", theta, x)
-            return values[:, 0], gradients
-
-        @function.defjvp
-        def derivative(primals: Any, tangents: Any) -> Any:
-            values, gradients = function(*primals)
-            products = self.hessian_product(primals[0], x, tangents[0])
-            return (values, gradients), ((gradients * tangents[0]).sum(-1), products)
-
-        return function(self._rows(theta, x))
+        return _differentiable(self.program)[1](self._rows(theta, x), x, *self._constants())
 
     def hessian_product(self, theta: Any, x: Any, v: Any) -> Any:
         """The Hessians of each row times ``v``; both ``(n, D)``."""
@@ -238,6 +215,9 @@ class JaxEvaluator:
         theta = jnp.asarray(theta, jnp.result_type(float))
         return jnp.broadcast_to(theta, (len(x), theta.shape[1]))
 
+    def _constants(self) -> tuple[Any, Any]:
+        return self.moments, self.weights
+
     def _evaluate(self, quantity: str, theta: Any, x: Any, *along: Any) -> list[Any]:
         import jax.numpy as jnp
 
@@ -246,3 +226,36 @@ class JaxEvaluator:
         inputs = {"theta": theta, "x": x} | dict(zip(["along"], along, strict=False))
         constants = (jnp.asarray(vector, kind) for vector in (self.moments, self.weights))
         return evaluate(getattr(self.program, quantity), *constants, inputs, jnp)
+
+
+@lru_cache(maxsize=32)
+def _differentiable(program: Program) -> tuple[Any, Any]:
+    """Values, and values and gradients, with the derivatives that torch wrote down.
+
+    All that JAX may trace is an argument, not only what there are derivatives in.
+    """
+    import jax
+
+    @jax.custom_jvp
+    def value(theta: Any, x: Any, *constants: Any) -> Any:
+        return JaxEvaluator(program, *constants)._evaluate("value", theta, x)[0][:, 0]
+
+    @jax.custom_jvp
+    def both(theta: Any, x: Any, *constants: Any) -> Any:
+        evaluate = JaxEvaluator(program, *constants)._evaluate
+        values, gradients = evaluate("value_and_gradient", theta, x)
+        return values[:, 0], gradients
+
+    @value.defjvp
+    def of_value(primals: Any, tangents: Any) -> Any:
+        values, gradients = both(*primals)
+        return values, (gradients * tangents[0]).sum(-1)
+
+    @both.defjvp
+    def of_both(primals: Any, tangents: Any) -> Any:
+        (theta, x, *constants), along = primals, tangents[0]
+        values, gradients = both(*primals)
+        products = JaxEvaluator(program, *constants).hessian_product(theta, x, along)
+        return (values, gradients), ((gradients * along).sum(-1), products)
+
+    return value, both

@@ -176,6 +176,14 @@ def _tan(a: Arithmetic, x: Value) -> Value:
     return a.div(a.sin(x), a.cos(x))
 
 
+def _asinh(a: Arithmetic, x: Value) -> Value:
+    size = a.abs(x)
+    inverse = a.div(1.0, size)  # whose square is none of a large number, which would overflow
+    root = a.sqrt(a.add(1.0, a.mul(inverse, inverse)))
+    height = a.log1p(a.add(size, a.div(size, a.add(inverse, root))))
+    return a.where(a.lt(x, 0.0), a.neg(height), height)
+
+
 def _fmod(a: Arithmetic, x: Value, y: Value) -> Value:
     return a.sub(x, a.mul(y, _trunc(a, a.div(x, y))))
 
@@ -223,6 +231,7 @@ ELEMENTWISE: dict[str, Callable[..., Value]] = {
     "tanh_backward": lambda a, g, y: a.mul(g, a.sub(1.0, a.mul(y, y))),
     "sinh": lambda a, x: a.mul(0.5, a.sub(a.expm1(x), a.expm1(a.neg(x)))),
     "cosh": lambda a, x: a.mul(0.5, a.add(a.exp(x), a.exp(a.neg(x)))),
+    "asinh": _asinh,
     "sigmoid": _of("sigmoid"),
     "sigmoid_backward": lambda a, g, y: a.mul(g, a.mul(y, a.sub(1.0, y))),
     "erf": _of("erf"),

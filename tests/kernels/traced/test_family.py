@@ -245,14 +245,28 @@ def test_the_comparison_notices_a_change_of_any_weight_by_a_thousandth(specifica
     found, given = case.traced(network), case.data(network, 40, shared=False)
     expected, unit = by_torch(network, *given), network.standardize_theta.scale.numpy()
     evaluator, (theta, x, v) = evaluator_of(found), given
-    for vector in (evaluator.moments, evaluator.weights):
-        for place in range(len(vector)):
+    places = range(len(found.moments)), _used(found.program)
+    for vector, them in zip((evaluator.moments, evaluator.weights), places, strict=True):
+        for place in them:
             before = vector[place]
             vector[place] = before * (1 + 1e-3) + (before == 0) * 1e-3
             results = everything(evaluator, theta, x, v)
             vector[place] = before
             assert distance(results, expected, unit) > TOLERANCE
     assert distance(everything(evaluator, theta, x, v), expected, unit) < TOLERANCE
+
+
+def _used(program):
+    """Places of weights that the code reads."""
+    used = set()
+    for node in (*program.value, *program.value_and_gradient, *program.hessian_product):
+        if node.kind == "weight":
+            used.update(range(node.options[0], node.options[0] + node.count))
+        elif node.kind == "layer":
+            matrix, bias, inner = node.options
+            used.update(range(matrix, matrix + inner * node.count))
+            used.update(range(bias, bias + node.count) if bias >= 0 else ())
+    return used
 
 
 class OwnHead(SplitNetwork):

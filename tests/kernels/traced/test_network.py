@@ -1,5 +1,7 @@
 """Networks of a user's own: as machine code, or left to torch with a reason."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -104,6 +106,22 @@ def test_threads_trace_one_after_another():
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda network: trace(network, *data(100)[:2]), networks_of_threads))
     assert len({traced.program for traced in found}) == 1
+
+
+def test_tracing_loads_no_compiler_of_torch():
+    """Which takes a second, for the first network of each process."""
+    code = """
+import sys
+import numpy as np
+from pymc_nre.kernels.traced.network import trace
+from pymc_nre.networks import MLP, build
+network = build(MLP((5, 4), activation="elu", norm="layer"), 2, (3,)).eval()
+trace(network.requires_grad_(False), np.ones((9, 2)), np.ones((9, 3)))
+loaded = {"torch._dynamo", "torch._inductor", "torch.fx.experimental.symbolic_shapes"}
+assert not loaded & set(sys.modules), loaded & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_nan_stays_in_its_row():
