@@ -31,7 +31,7 @@ __all__ = ["Shape", "emit"]
 
 _INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
 _POINTER = ir.PointerType()
-_ALIGNED = 64
+_MOST_ALIGNED = 64
 _MANY_RUNS = 8  # of a gather: more are a loop over a table
 
 
@@ -63,41 +63,69 @@ class Shape:
         """Bytes of a column."""
         return self.rows * (8 if self.double else 4)
 
+    @property
+    def aligned(self) -> int:
+        """Where columns begin, a multiple of these bytes."""
+        return min(self.size, _MOST_ALIGNED)
 
-def emit(plan: Plan, shape: Shape, name: str) -> str:
-    """The text of a module with one function of that name."""
+
+def emit(plan: Plan, wide: Shape, narrow: Shape, name: str) -> str:
+    """The text of a module with one function of that name.
+
+    Rows go through in wide blocks. What is left is done in narrow ones, if two of them hold it: a
+    wide one takes as long for a single row as for all.
+    """
     module = ir.Module(name=name)
-    layer = _layer(module, shape)
-    parts = [
+    blocks = [_block(module, plan, wide, f"{name}_wide")]
+    blocks.append(_block(module, plan, narrow, f"{name}_narrow"))
+    _driver(module, name, (wide.rows, narrow.rows), blocks)
+    return str(module)
+
+
+def _block(module: ir.Module, plan: Plan, shape: Shape, name: str) -> ir.Function:
+    """``void f(start, stop, shared, pointers...)``: all blocks of these rows."""
+    layer = _layer(module, shape, f"{name}_layer")
+    of_theta, of_rows = (
         _Block(module, plan, shape, layer).function(f"{name}_{part}", steps)
         for part, steps in (("theta", plan.of_theta), ("rows", plan.others))
-    ]
-    _driver(module, name, shape, parts)
-    return str(module)
+    )
+    kind = ir.FunctionType(ir.VoidType(), (_INDEX, _INDEX, _INDEX, *_ARGUMENTS))
+    function = ir.Function(module, kind, name)
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    first, stop, shared, *pointers = function.args
+    zero = ir.Constant(_INDEX, 0)
+    sharing = builder.icmp_signed("!=", shared, zero)
+    some = builder.icmp_signed("<", first, stop)
+    with builder.if_then(builder.and_(sharing, some)):
+        builder.call(of_theta, (zero, ir.Constant(_INDEX, 1), shared, *pointers))
+    with _loop(builder, stop, shape.rows, first) as start:
+        left = builder.sub(stop, start)
+        full = ir.Constant(_INDEX, shape.rows)
+        rows = builder.select(builder.icmp_signed("<", left, full), left, full)
+        with builder.if_then(builder.not_(sharing)):
+            builder.call(of_theta, (start, rows, shared, *pointers))
+        builder.call(of_rows, (start, rows, shared, *pointers))
+    builder.ret_void()
+    return function
 
 
 _NAMES = ("theta", "x", "along", "moments", "weights", "memory", "first", "second")
 _ARGUMENTS = (_POINTER,) * len(_NAMES)
 
 
-def _driver(module: ir.Module, name: str, shape: Shape, parts: list[ir.Function]) -> None:
-    """The loop over blocks."""
+def _driver(module: ir.Module, name: str, rows: tuple[int, int], blocks: list[ir.Function]) -> None:
+    """Which rows go through in wide blocks, and which in narrow ones."""
     kind = ir.FunctionType(ir.VoidType(), (_INDEX, _INDEX, *_ARGUMENTS))
     function = ir.Function(module, kind, name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     n, shared, *pointers = function.args
-    of_theta, of_rows = parts
-    zero = ir.Constant(_INDEX, 0)
-    sharing = builder.icmp_signed("!=", shared, zero)
-    with builder.if_then(sharing):
-        builder.call(of_theta, (zero, ir.Constant(_INDEX, 1), shared, *pointers))
-    with _loop(builder, n, shape.rows) as start:
-        left = builder.sub(n, start)
-        full = ir.Constant(_INDEX, shape.rows)
-        rows = builder.select(builder.icmp_signed("<", left, full), left, full)
-        with builder.if_then(builder.not_(sharing)):
-            builder.call(of_theta, (start, rows, shared, *pointers))
-        builder.call(of_rows, (start, rows, shared, *pointers))
+    (wide, narrow), zero = rows, ir.Constant(_INDEX, 0)
+    left = builder.srem(n, ir.Constant(_INDEX, wide))
+    few = builder.icmp_signed("<=", left, ir.Constant(_INDEX, 2 * narrow))
+    end = builder.select(few, builder.sub(n, left), n)
+    for block, first, stop in zip(blocks, (zero, end), (end, n), strict=True):
+        builder.call(block, (first, stop, shared, *pointers))
     builder.ret_void()
 
 
@@ -118,13 +146,13 @@ def _loop(builder: ir.IRBuilder, stop: Any, step: int = 1, start: Any = None) ->
     builder.position_at_end(after)
 
 
-def _layer(module: ir.Module, shape: Shape) -> ir.Function:
+def _layer(module: ir.Module, shape: Shape, name: str) -> ir.Function:
     """``out[j] = bias[j] + sum_k in[k] W[k, j]`` of columns, for all layers.
 
     Some columns are summed up side by side, so that what is loaded serves all of them.
     """
     kind = ir.FunctionType(ir.VoidType(), (_POINTER, _POINTER, _POINTER, _POINTER, _INDEX, _INDEX))
-    function = ir.Function(module, kind, f"{module.name}_layer")
+    function = ir.Function(module, kind, name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     for argument in function.args[:4]:
@@ -139,7 +167,7 @@ def _layer(module: ir.Module, shape: Shape) -> ir.Function:
             sums = _sums_of_layer(builder, vectors, shape, together, j, function.args, biased)
             for b, total in enumerate(sums):
                 column = builder.add(j, ir.Constant(_INDEX, b))
-                builder.store(total, _at(builder, out, column, shape.size), align=_ALIGNED)
+                builder.store(total, _at(builder, out, column, shape.size), align=shape.aligned)
     builder.ret_void()
     return function
 
@@ -166,7 +194,7 @@ def _sums_of_layer(
         begins.append(vectors.broadcast(builder.select(biased, number, zero)))
 
     def added(k: Any, sums: list[Any]) -> list[Any]:
-        h = builder.load(_at(builder, inputs, k, shape.size), typ=vectors.type, align=_ALIGNED)
+        h = builder.load(_at(builder, inputs, k, shape.size), typ=vectors.type, align=shape.aligned)
         row = builder.add(builder.mul(k, width), j)
         totals = []
         for b, total in enumerate(sums):
@@ -264,10 +292,12 @@ class _Block:
             place = _at(self.builder, begin, c, self.shape.size // self.shape.rows)
             return self.vectors.broadcast(self.builder.load(place, typ=self.shape.number))
         place = _at(self.builder, self._place(run), c, self.shape.size)
-        return self.builder.load(place, typ=self.vectors.type, align=_ALIGNED)
+        return self.builder.load(place, typ=self.vectors.type, align=self.shape.aligned)
 
     def _store(self, value: Any, begin: Any, c: Any) -> None:
-        self.builder.store(value, _at(self.builder, begin, c, self.shape.size), align=_ALIGNED)
+        self.builder.store(
+            value, _at(self.builder, begin, c, self.shape.size), align=self.shape.aligned
+        )
 
     @contextmanager
     def _columns(self, count: int) -> Iterator[Any]:
@@ -320,7 +350,7 @@ class _Block:
 
     def _column(self, begin: Any, c: Any) -> Any:
         place = _at(self.builder, begin, c, self.shape.size)
-        return self.builder.load(place, typ=self.vectors.type, align=_ALIGNED)
+        return self.builder.load(place, typ=self.vectors.type, align=self.shape.aligned)
 
     def _fold(self, count: int, add: Callable[[Any, Any], Any], start: float) -> Any:
         """A sum, or the like, over so many columns."""
@@ -372,7 +402,8 @@ class _Block:
             for maker, column in zip(makers, node.options[0], strict=True)
         ]
         kind = ir.ArrayType(ir.IntType(32), len(places))
-        table = ir.GlobalVariable(self.module, kind, f"{self.module.name}_table_{node.start}")
+        name = self.module.get_unique_name(f"{self.module.name}_table")
+        table = ir.GlobalVariable(self.module, kind, name)
         table.initializer = ir.Constant(kind, places)
         table.global_constant, table.linkage = True, "internal"
         with self._columns(node.count) as c:

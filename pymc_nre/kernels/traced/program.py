@@ -11,9 +11,10 @@ from .graph import Graph, Node
 from .machine import Code, code_of, vector_bytes
 from .plan import Plan
 
-__all__ = ["Program"]
+__all__ = ["Program", "shapes"]
 
 _IN_REGISTERS = 2  # registers of a column in a block of rows
+_NARROW = 4  # rows
 _TOGETHER, _TOGETHER_OF_FEW = 8, 4  # columns at once where there are 32 registers, and 16
 
 
@@ -59,7 +60,13 @@ class Program:
     def _text(self, quantity: str, double: bool, name: str) -> tuple[str, int]:
         """The text of a module, and how many bytes of memory its function needs."""
         plan = Plan.of(Graph.of(getattr(self, quantity)))
-        register = vector_bytes()
-        together = _TOGETHER if register == 64 else _TOGETHER_OF_FEW
-        shape = Shape(double, _IN_REGISTERS * register // (8 if double else 4), together)
-        return emit(plan, shape, name), plan.columns * shape.size
+        wide, narrow = shapes(double)
+        return emit(plan, wide, narrow, name), plan.columns * wide.size
+
+
+def shapes(double: bool) -> tuple[Shape, Shape]:
+    """Wide and narrow blocks on this processor."""
+    register = vector_bytes()
+    together = _TOGETHER if register == 64 else _TOGETHER_OF_FEW
+    wide = Shape(double, _IN_REGISTERS * register // (8 if double else 4), together)
+    return wide, Shape(double, _NARROW, together)

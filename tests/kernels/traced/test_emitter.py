@@ -1,16 +1,18 @@
 """Machine code against its slow twin: every primitive, and graphs at random."""
 
 import ctypes
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pymc_nre.kernels.traced.emitter import Shape, emit
+from pymc_nre.kernels.traced.emitter import emit
 from pymc_nre.kernels.traced.graph import Graph, Run
-from pymc_nre.kernels.traced.machine import code_of, vector_bytes
+from pymc_nre.kernels.traced.machine import code_of
 from pymc_nre.kernels.traced.plan import Plan
+from pymc_nre.kernels.traced.program import shapes
 from pymc_nre.kernels.traced.twin import evaluate
 
 D, F = 3, 2
@@ -23,10 +25,10 @@ _numbers = iter(range(10**6))
 
 def run(graph, inputs, double=True, together=8):
     """The results of machine code."""
-    shape = Shape(double, 2 * vector_bytes() // (8 if double else 4), together)
+    wide, narrow = (replace(shape, together=together) for shape in shapes(double))
     plan = Plan.of(graph)
     name = f"test_{next(_numbers)}"
-    code = code_of(name, lambda: (emit(plan, shape, name), plan.columns * shape.size))
+    code = code_of(name, lambda: (emit(plan, wide, narrow, name), plan.columns * wide.size))
     dtype = np.float64 if double else np.float32
     moments, weights = graph.vector("moments"), graph.vector().astype(dtype)
     room = np.zeros(code.memory + 64, np.uint8)
