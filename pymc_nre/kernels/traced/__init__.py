@@ -1,4 +1,4 @@
-"""Networks of a user's own as machine code.
+"""Networks as machine code.
 
 The operations that torch calls in a module are followed (`calls`) and written down (`tracing`).
 They become a *graph* of what is done with the columns of a block of rows (`graph`): what only moves

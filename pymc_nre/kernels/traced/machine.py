@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,6 +13,7 @@ from threading import Lock
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 from numba.extending import get_cython_function_address
 
 from ...runtime.replacing import replace_file
@@ -22,6 +24,7 @@ __all__ = ["Code", "code_of", "vector_bytes"]
 
 _known: dict[str, Code] = {}
 _lock = Lock()
+_ALIGNED = 64  # bytes, where memory for columns must begin
 
 
 @cache
@@ -63,6 +66,19 @@ class Code:
     address: int
     memory: int
     _engine: Any = field(repr=False, compare=False)
+
+    def run(self, *arrays: np.ndarray, results: Sequence[np.ndarray]) -> None:
+        """Call it from Python with theta, x, a direction, moments and weights, all contiguous.
+
+        Results are written into one or two arrays.
+        """
+        room = np.empty(self.memory + _ALIGNED, np.uint8)
+        memory = room.ctypes.data + -room.ctypes.data % _ALIGNED
+        kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 2, *[ctypes.c_void_p] * (len(arrays) + 3))
+        theta, x, *_ = arrays
+        given = [array.ctypes.data for array in arrays]
+        out = [results[0].ctypes.data, results[-1].ctypes.data]
+        kind(self.address)(len(x), len(theta) == 1, *given, memory, *out)
 
 
 def code_of(name: str, write: Callable[[], tuple[str, int]]) -> Code:

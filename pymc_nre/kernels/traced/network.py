@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...networks.base import RatioNetwork
-from .evaluator import CompiledEvaluator, Traced
+from .evaluator import Traced
 from .graph import Graph
 from .program import Program
 from .rows import UnsupportedError
@@ -110,22 +110,22 @@ def _traced(network: nn.Module, theta: np.ndarray, x: np.ndarray, embedded: bool
 
 def _compare(found: Traced, network: nn.Module, theta: np.ndarray, features: Any) -> None:
     """Raise UnsupportedError unless the code computes what torch computes."""
-    evaluator = CompiledEvaluator.of(found)
-    stream = np.random.default_rng(0)
+    stream, theta = np.random.default_rng(0), np.ascontiguousarray(theta, dtype=float)
+    rows_of_x = features.reshape(len(features), -1).contiguous().numpy()
     for n in (len(theta), min(_FEW, len(theta))):
         for t in (theta[:n], theta[:1]):
-            v = stream.standard_normal((n, theta.shape[1]))
+            v = torch.tensor(stream.standard_normal((n, theta.shape[1])))
             rows = torch.tensor(np.broadcast_to(t, (n, theta.shape[1])).copy())
             for quantity, function in QUANTITIES.items():
                 along = [v] if quantity == "hessian_product" else []
-                got = getattr(evaluator, quantity)(t, features[:n].reshape(n, -1).numpy(), *along)
-                wanted = function(network)(rows, features[:n], *map(torch.tensor, along))
-                for one, other in zip(_several(got), wanted, strict=True):
-                    _compare_numbers(one, other.numpy(force=True))
-
-
-def _several(results: Any) -> tuple[np.ndarray, ...]:
-    return results if isinstance(results, tuple) else (results,)
+                wanted = function(network)(rows, features[:n], *along)
+                wanted = [result.numpy(force=True) for result in wanted]
+                got = [np.full(result.shape, np.nan) for result in wanted]
+                code = found.program.code(quantity, double=True)
+                given = t, rows_of_x[:n], v.numpy(), found.moments, found.weights
+                code.run(*given, results=got)
+                for one, other in zip(got, wanted, strict=True):
+                    _compare_numbers(one, other)
 
 
 def _compare_numbers(got: np.ndarray, wanted: np.ndarray) -> None:

@@ -1,6 +1,6 @@
-"""Which engine evaluates a ratio in a model: compiled kernels, or torch.
+"""Which engine evaluates a ratio in a model: compiled code, or torch.
 
-The kernels take networks of the family that `pymc_nre.networks` builds; torch takes any.
+Code is made for networks that can be traced; torch takes any.
 Weights and data enter a graph as shared variables, not as constants: what is compiled for one
 network and one data set then serves the next ones.
 """
@@ -132,7 +132,7 @@ def _by_torch(
 
 
 def _why_not_compiled(ratio: RatioEstimator) -> str:
-    """Why the kernels cannot evaluate a ratio; nothing if they can."""
+    """Why compiled code cannot evaluate a ratio; nothing if they can."""
     if ratio.device.type != "cpu":
         return f"it lives on {ratio.device}"
     if is_small(ratio) and whole(ratio) is not None:
@@ -145,7 +145,7 @@ def _why_not_compiled(ratio: RatioEstimator) -> str:
 
 @lru_cache(maxsize=32)
 def _compiles(ratio: RatioEstimator) -> bool:
-    """Whether the kernels serve; if not, the log tells why, once."""
+    """Whether compiled code serves; if not, the log tells why, once."""
     why = _why_not_compiled(ratio)
     if why:
         _log.warning(

@@ -1,4 +1,4 @@
-"""The engine for networks of any kind that could be traced: machine code that was made for them.
+"""The engine of networks that could be traced: machine code that was made for them.
 
 It knows the program alone. Weights and a wall around the training domain are inputs, so networks of
 one architecture share graphs and code.

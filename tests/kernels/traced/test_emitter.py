@@ -1,6 +1,5 @@
 """Machine code against its slow twin: every primitive, and graphs at random."""
 
-import ctypes
 from dataclasses import replace
 
 import numpy as np
@@ -31,18 +30,10 @@ def run(graph, inputs, double=True, together=8):
     code = code_of(name, lambda: (emit(plan, wide, narrow, name), plan.columns * wide.size))
     dtype = np.float64 if double else np.float32
     moments, weights = graph.vector("moments"), graph.vector().astype(dtype)
-    room = np.zeros(code.memory + 64, np.uint8)
     counts = [node.count for node in graph.nodes if node.kind == "result"]
-    n = len(inputs["x"])
-    results = [np.full((n, count), np.nan) for count in counts]
-    results += results[:1] * (2 - len(results))
-    function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 8)(code.address)
-    theta = inputs["theta"]
-    memory = room.ctypes.data + (-room.ctypes.data) % 64
-    given = theta, inputs["x"], inputs["x"], moments, weights
-    pointers = [a.ctypes.data for a in given]
-    function(n, len(theta) == 1, *pointers, memory, *(r.ctypes.data for r in results))
-    return results[: len(counts)]
+    results = [np.full((len(inputs["x"]), count), np.nan) for count in counts]
+    code.run(inputs["theta"], inputs["x"], inputs["x"], moments, weights, results=results)
+    return results
 
 
 def expected(graph, inputs):
