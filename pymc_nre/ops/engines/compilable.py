@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -60,12 +61,10 @@ def lost_in_single(ratio: RatioEstimator) -> str:
     if isinstance(found, str):
         return ""
     theta, x = _samples(ratio)
-    rows, constants = ratio.evaluator.features(x), (found.moments, found.weights)
-    double, single = (
-        CompiledEvaluator(found.program, constants[0], constants[1].astype(kind), np.empty(0))
-        for kind in (np.float64, np.float32)
-    )
-    double, single = double.value(theta, rows), single.value(theta, rows)
+    rows = ratio.evaluator.features(x)
+    exact = CompiledEvaluator.of(found)
+    rounded = replace(exact, weights=found.weights.astype(np.float32))
+    double, single = exact.value(theta, rows), rounded.value(theta, rows)
     finite = np.isfinite(double)
     error = np.abs(single - double)[finite].max(initial=0.0)
     largest = max(1.0, np.abs(double[finite]).max(initial=0.0))
