@@ -12,11 +12,10 @@ from numba.extending import intrinsic
 
 from .compilation import jit_entry
 from .inputs import check, row_of
+from .traced.emitter import ALIGNED
 from .wall import bend_back, confined, lowered, push_back, within
 
 __all__ = ["address_of", "hessian_product", "value", "value_and_gradient"]
-
-_ALIGNED = 64
 
 
 @jit_entry
@@ -49,7 +48,7 @@ def value(theta, x, whole, code, memory, moments, weights, wall):
     check(theta, x, whole)
     at, heights = confined(theta, wall)
     values = np.empty(len(x))
-    room = np.empty(memory + _ALIGNED, np.uint8)
+    room = np.empty(memory + ALIGNED, np.uint8)
     _call(code, len(x), len(theta) == 1, at, x, x, moments, weights, room, values, values)
     for i in range(len(x)):
         values[i] = lowered(values[i], heights[row_of(theta, i)])
@@ -62,7 +61,7 @@ def value_and_gradient(theta, x, whole, code, memory, moments, weights, wall):
     check(theta, x, whole)
     at, heights = confined(theta, wall)
     values, gradients = np.empty(len(x)), np.empty((len(x), theta.shape[1]))
-    room = np.empty(memory + _ALIGNED, np.uint8)
+    room = np.empty(memory + ALIGNED, np.uint8)
     _call(code, len(x), len(theta) == 1, at, x, x, moments, weights, room, values, gradients)
     for i in range(len(x)):
         values[i] = lowered(values[i], heights[row_of(theta, i)])
@@ -77,7 +76,7 @@ def hessian_product(theta, x, v, whole, code, memory, moments, weights, wall):
     at, heights = confined(theta, wall)
     along = within(theta, at, heights, v)
     products = np.empty(v.shape)
-    room = np.empty(memory + _ALIGNED, np.uint8)
+    room = np.empty(memory + ALIGNED, np.uint8)
     _call(code, len(x), len(theta) == 1, at, x, along, moments, weights, room, products, products)
     bend_back(theta, heights, wall, v, products)
     return products
@@ -112,8 +111,8 @@ def _call(
         pairs = zip(signature.args[3:], arrays, strict=True)
         at = [data(kind, array) for kind, array in pairs]
         room = at[5]
-        up = builder.add(room, ir.Constant(index, _ALIGNED - 1))
-        at[5] = builder.and_(up, ir.Constant(index, -_ALIGNED))
+        up = builder.add(room, ir.Constant(index, ALIGNED - 1))
+        at[5] = builder.and_(up, ir.Constant(index, -ALIGNED))
         kind = ir.FunctionType(ir.VoidType(), [index, index, *[pointer] * len(at)])
         function = builder.inttoptr(address, kind.as_pointer())
         given = [builder.inttoptr(place, pointer) for place in at]

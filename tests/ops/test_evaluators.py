@@ -5,6 +5,7 @@ import pytest
 import torch
 from bound import compiled_of
 from jax_process import process_with_jax
+from traced import everything as all_of
 from untrained import make_estimator
 
 from pymc_nre.estimators.evaluator import Evaluator, TorchEvaluator
@@ -59,8 +60,7 @@ def points(ratio, shared):
 
 def everything(evaluator, *inputs, compiled=lambda function: function):
     def function(theta, x, v):
-        both = evaluator.value_and_gradient(theta, x)
-        return evaluator.value(theta, x), *both, evaluator.hessian_product(theta, x, v)
+        return all_of(evaluator, theta, x, v)
 
     return [np.asarray(result) for result in compiled(function)(*inputs)]
 

@@ -27,11 +27,11 @@ from .functions import Vectors
 from .graph import CONSTANT, Node, Run
 from .plan import Plan, Step
 
-__all__ = ["Shape", "emit"]
+__all__ = ["ALIGNED", "Shape", "emit"]
 
 _INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
 _POINTER = ir.PointerType()
-_MOST_ALIGNED = 64
+ALIGNED = 64  # bytes, of which memory for columns begins at a multiple
 _MANY_RUNS = 8  # of a gather: more are a loop over a table
 
 
@@ -66,7 +66,7 @@ class Shape:
     @property
     def aligned(self) -> int:
         """Where columns begin, a multiple of these bytes."""
-        return min(self.size, _MOST_ALIGNED)
+        return min(self.size, ALIGNED)
 
 
 def emit(plan: Plan, wide: Shape, narrow: Shape, name: str) -> str:
@@ -76,8 +76,10 @@ def emit(plan: Plan, wide: Shape, narrow: Shape, name: str) -> str:
     wide one takes as long for a single row as for all.
     """
     module = ir.Module(name=name)
-    blocks = [_block(module, plan, wide, f"{name}_wide")]
-    blocks.append(_block(module, plan, narrow, f"{name}_narrow"))
+    blocks = [
+        _block(module, plan, shape, f"{name}_{word}")
+        for word, shape in (("wide", wide), ("narrow", narrow))
+    ]
     _driver(module, name, (wide.rows, narrow.rows), blocks)
     return str(module)
 

@@ -11,7 +11,7 @@ import numpy as np
 from .. import entries
 from .program import Program
 
-__all__ = ["ENTRIES", "CompiledEvaluator"]
+__all__ = ["ENTRIES", "CompiledEvaluator", "Traced"]
 
 ENTRIES: dict[str, Callable[..., Any]] = {
     "value": entries.value,
@@ -46,8 +46,7 @@ class CompiledEvaluator:
     ----------
     program : Program
     moments, weights : ndarray
-        As in `Traced`, contiguous. The weights'
-        precision is that of the computation.
+        As in `Traced`, contiguous; the precision of the weights is that of the computation.
     wall : ndarray, shape (Q,)
         What `Wall.to_vector` gives; empty if there is none.
 
@@ -87,12 +86,12 @@ class CompiledEvaluator:
             raise ValueError(f"v has shape {v[0].shape}; expected {(len(x), program.size)}.")
         rows = x.reshape(len(x), program.columns)
         code = program.code(quantity, double=self.weights.dtype == np.float64)
-        given = [plain(np.asarray(array, dtype=np.float64)) for array in (theta, rows, *v)]
+        given = [_plain(np.asarray(array, dtype=np.float64)) for array in (theta, rows, *v)]
         given.append(not program.embedded)
         constants = self.moments, self.weights, self.wall
         return ENTRIES[quantity](*given, code.address, code.memory, *constants)
 
 
-def plain(array: np.ndarray) -> np.ndarray:
+def _plain(array: np.ndarray) -> np.ndarray:
     """Contiguous and writable: other kinds of arrays would be compiled for anew."""
     return array if array.flags.carray else np.array(array, order="C")

@@ -18,13 +18,13 @@ from numba.extending import get_cython_function_address
 
 from ...runtime.replacing import replace_file
 from ..compilation import code_folder, sources
+from .emitter import ALIGNED
 from .functions import DIGAMMA
 
 __all__ = ["Code", "code_of", "vector_bytes"]
 
 _known: dict[str, Code] = {}
 _lock = Lock()
-_ALIGNED = 64  # bytes, where memory for columns must begin
 
 
 @cache
@@ -72,8 +72,8 @@ class Code:
 
         Results are written into one or two arrays.
         """
-        room = np.empty(self.memory + _ALIGNED, np.uint8)
-        memory = room.ctypes.data + -room.ctypes.data % _ALIGNED
+        room = np.empty(self.memory + ALIGNED, np.uint8)
+        memory = room.ctypes.data + -room.ctypes.data % ALIGNED
         kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 2, *[ctypes.c_void_p] * (len(arrays) + 3))
         theta, x, *_ = arrays
         given = [array.ctypes.data for array in arrays]

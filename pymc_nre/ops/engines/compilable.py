@@ -57,11 +57,11 @@ def lost_in_single(ratio: RatioEstimator) -> str:
     What a network is given is rounded first, unless it takes off a mean before all else. So little
     is left of parameters that are far from zero in units of their spread.
     """
-    found = compilable(ratio)
+    found = (whole(ratio) if is_small(ratio) else None) or compilable(ratio)
     if isinstance(found, str):
         return ""
     theta, x = _samples(ratio)
-    rows = ratio.evaluator.features(x)
+    rows = ratio.evaluator.features(x) if found.program.embedded else x
     exact = CompiledEvaluator.of(found)
     rounded = replace(exact, weights=found.weights.astype(np.float32))
     double, single = exact.value(theta, rows), rounded.value(theta, rows)

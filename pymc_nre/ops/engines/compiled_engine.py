@@ -1,7 +1,7 @@
 """The engine of networks that could be traced: machine code that was made for them.
 
-It knows the program alone. Weights and a wall around the training domain are inputs, so networks of
-one architecture share graphs and code.
+It knows the program alone. Moments, weights and a wall around the training domain are inputs, so
+networks of one architecture share graphs and code.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from traced import evaluator_of, everything, traced
+from traced import Alone, evaluator_of, everything, traced
 
 from pymc_nre.networks.layers import ACTIVATIONS
 
@@ -15,23 +15,9 @@ from pymc_nre.networks.layers import ACTIVATIONS
 UNITS = 16
 
 
-class Alone(torch.nn.Module):
-    """A network that is an activation of its parameter, and nothing of its observations."""
-
-    def __init__(self, name):
-        super().__init__()
-        self.activation = ACTIVATIONS[name]()
-
-    def embed(self, x):
-        return x[:, None]
-
-    def head(self, theta, features):
-        return self.activation(theta[:, 0])
-
-
 @cache
 def compiled(name):
-    return traced(Alone(name), 1, embedded=True)
+    return traced(Alone(ACTIVATIONS[name]()), 1, (1,), embedded=True)
 
 
 def activated(name, x):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from jax_process import process_with_jax
-from traced import rows_of, traced
+from traced import Alone, rows_of, traced
+from traced import everything as all_of
 
 from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.kernels.traced.twin import JaxEvaluator
@@ -76,18 +77,14 @@ def everything(program, inputs, v):
     import jax
 
     def function(theta, x, moments, weights, v):
-        evaluator = JaxEvaluator(program, moments, weights)
-        both = evaluator.value_and_gradient(theta, x)
-        return evaluator.value(theta, x), *both, evaluator.hessian_product(theta, x, v)
+        return all_of(JaxEvaluator(program, moments, weights), theta, x, v)
 
     return jax.jit(function)(*inputs, v)
 
 
 def torchs(net, theta, x, v):
     """The same by torch."""
-    evaluator = TorchEvaluator(net)
-    both = evaluator.value_and_gradient(theta, x)
-    return evaluator.value(theta, x), *both, evaluator.hessian_product(theta, x, v)
+    return all_of(TorchEvaluator(net), theta, x, v)
 
 
 def check(net, program, inputs, theta, x, v, precision="float64"):
@@ -228,22 +225,8 @@ def test_second_derivatives(elsewhere):
     elsewhere(check_second_derivatives)
 
 
-class Alone(torch.nn.Module):
-    """A network that is an activation of its parameter, and nothing of its observations."""
-
-    def __init__(self, name):
-        super().__init__()
-        self.activation = ACTIVATIONS[name]()
-
-    def embed(self, x):
-        return x
-
-    def head(self, theta, features):
-        return self.activation(theta[:, 0])
-
-
 def alone(activation):
-    found = traced(Alone(activation), 1, (1,), embedded=True)
+    found = traced(Alone(ACTIVATIONS[activation]()), 1, (1,), embedded=True)
     return found.program, found.moments, found.weights
 
 
