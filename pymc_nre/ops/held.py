@@ -5,6 +5,10 @@ held its ratio, a loop over ratios would keep them all. So Ops hold what a ratio
 digest, and a weak reference; the graphs that use it keep it, and so does what is compiled of them.
 They keep it by the types of what Ops give, which were made for one node alone: inside of other Ops,
 such as loops, PyTensor 3 makes nodes of another class, without tags, but with the same types.
+
+PyTensor also writes types into the cache of what it has compiled in C, beside code that no ratio
+has to do with. So what a type has is a `Keeper`, which leaves the ratio out of files; where an Op
+is written too, as in a model's pickle, the Op writes the ratio and gives it back to the keeper.
 """
 
 from __future__ import annotations
@@ -17,7 +21,38 @@ from pytensor.tensor import TensorType
 
 from ..estimators.estimator import RatioEstimator
 
-__all__ = ["HeldRatio", "keep"]
+__all__ = ["HeldRatio", "Keeper", "keep"]
+
+
+class Keeper:
+    """Keeps a ratio in memory; copies are itself, and pickles of it alone are empty."""
+
+    def __init__(self, ratio: RatioEstimator | None = None) -> None:
+        self.ratio = ratio
+
+    def __copy__(self) -> Keeper:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Keeper:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Keeper, ()
+
+
+# The keeper of each ratio, by its identity: what is pickled together finds the same one.
+_keepers: weakref.WeakValueDictionary[int, Keeper] = weakref.WeakValueDictionary()
+
+
+def _keeper_of(ratio: RatioEstimator) -> Keeper:
+    return _keepers.setdefault(id(ratio), Keeper(ratio))
+
+
+def _unpickled(ratio: RatioEstimator, keeper: Keeper) -> HeldRatio:
+    """What an Op holds, whose ratio is kept again by all that had this keeper."""
+    keeper.ratio = ratio
+    _keepers.setdefault(id(ratio), keeper)
+    return HeldRatio(ratio)
 
 
 class HeldRatio:
@@ -57,7 +92,7 @@ class HeldRatio:
         return hash(self.digest)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return HeldRatio, (self(),)
+        return _unpickled, (self(), _keeper_of(self()))
 
     def __repr__(self) -> str:
         return f"HeldRatio({self.digest[:8]})"
@@ -65,7 +100,8 @@ class HeldRatio:
 
 def keep(node: Apply, ratio: RatioEstimator | None) -> Apply:
     """The same node, whose tensors from now on keep the ratio; so do its clones and pickles."""
+    keeper = None if ratio is None else _keeper_of(ratio)
     for output in node.outputs:
         if isinstance(output.type, TensorType):
-            output.type.kept_ratio = ratio
+            output.type.kept_ratio = keeper
     return node

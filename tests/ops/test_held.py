@@ -1,5 +1,6 @@
 """Graphs keep their ratio, and what PyTensor remembers of them does not."""
 
+import copy
 import gc
 import pickle
 import weakref
@@ -12,6 +13,7 @@ import pytest
 from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.mode import Mode
 from pytensor.graph.replace import clone_replace
+from pytensor.graph.traversal import ancestors
 from untrained import make_estimator
 
 import pymc_nre as nre
@@ -70,6 +72,20 @@ def test_graphs_that_are_cloned_or_pickled_keep_it(engine):
     gc.collect()
     mu, x, value = pickle.loads(text)
     assert float(value.eval({mu: 0.5, x: np.ones((2, 3))}, mode=MODE)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("engine", NETWORKS)
+def test_types_alone_are_pickled_without_it(engine):
+    """PyTensor writes those of what it compiles in C into a cache that programs share."""
+    ratio = make_estimator({"mu": ()}, (3,), NETWORKS[engine])
+    ratio.network.not_to_be_pickled = lambda: None
+    mu, x = pt.dscalar("mu"), pt.dmatrix("x")
+    value = nre.log_ratio(ratio, x, mu=mu, engine=engine)
+    kept = [v.type for v in ancestors([value]) if getattr(v.type, "kept_ratio", None)]
+    assert kept
+    for tensor_type in kept:
+        assert pickle.loads(pickle.dumps(tensor_type)).kept_ratio.ratio is None
+        assert copy.deepcopy(tensor_type).kept_ratio.ratio is not None
 
 
 def test_what_nobody_keeps_is_told():

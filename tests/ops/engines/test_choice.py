@@ -150,7 +150,7 @@ def test_graphs_keep_neither_history_nor_simulator():
     assert ratio.history
     graph = nre.log_ratio(ratio, np.zeros(3), mu=0.5, engine="torch")
     (kept,) = (
-        node.type.kept_ratio
+        node.type.kept_ratio.ratio
         for node in pytensor.graph.traversal.ancestors([graph])
         if node.owner and hasattr(node.owner.op, "engine")
     )
