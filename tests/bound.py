@@ -10,10 +10,12 @@ from pytensor.compile.mode import Mode, get_mode
 from pymc_nre import networks
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.estimators.estimator import RatioEstimator
+from pymc_nre.estimators.wall import Wall
 from pymc_nre.kernels.traced.network import trace
 from pymc_nre.ops.engines import choice
 from pymc_nre.ops.engines.compiled_engine import CompiledEngine
 from pymc_nre.ops.engines.torch_engine import TorchEngine
+from pymc_nre.ops.engines.walled import Walled
 
 SIZES = {"one parameter": (1, ()), "several parameters": (3, (2,))}
 ROWS = 5
@@ -44,8 +46,9 @@ def torch_engine(ratio):
     return TorchEngine(ratio), []
 
 
-def compiled_of(ratio):
-    return trace(ratio.network, *samples(ratio), embedded=False)
+def compiled_of(ratio, wall=False):
+    network = Walled(ratio.network, Wall.around(ratio.domain)) if wall else ratio.network
+    return trace(network, *samples(ratio), embedded=False)
 
 
 def samples(ratio):
@@ -55,7 +58,7 @@ def samples(ratio):
 
 def compiled_engine(ratio):
     found = compiled_of(ratio)
-    arrays = found.moments, found.weights, np.empty(0)
+    arrays = found.moments, found.weights
     return CompiledEngine(found.program), [choice._share("array", a) for a in arrays]
 
 

@@ -14,10 +14,9 @@ def traced(network, size, event_shape=(), *, embedded=False):
     return trace(network, theta, x, embedded=embedded)
 
 
-def evaluator_of(found, precision=np.float64, wall=()):
+def evaluator_of(found, precision=np.float64):
     """In one of the precisions."""
-    weights = found.weights.astype(precision)
-    return CompiledEvaluator(found.program, found.moments, weights, np.array(wall, dtype=float))
+    return CompiledEvaluator(found.program, found.moments, found.weights.astype(precision))
 
 
 def everything(evaluator, theta, x, v):

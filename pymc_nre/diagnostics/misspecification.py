@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.spatial import cKDTree
 from scipy.special import gammaln
 
 from ..estimators.checks import (
@@ -117,6 +116,8 @@ def observation_check(
     others = max(_REFERENCE, round(2 * len(observed) / ALARM))  # twice what it takes
     known, others = x[:half], x[half : half + others]
     space = _Space(known)
+    from scipy.spatial import cKDTree  # slow to import
+
     tree = cKDTree(space.of(known))
     usual = np.sort(_distances(tree, space.of(others)))
     distance = _distances(tree, space.of(observed))
@@ -203,6 +204,6 @@ class _Space:
         return np.linalg.norm(flat - flat @ self.vectors @ self.vectors.T, axis=1)
 
 
-def _distances(tree: cKDTree, points: np.ndarray) -> np.ndarray:
+def _distances(tree: Any, points: np.ndarray) -> np.ndarray:
     """From the k-th nearest of the simulations in the tree."""
     return tree.query(points, k=[_NEIGHBORS])[0][:, 0]

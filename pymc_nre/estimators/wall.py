@@ -101,14 +101,15 @@ class Wall:
     def height(self, theta: Any) -> Any:
         """Heights ``(*,)`` at parameters ``(*, D)``.
 
-        It uses arithmetic and methods only, for NumPy's, JAX's and symbolic arrays.
+        It uses arithmetic and methods only, for NumPy's, torch's and symbolic arrays.
         """
         excess = (
             _positive(theta - self.high) / self.above + _positive(self.low - theta) / self.below
         )
         square = ((self._scores(theta) @ self.whiten) ** 2).sum(-1)
         # Not the root of the square itself, whose slope is infinite at zero.
-        over = square.clip(self.largest**2, np.inf) ** 0.5 - self.largest
+        largest = self.largest**2
+        over = (_positive(square - largest) + largest) ** 0.5 - self.largest
         return ((excess**2).sum(-1) + over**2) * (self.stiffness / 2)
 
     def _scores(self, theta: Any) -> Any:
@@ -117,17 +118,6 @@ class Wall:
         middle = 2 * (beyond / self.width).clip(0.0, 1.0) - 1
         tails = _positive(beyond - self.width) / self.above - _positive(-beyond) / self.below
         return middle / _TAIL + tails - self.center
-
-    def to_vector(self) -> np.ndarray:
-        """All of it, in the order of the fields, for compiled code."""
-        return np.concatenate([np.ravel(getattr(self, field.name)) for field in fields(self)])
-
-    @classmethod
-    def from_vector(cls, vector: Any, size: int) -> Wall:
-        """The inverse of `to_vector` for ``size`` parameters."""
-        rows = vector[1 : 1 + 7 * size].reshape(7, size)
-        whiten = vector[1 + 7 * size : -1].reshape(size, size)
-        return cls(vector[0], *rows, whiten, vector[-1])
 
 
 def _positive(values: Any) -> Any:

@@ -1,10 +1,10 @@
-"""Compiled: which parameters belong to an observation; as many of them, and finite data."""
+"""Compiled: observations must have no holes."""
 
 from __future__ import annotations
 
-from .compilation import jit_inline
+from numba import njit
 
-__all__ = ["MISSING_DATA", "check", "row_of"]
+__all__ = ["MISSING_DATA", "check_finite"]
 
 MISSING_DATA = (
     "observed data of a RatioLikelihood must have no NaN or infinite values: a ratio is not a "
@@ -14,22 +14,11 @@ MISSING_DATA = (
 )
 
 
-@jit_inline
-def row_of(of_theta, i):
-    """The row that belongs to observation ``i``: its own, or the one that all share."""
-    return i if len(of_theta) > 1 else 0
-
-
-@jit_inline
-def check(theta, x, whole):
-    """Raise ValueError unless theta has one row or one for each, and whole observations no hole."""
-    if len(theta) != 1 and len(theta) != len(x):
-        raise ValueError("theta must have one row, or one for each observation.")
-    if not whole:
-        return
+@njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+def check_finite(x):
+    """Raise ValueError if observations, contiguous, have holes."""
     total = 0.0
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
-            total += x[i, j] * 0.0
+    for number in x.flat:
+        total += number * 0.0
     if total != 0.0:
         raise ValueError(MISSING_DATA)

@@ -90,7 +90,7 @@ def log_ratio(
     """
     check_ratio(ratio, "log_ratio")
     check_outside(outside)
-    check_engine(engine, precision, ratio)
+    check_engine(engine, precision, ratio, outside)
     parameters, given = split_keywords(ratio.conditions, parameters)
     tensors = _as_parameters(ratio, parameters, "log_ratio")
     warn_if_prior_leaves("log_ratio", ratio, tensors, outside)
@@ -265,7 +265,7 @@ class RatioLikelihood(pm.Distribution):
         """
         check_ratio(ratio, "RatioLikelihood.dist")
         check_outside(outside)
-        check_engine(engine, precision, ratio)
+        check_engine(engine, precision, ratio, outside)
         parameters, given = split_keywords(ratio.conditions, parameters)
         tensors = _as_parameters(ratio, parameters, "RatioLikelihood.dist")
         anything = (None,) * _MOST_AXES  # no data are known here

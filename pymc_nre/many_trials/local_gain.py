@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_continuous_lyapunov
 
 __all__ = ["LocalGain", "slopes_of"]
 
@@ -134,6 +133,8 @@ class LocalGain:
 
 def slopes_of(u: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean ``(D,)`` at the mean of u and symmetric slope ``(D, D)`` of scores, by least squares."""
+    from scipy.linalg import solve_continuous_lyapunov  # slow to import
+
     middle = u.mean(0)
     spread, slope = u - middle, (u - middle).T @ scores
     # Of a symmetric B the normal equations are S B + B S = C + C'.

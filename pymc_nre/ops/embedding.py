@@ -30,7 +30,6 @@ from ..compat import OpOfBothMajors
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import same_numbers
 from ..kernels.inputs import MISSING_DATA
-from .engines.compilable import compilable
 from .gradients import not_in_x
 from .held import HeldRatio, keep
 from .wrappers import jax_op, version
@@ -57,7 +56,7 @@ class Features(OpOfBothMajors, Op):
 
     def __init__(self, estimator: RatioEstimator) -> None:
         self.held, self.event_shape = HeldRatio(estimator), estimator.event_shape
-        self.width = compilable(estimator).program.columns
+        self.width = estimator.evaluator.features(estimator.probe_x[:1]).shape[1]
 
     def make_node(self, x: Any, known_x: Any, known_features: Any) -> Apply:
         """Inputs in float64: x, and known observations ``(m, *event)`` with features ``(m, H)``."""

@@ -77,9 +77,10 @@ def not_in_x(op: Op, x: Variable, position: int = 1) -> Variable:
 def _numba_row_sum(op: RowSum, node: Apply, **kwargs: Any) -> Any:
     @numba_njit
     def row_sum(rows):
-        total = np.zeros((1, rows.shape[1]))
-        for i in range(rows.shape[0]):
-            for j in range(rows.shape[1]):
+        total = np.empty((1, rows.shape[1]))
+        for j in range(rows.shape[1]):
+            total[0, j] = 0.0
+            for i in range(rows.shape[0]):
                 total[0, j] += rows[i, j]
         return total
 

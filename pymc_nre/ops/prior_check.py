@@ -40,6 +40,7 @@ from .guards import HELD_BACK, held_data
 __all__ = ["Reach", "packed_rows", "warn_if_many_trials", "warn_if_prior_leaves"]
 
 _DRAWS = 1_000
+_BLOCK_NUMBERS = 2**14  # of draws that are looked at together
 # The training prior itself has 1e-4 outside: 0.1 of 1,000 draws, so five are no accident.
 _TOLD_FROM = 0.005
 _TAILS = 0.15  # of the prior of a row, up to which what is outside are its tails
@@ -90,7 +91,7 @@ class Reach:
         self.beyond, self._groups = np.zeros(size), None
         self.low, self.high = np.full(size, np.inf), np.full(size, -np.inf)
         self.by_row, self.together = np.zeros(1), 0.0
-        self.outside = np.array([self._add(domain, theta) for theta in draws])
+        self.outside = np.concatenate([self._add(domain, block) for block in _blocks(draws)])
         for total in (self.beyond, self.by_row):
             total /= max(len(self.outside), 1)
         self.together /= max(len(self.outside), 1)
@@ -100,28 +101,42 @@ class Reach:
         """Of all rows of all draws."""
         return float(self.outside.mean())
 
-    def _add(self, domain: Domain, theta: np.ndarray) -> float:
-        rows, weights, group = self._distinct(theta)
-        self.low = np.minimum(self.low, rows.min(0))
-        self.high = np.maximum(self.high, rows.max(0))
+    def _add(self, domain: Domain, draws: np.ndarray) -> np.ndarray:
+        """Which shares ``(k,)`` of these draws ``(k, rows, D)`` are outside."""
+        rows, weights, group = self._distinct(draws)
+        self.low = np.minimum(self.low, rows.min((0, 1)))
+        self.high = np.maximum(self.high, rows.max((0, 1)))
         beyond, outside = domain.beyond(rows), ~domain.inside(rows)
-        self.beyond += weights @ beyond
-        self.together += float(weights @ (outside & ~beyond.any(1)))
-        self.by_row = self.by_row + outside[group]
-        return float(weights @ outside)
+        self.beyond += (weights @ beyond).sum(0)
+        self.together += float(((outside & ~beyond.any(-1)) @ weights).sum())
+        self.by_row = self.by_row + outside[:, group].sum(0)
+        return outside @ weights
 
-    def _distinct(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _distinct(self, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows, their shares and which is whose; what the first draw has in common is one row."""
+        count = draws.shape[1]
         if self._groups is None:
             _, first, group, counts = np.unique(
-                theta, axis=0, return_index=True, return_inverse=True, return_counts=True
+                draws[0], axis=0, return_index=True, return_inverse=True, return_counts=True
             )
-            self._groups = first, group.ravel(), counts / len(theta)
+            self._groups = first, group.ravel(), counts / count
         first, group, shares = self._groups
-        rows = theta[first]
-        if np.array_equal(rows[group], theta, equal_nan=True):
+        rows = draws[:, first]
+        if np.array_equal(rows[:, group], draws, equal_nan=True):
             return rows, shares, group
-        return theta, np.full(len(theta), 1 / len(theta)), np.arange(len(theta))
+        return draws, np.full(count, 1 / count), np.arange(count)
+
+
+def _blocks(draws: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Draws ``(rows, D)`` as blocks ``(k, rows, D)`` that are not too small, nor too large."""
+    block: list[np.ndarray] = []
+    for draw in draws:
+        block.append(draw)
+        if len(block) * draw.size >= _BLOCK_NUMBERS:
+            yield np.stack(block)
+            block = []
+    if block:
+        yield np.stack(block)
 
 
 def warn_if_prior_leaves(

@@ -11,7 +11,7 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.link.jax.ops import JAXOp
 
 from .. import kernels
-from ..kernels.compilation import digest_of
+from ..kernels.code_folder import digest_of
 
 __all__ = ["jax_op", "version"]
 

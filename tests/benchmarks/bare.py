@@ -24,7 +24,7 @@ def kernel(ratio, x):
     from pymc_nre.kernels.traced.evaluator import CompiledEvaluator
     from pymc_nre.ops.engines.compilable import whole
 
-    evaluator = CompiledEvaluator.of(whole(ratio))
+    evaluator = CompiledEvaluator.of(whole(ratio, walled=True))
     rows = x[:, None]
 
     def evaluate(mu):

@@ -26,7 +26,6 @@ import torch
 from mutations import mutated
 
 import pymc_nre as nre
-from pymc_nre.estimators.wall import Wall
 from pymc_nre.kernels.traced.evaluator import CompiledEvaluator
 from pymc_nre.ops.engines.compilable import compilable, whole
 from pymc_nre.runtime.checkpoint import Checkpoint
@@ -203,10 +202,9 @@ def _use(ratio, number):
     text.encode()
     assert ratio.domain.inside(theta).shape == (5,)
     ratio.domain.beyond(theta)
-    for found in (compilable(ratio), whole(ratio)):
+    for found in (compilable(ratio, walled=True), whole(ratio, walled=True)):
         if found is not None and not isinstance(found, str):
-            wall = Wall.around(ratio.domain).to_vector()
-            engine = CompiledEvaluator(found.program, found.moments, found.weights, wall)
+            engine = CompiledEvaluator.of(found)
             rows = ratio.evaluator.features(x) if found.program.embedded else x
             engine.value_and_gradient(theta, rows)
     if number % MODELS == 0:

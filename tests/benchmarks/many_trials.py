@@ -220,13 +220,11 @@ class _Densities:
 
 def log_density(ratio, x):
     """A function of parameters ``(g, D)``: the sum of log ratios, by the kernel."""
-    from pymc_nre.estimators.wall import Wall
     from pymc_nre.kernels.traced.evaluator import CompiledEvaluator
     from pymc_nre.ops.engines.compilable import whole
 
     rows = x.reshape(len(x), -1)
-    evaluator = CompiledEvaluator.of(whole(ratio))
-    evaluator.wall = Wall.around(ratio.domain).to_vector()
+    evaluator = CompiledEvaluator.of(whole(ratio, walled=True))
 
     def log_p(theta):
         return np.array([evaluator.value(row[None], rows).sum() for row in theta])

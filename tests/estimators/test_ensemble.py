@@ -289,4 +289,4 @@ def test_center_takes_an_ensemble():
     supply = nre.Online(task.prior(), task.simulator, batched=True, random_seed=2)
     centered = nre.center(train(2), supply, steps=100, random_seed=3, progressbar=False)
     assert centered.members == 2
-    assert isinstance(compilable(centered), Traced)
+    assert isinstance(compilable(centered, walled=True), Traced)

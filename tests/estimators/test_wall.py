@@ -81,11 +81,3 @@ def test_tails_are_as_long_as_those_of_the_prior():
     low, high = np.quantile(DOMAINS["skewed"], [0.1587, 0.8413])
     assert below == pytest.approx(low - DOMAINS["skewed"].min(), rel=0.05)
     assert above == pytest.approx(DOMAINS["skewed"].max() - high, rel=0.05)
-
-
-@CASES
-def test_vectors_have_all_of_it(draws):
-    wall = wall_around(draws)
-    again = Wall.from_vector(wall.to_vector(), draws.shape[1])
-    theta = RNG.normal(size=(50, draws.shape[1])) * 30
-    np.testing.assert_array_equal(again.height(theta), wall.height(theta))

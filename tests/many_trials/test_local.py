@@ -20,6 +20,7 @@ from pymc_nre.many_trials import local
 from pymc_nre.many_trials.local import _Posterior
 from pymc_nre.networks import RatioNetwork
 from pymc_nre.networks.correction import QuadraticCorrection
+from pymc_nre.ops.engines.walled import Walled
 
 N = 200
 
@@ -130,8 +131,11 @@ def test_torch_and_kernels_take_it_off(members, shared, edge):
 
 def test_behind_the_wall_the_tilt_is_that_of_the_edge():
     _, ratio = tilted_estimator()
-    wall, found = Wall.around(ratio.domain), traced(ratio.network, 3, (2,))
-    plain, walled = evaluator_of(found), evaluator_of(found, wall=wall.to_vector())
+    wall = Wall.around(ratio.domain)
+    plain, walled = (
+        evaluator_of(traced(network, 3, (2,)))
+        for network in (ratio.network, Walled(ratio.network, wall))
+    )
     _, x, v = points(True)
     theta = np.array([[wall.high[0] + 1, *np.median(ratio.domain.draws[:, 1:], axis=0)]])
     at, free = np.clip(theta, wall.low, wall.high), np.array([0, 1, 1])

@@ -22,19 +22,14 @@ NETWORKS = {
 }
 
 
-def constants(found, ratio, wall):
-    vector = Wall.around(ratio.domain).to_vector() if wall else np.empty(0)
-    return found.moments, found.weights, vector
-
-
 def compiled(ratio, wall=False):
-    found = compiled_of(ratio)
-    return CompiledEngine(found.program).evaluator(*constants(found, ratio, wall))
+    found = compiled_of(ratio, wall)
+    return CompiledEngine(found.program).evaluator(found.moments, found.weights)
 
 
 def by_jax(ratio, wall=False):
-    found = compiled_of(ratio)
-    return CompiledEngine(found.program).jax_evaluator(*constants(found, ratio, wall))
+    found = compiled_of(ratio, wall)
+    return CompiledEngine(found.program).jax_evaluator(found.moments, found.weights)
 
 
 EVALUATORS = {
@@ -115,9 +110,8 @@ def around_the_edges(domain):
 def check_behind_a_wall(kinds, name, height=None, **how):
     for make in NETWORKS.values():
         ratio = make()
-        size = ratio.layout.size
-        wall = Wall.from_vector(torch.tensor(Wall.around(ratio.domain).to_vector()), size)
-        wall.largest.squeeze_()
+        around = vars(Wall.around(ratio.domain))
+        wall = Wall(**{name: torch.tensor(value) for name, value in around.items()})
         height_of = height or Wall.height
 
         def log_ratio(t, data, ratio=ratio, wall=wall, height_of=height_of):

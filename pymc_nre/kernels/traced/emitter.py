@@ -9,8 +9,8 @@ The function that comes out is
     void f(int64 n, int64 shared, double *theta, double *x, double *along,
            double *moments, T *weights, T *memory, double *first, double *second)
 
-for n rows. ``theta`` is ``(1, D)`` if ``shared`` is not zero. ``memory`` has room for the columns,
-at a multiple of 64 bytes. ``T`` is the precision of the computation.
+for n rows. ``theta`` is ``(1, D)`` if ``shared`` is not zero. ``memory`` has room for the columns;
+how many bytes, an ``int64 f_memory`` tells. ``T`` is the precision of the computation.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .functions import Vectors
 from .graph import CONSTANT, Node, Run
 from .plan import Plan, Step
 
-__all__ = ["ALIGNED", "Shape", "emit"]
+__all__ = ["Shape", "emit"]
 
 _INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
 _POINTER = ir.PointerType()
-ALIGNED = 64  # bytes, of which memory for columns begins at a multiple
+_ALIGNED = 64  # bytes, of which memory for columns begins at a multiple
 _MANY_RUNS = 8  # of a gather: more are a loop over a table
 
 
@@ -66,7 +66,7 @@ class Shape:
     @property
     def aligned(self) -> int:
         """Where columns begin, a multiple of these bytes."""
-        return min(self.size, ALIGNED)
+        return min(self.size, _ALIGNED)
 
 
 def emit(plan: Plan, wide: Shape, narrow: Shape, name: str) -> str:
@@ -81,6 +81,9 @@ def emit(plan: Plan, wide: Shape, narrow: Shape, name: str) -> str:
         for word, shape in (("wide", wide), ("narrow", narrow))
     ]
     _driver(module, name, (wide.rows, narrow.rows), blocks)
+    memory = ir.GlobalVariable(module, _INDEX, f"{name}_memory")
+    room = plan.columns * wide.size + _ALIGNED
+    memory.initializer, memory.global_constant = ir.Constant(_INDEX, room), True
     return str(module)
 
 
@@ -122,6 +125,8 @@ def _driver(module: ir.Module, name: str, rows: tuple[int, int], blocks: list[ir
     function = ir.Function(module, kind, name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     n, shared, *pointers = function.args
+    memory = _NAMES.index("memory")
+    pointers[memory] = _aligned(builder, pointers[memory])
     (wide, narrow), zero = rows, ir.Constant(_INDEX, 0)
     left = builder.srem(n, ir.Constant(_INDEX, wide))
     few = builder.icmp_signed("<=", left, ir.Constant(_INDEX, 2 * narrow))
@@ -129,6 +134,12 @@ def _driver(module: ir.Module, name: str, rows: tuple[int, int], blocks: list[ir
     for block, first, stop in zip(blocks, (zero, end), (end, n), strict=True):
         builder.call(block, (first, stop, shared, *pointers))
     builder.ret_void()
+
+
+def _aligned(builder: ir.IRBuilder, pointer: Any) -> Any:
+    """The next address that is a multiple."""
+    up = builder.add(builder.ptrtoint(pointer, _INDEX), ir.Constant(_INDEX, _ALIGNED - 1))
+    return builder.inttoptr(builder.and_(up, ir.Constant(_INDEX, -_ALIGNED)), _POINTER)
 
 
 @contextmanager

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from .. import entries
+from ..entries import run
 from .program import Program
 
-__all__ = ["ENTRIES", "CompiledEvaluator", "Traced"]
-
-ENTRIES: dict[str, Callable[..., Any]] = {
-    "value": entries.value,
-    "value_and_gradient": entries.value_and_gradient,
-    "hessian_product": entries.hessian_product,
-}
+__all__ = ["CompiledEvaluator", "Traced"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +39,6 @@ class CompiledEvaluator:
     program : Program
     moments, weights : ndarray
         As in `Traced`, contiguous; the precision of the weights is that of the computation.
-    wall : ndarray, shape (Q,)
-        What `Wall.to_vector` gives; empty if there is none.
 
     Notes
     -----
@@ -59,39 +49,54 @@ class CompiledEvaluator:
     program: Program
     moments: np.ndarray
     weights: np.ndarray
-    wall: np.ndarray
 
     @classmethod
     def of(cls, traced: Traced) -> CompiledEvaluator:
-        """In double precision, without a wall."""
-        return cls(traced.program, traced.moments, traced.weights, np.empty(0))
+        """In double precision."""
+        return cls(traced.program, traced.moments, traced.weights)
 
     def value(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Log ratios ``(n,)``."""
-        return self._run("value", theta, x)
+        values = np.empty(len(x))
+        self._run("value", theta, x, None, values)
+        return values
 
     def value_and_gradient(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log ratios ``(n,)`` and their gradients in theta, ``(n, D)``, row by row."""
-        return self._run("value_and_gradient", theta, x)
+        values, gradients = np.empty(len(x)), np.empty((len(x), self.program.size))
+        self._run("value_and_gradient", theta, x, None, values, gradients)
+        return values, gradients
 
     def hessian_product(self, theta: np.ndarray, x: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Row by row, the Hessian in theta times ``v``; both ``(n, D)``."""
-        return self._run("hessian_product", theta, x, v)
+        if v.shape != (len(x), self.program.size):
+            raise ValueError(f"v has shape {v.shape}; expected {(len(x), self.program.size)}.")
+        products = np.empty(v.shape)
+        self._run("hessian_product", theta, x, _plain(v), products)
+        return products
 
-    def _run(self, quantity: str, theta: np.ndarray, x: np.ndarray, *v: np.ndarray) -> Any:
+    def _run(
+        self,
+        quantity: str,
+        theta: np.ndarray,
+        x: np.ndarray,
+        along: np.ndarray | None,
+        *results: np.ndarray,
+    ) -> None:
         program = self.program
-        if theta.shape[1] != program.size:  # the code would read what lies behind it
+        # The code would read what lies behind it.
+        if theta.shape[1] != program.size:
             raise ValueError(f"theta has {theta.shape[1]} columns; expected {program.size}.")
-        if any(along.shape != (len(x), program.size) for along in v):
-            raise ValueError(f"v has shape {v[0].shape}; expected {(len(x), program.size)}.")
-        rows = x.reshape(len(x), program.columns)
+        if len(theta) not in (1, len(x)):
+            raise ValueError("theta must have one row, or one for each observation.")
+        rows = _plain(x.reshape(len(x), program.columns))
         code = program.code(quantity, double=self.weights.dtype == np.float64)
-        given = [_plain(np.asarray(array, dtype=np.float64)) for array in (theta, rows, *v)]
-        given.append(not program.embedded)
-        constants = self.moments, self.weights, self.wall
-        return ENTRIES[quantity](*given, code.address, code.memory, *constants)
+        direction = rows if along is None else along
+        given = _plain(theta), rows, direction, self.moments, self.weights
+        run(code.address, not program.embedded, *given, code.memory, results[0], results[-1])
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """Contiguous and writable: other kinds of arrays would be compiled for anew."""
+    """Contiguous and writable: `run` would be compiled anew for other kinds of arrays."""
+    array = np.asarray(array, dtype=np.float64)
     return array if array.flags.carray else np.array(array, order="C")

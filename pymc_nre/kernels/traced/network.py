@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...networks.base import RatioNetwork
+from ...runtime.devices import one_thread_if
 from .evaluator import Traced
 from .graph import Graph
 from .program import Program
@@ -48,7 +49,7 @@ def trace(
     UnsupportedError
         If it does something that has no machine code, or the code computes something else.
     """
-    with _plain_attention():
+    with _plain_attention(), one_thread_if(True):
         try:
             network = copy.deepcopy(network).double()
             return _traced(network if embedded else _Whole(network), theta, x, embedded)

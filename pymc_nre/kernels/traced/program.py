@@ -57,11 +57,9 @@ class Program:
         name = f"pymc_nre_{quantity}_{precision}_{self.digest}"
         return code_of(name, lambda: self._text(quantity, double, name))
 
-    def _text(self, quantity: str, double: bool, name: str) -> tuple[str, int]:
-        """The text of a module, and how many bytes of memory its function needs."""
+    def _text(self, quantity: str, double: bool, name: str) -> str:
         plan = Plan.of(Graph.of(getattr(self, quantity)))
-        wide, narrow = shapes(double)
-        return emit(plan, wide, narrow, name), plan.columns * wide.size
+        return emit(plan, *shapes(double), name)
 
 
 def shapes(double: bool) -> tuple[Shape, Shape]:

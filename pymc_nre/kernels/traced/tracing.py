@@ -26,6 +26,7 @@ _MOVES = {
     *("cat", "stack", "repeat", "flip", "roll", "clone"),
     *("index", "index_select", "gather", "slice_scatter", "select_scatter"),
 }
+_LIMIT = frozenset(["max", "min", "where"])
 _CHOOSE = frozenset(["index", "index_select", "gather"])
 _MOST_COLUMNS = 100_000  # a network that needs more is nothing for blocks of rows
 
@@ -122,6 +123,7 @@ class _Interpreter:
         self.graph = Graph(kept_by=weights)
         self._arithmetic = Arithmetic(self._elementwise)
         self._given: dict[str, Tensor] = {}
+        self._limited: dict[Any, tuple[str, tuple[Any, ...]]] = {}  # by columns: how it was made
 
     def run(self, function: Callable[..., Any], inputs: dict[str, tuple[int, ...]]) -> Graph:
         """The graph of a function, with its results."""
@@ -208,7 +210,7 @@ class _Interpreter:
             raise UnsupportedError(f"{kind} of constants alone")
         simple = _simplified(kind, *values)
         if simple is None and kind == "sub":
-            simple = self._centered(*values)
+            simple = self._centered(*tensors)
         if simple is not None:
             return simple
         shape = np.broadcast_shapes(*(_shape(value) for value in tensors))
@@ -225,12 +227,17 @@ class _Interpreter:
             for value in tensors
         )
         node = self.graph.add(kind, len(split.columns), runs)
-        return Rows(split.results(node.start).entries)
+        result = Rows(split.results(node.start).entries)
+        if kind in _LIMIT:
+            self._limited[_columns(result)] = kind, tuple(tensors)
+        return result
 
     def _centered(self, x: Any, moments: Any) -> Rows | None:
-        """What is given, less moments; None if it is something else."""
+        """What is given, or limits of it, less moments; None if it is something else."""
         if not isinstance(x, Rows) or not isinstance(moments, Constant) or moments.made:
             return None
+        if _columns(x) in self._limited:
+            return self._centered_limits(*self._limited[_columns(x)], moments)
         for kind in ("theta", "x"):
             given = self._given[kind]
             if x.entries.shape == given.shape and torch.equal(x.entries, given):
@@ -239,6 +246,19 @@ class _Interpreter:
                     node = self.graph.centered(kind, each[0].numpy())
                     return columns_of(node.start, given.shape[1:])
         return None
+
+    def _centered_limits(self, kind: str, values: tuple[Any, ...], moments: Any) -> Rows | None:
+        """The same limits of what is given less moments, less moments."""
+        condition, values = values[:-2], values[-2:]
+        parts = [
+            self._centered(value, moments)
+            if isinstance(value, Rows)
+            else Constant(value.values - moments.values, made=False)
+            for value in values
+        ]
+        if any(part is None for part in parts):
+            return None
+        return self._elementwise(kind, *condition, *parts)
 
     def _tensor(self, value: Any) -> Rows | Constant:
         if isinstance(value, (Rows, Constant)):
@@ -461,6 +481,11 @@ def _simplified(kind: str, *values: Any) -> Any:
         elif isinstance(other, (int, float)) and other == neutral:
             return one
     return None
+
+
+def _columns(value: Rows) -> tuple[Any, ...]:
+    """What tells rows apart."""
+    return tuple(value.entries.shape), value.entries.numpy().tobytes()
 
 
 def _shape(value: Rows | Constant) -> torch.Size:

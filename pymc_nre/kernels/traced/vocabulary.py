@@ -80,8 +80,8 @@ def _pow(a: Arithmetic, x: Value, power: Value) -> Value:
 
 
 def _clamp(a: Arithmetic, x: Value, low: Value = None, high: Value = None) -> Value:
-    x = x if low is None else a.max(x, low)
-    return x if high is None else a.min(x, high)
+    x = x if low in (None, -math.inf) else a.max(x, low)
+    return x if high in (None, math.inf) else a.min(x, high)
 
 
 def _silu_backward(a: Arithmetic, g: Value, x: Value) -> Value:

@@ -48,15 +48,16 @@ _log = logging.getLogger("pymc_nre")
 _shared: WeakValueDictionary[str, SharedVariable] = WeakValueDictionary()
 
 
-def check_engine(engine: str, precision: str, ratio: RatioEstimator) -> None:
+def check_engine(engine: str, precision: str, ratio: RatioEstimator, outside: str) -> None:
     """Raise ValueError unless this engine can evaluate that ratio."""
+    walled = outside == "repel"
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}.")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be 'double' or 'single', got {precision!r}.")
     if engine == "torch" and precision == "double":
         return
-    why = _why_not_compiled(ratio)
+    why = _why_not_compiled(ratio, walled)
     if why and engine == "compiled":
         raise ValueError(f"engine='compiled' cannot evaluate this ratio: {why}. Use 'auto'.")
     if precision == "single" and (why or engine == "torch"):
@@ -64,7 +65,7 @@ def check_engine(engine: str, precision: str, ratio: RatioEstimator) -> None:
             "precision='single' is for the compiled engine; "
             f"{why or 'with engine=' + repr(engine)} a ratio is evaluated by torch, in double."
         )
-    if precision == "single" and (lost := lost_in_single(ratio)):
+    if precision == "single" and (lost := lost_in_single(ratio, walled)):
         raise ValueError(
             f"precision='single' loses too much of this ratio: {lost}. Use precision='double', or "
             "train it on parameters and observations that are not far from zero."
@@ -103,27 +104,27 @@ def log_ratios(
         inside = ratio.domain.inside(theta[0] if theta.type.broadcastable[0] else theta)
         options = {"outside": "ignore", "engine": engine, "precision": precision}
         return pt.switch(inside, log_ratios(ratio, theta, x, **options), -np.inf)
-    wall = Wall.around(ratio.domain) if outside == "repel" else None
-    if engine == "torch" or not _compiles(ratio):
+    walled = outside == "repel"
+    if engine == "torch" or not _compiles(ratio, walled):
         # Constants were looked at when the graph was built.
-        return _by_torch(ratio, theta, x if is_private(x) else only_finite(ratio, x), wall)
-    found, x = _with_features(ratio, x)
+        return _by_torch(ratio, theta, x if is_private(x) else only_finite(ratio, x), walled)
+    found, x = _with_features(ratio, x, walled)
     constants = (
         _share("moments", found.moments),
         _share("weights", found.weights.astype(PRECISIONS[precision])),
-        _share("wall", np.empty(0) if wall is None else wall.to_vector()),
     )
     return LogRatioAndGradient(CompiledEngine(found.program))(theta, x, *constants)
 
 
 def _by_torch(
-    ratio: RatioEstimator, theta: TensorVariable, x: TensorVariable, wall: Wall | None
+    ratio: RatioEstimator, theta: TensorVariable, x: TensorVariable, walled: bool
 ) -> TensorVariable:
     """Log ratios of torch, behind a wall of PyTensor's own operations."""
     evaluated = ratio.for_evaluation()  # kept here until there is a node that keeps it
     evaluate = LogRatioAndGradient(TorchEngine(evaluated))
-    if wall is None:
+    if not walled:
         return evaluate(theta, x)
+    wall = Wall.around(ratio.domain)
     shared = theta.type.broadcastable[0]
     point = theta[0] if shared else theta
     at, height = point.clip(wall.low, wall.high), wall.height(point)
@@ -131,22 +132,22 @@ def _by_torch(
     return pt.switch(pt.isnan(height), -np.inf, values - height)
 
 
-def _why_not_compiled(ratio: RatioEstimator) -> str:
+def _why_not_compiled(ratio: RatioEstimator, walled: bool) -> str:
     """Why compiled code cannot evaluate a ratio; nothing if they can."""
     if ratio.device.type != "cpu":
         return f"it lives on {ratio.device}"
-    if is_small(ratio) and whole(ratio) is not None:
+    if is_small(ratio) and whole(ratio, walled) is not None:
         return ""
-    found = compilable(ratio)
+    found = compilable(ratio, walled)
     if isinstance(found, str):
         return f"its network, {ratio.architecture}, does not compile: {found}"
     return ""
 
 
 @lru_cache(maxsize=32)
-def _compiles(ratio: RatioEstimator) -> bool:
+def _compiles(ratio: RatioEstimator, walled: bool) -> bool:
     """Whether compiled code serves; if not, the log tells why, once."""
-    why = _why_not_compiled(ratio)
+    why = _why_not_compiled(ratio, walled)
     if why:
         _log.warning(
             "A ratio is evaluated by torch, which takes several times longer than compiled code, "
@@ -156,15 +157,17 @@ def _compiles(ratio: RatioEstimator) -> bool:
     return not why
 
 
-def _with_features(ratio: RatioEstimator, x: TensorVariable) -> tuple[Traced, TensorVariable]:
+def _with_features(
+    ratio: RatioEstimator, x: TensorVariable, walled: bool
+) -> tuple[Traced, TensorVariable]:
     """What is compiled, and what it takes for x: observations, or their features."""
     private = is_private(x)
-    if (is_small(ratio) or not private) and (found := whole(ratio)) is not None:
+    if (is_small(ratio) or not private) and (found := whole(ratio, walled)) is not None:
         return found, x
     data = x.get_value(borrow=True) if private else _value_now(x, ratio.event_shape)
-    joined = compilable(ratio)
+    joined = compilable(ratio, walled)
     columns = joined.program.columns
-    if len(data) * columns * 8 > _KEPT_BYTES and (found := whole(ratio)) is not None:
+    if len(data) * columns * 8 > _KEPT_BYTES and (found := whole(ratio, walled)) is not None:
         return found, x
     features = ratio.evaluator.features(data) if len(data) else np.empty((0, columns))
     known = _share("features", features)

@@ -7,8 +7,10 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
+from torch import nn
 
 from ...estimators.estimator import RatioEstimator
+from ...estimators.wall import Wall
 from ...kernels.traced.evaluator import CompiledEvaluator, Traced
 from ...kernels.traced.network import trace
 from ...kernels.traced.rows import UnsupportedError
@@ -17,21 +19,23 @@ from ...networks.correction import QuadraticCorrection
 from ...networks.embeddings import Rows
 from ...networks.ensemble import Ensemble
 from ...networks.layers import Standardize
+from .walled import Walled
 
 __all__ = ["compilable", "is_small", "lost_in_single", "whole"]
 
 _SMALL = 8  # with more numbers in an observation, their part of the first layer is kept
 _ROUNDED = 1e-3  # of the largest log ratio: a thousand times what single precision should cost
+_BEYOND = 3  # each third of them is so many deviations farther out where there is a wall
 _ROWS = 100  # of parameters and observations that a traced network is compared with torch at
 
 
 @lru_cache(maxsize=32)
-def whole(ratio: RatioEstimator) -> Traced | None:
+def whole(ratio: RatioEstimator, walled: bool) -> Traced | None:
     """What takes observations as they are; None if they are embedded first."""
     if not _takes_numbers(ratio.network):
         return None
     try:
-        return trace(ratio.network, *_samples(ratio), embedded=False)
+        return trace(_network(ratio, walled), *_samples(ratio, walled), embedded=False)
     except UnsupportedError:
         return None
 
@@ -42,25 +46,25 @@ def is_small(ratio: RatioEstimator) -> bool:
 
 
 @lru_cache(maxsize=32)
-def compilable(ratio: RatioEstimator) -> Traced | str:
+def compilable(ratio: RatioEstimator, walled: bool) -> Traced | str:
     """What takes features of observations; or why there is nothing."""
     try:
-        return trace(ratio.network, *_samples(ratio))
+        return trace(_network(ratio, walled), *_samples(ratio, walled))
     except UnsupportedError as error:
         return str(error)
 
 
 @lru_cache(maxsize=32)
-def lost_in_single(ratio: RatioEstimator) -> str:
+def lost_in_single(ratio: RatioEstimator, walled: bool) -> str:
     """What single precision would lose; nothing if it would not.
 
     What a network is given is rounded first, unless it takes off a mean before all else. So little
     is left of parameters that are far from zero in units of their spread.
     """
-    found = (whole(ratio) if is_small(ratio) else None) or compilable(ratio)
+    found = (whole(ratio, walled) if is_small(ratio) else None) or compilable(ratio, walled)
     if isinstance(found, str):
         return ""
-    theta, x = _samples(ratio)
+    theta, x = _samples(ratio, walled=False)
     rows = ratio.evaluator.features(x) if found.program.embedded else x
     exact = CompiledEvaluator.of(found)
     rounded = replace(exact, weights=found.weights.astype(np.float32))
@@ -87,7 +91,14 @@ def _takes_numbers(network: RatioNetwork) -> bool:
     )
 
 
-def _samples(ratio: RatioEstimator) -> tuple[np.ndarray, np.ndarray]:
-    """Some parameters and observations of the training, as many of each."""
+def _network(ratio: RatioEstimator, walled: bool) -> nn.Module:
+    return Walled(ratio.network, Wall.around(ratio.domain)) if walled else ratio.network
+
+
+def _samples(ratio: RatioEstimator, walled: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Some parameters and observations of the training, as many of each; some behind the wall."""
     theta, probes = ratio.domain.draws[:_ROWS], ratio.probe_x
+    if walled:
+        theta = theta.copy()
+        theta[::_BEYOND] += _BEYOND * (theta[::_BEYOND] - theta.mean(0))
     return theta, np.resize(probes, (len(theta), *probes.shape[1:]))

@@ -1,70 +1,49 @@
-"""A ratio behind the wall around its training domain, for JAX."""
+"""A network behind the wall around its training domain, which is traced with it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from dataclasses import fields
 
-from ...estimators.evaluator import Evaluator
+import torch
+from torch import Tensor, nn
+
 from ...estimators.wall import Wall
 
 __all__ = ["Walled"]
 
+_FAR = 1e15  # lengths of the middle of a range: squares of that have room in single precision too
 
-@dataclass(frozen=True, eq=False)
-class Walled:
-    """An evaluator for JAX, behind a wall; rows that are not finite count for nothing.
+
+class Walled(nn.Module):
+    """Log ratios behind a wall; minus infinity, without a slope, where theta is not finite.
 
     Parameters
     ----------
-    evaluator : Evaluator
-        Of arrays that JAX traces.
-    vector : array, shape (Q,)
-        What `Wall.to_vector` gives.
+    network : RatioNetwork
+    wall : Wall
     """
 
-    evaluator: Evaluator
-    vector: Any
+    def __init__(self, network: nn.Module, wall: Wall) -> None:
+        super().__init__()
+        self.network = network
+        for field in fields(wall):
+            value = torch.tensor(getattr(wall, field.name), dtype=torch.float64)
+            self.register_buffer(field.name, value)
 
-    def value(self, theta: Any, x: Any) -> Any:
-        """Log ratios ``(n,)``."""
-        import jax.numpy as jnp
+    def embed(self, x: Tensor) -> Tensor:
+        """Features of observations."""
+        return self.network.embed(x)
 
-        at, _ = self._confined(theta)
-        heights = self._wall(theta).height(theta)
-        return jnp.where(jnp.isfinite(heights), self.evaluator.value(at, x) - heights, -jnp.inf)
+    def forward(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Log ratios ``(n,)`` of observations ``(n, *event)``."""
+        return self.head(theta, self.embed(x))
 
-    def value_and_gradient(self, theta: Any, x: Any) -> tuple[Any, Any]:
-        """Log ratios ``(n,)`` and their gradients ``(n, D)``."""
-        import jax
-        import jax.numpy as jnp
-
-        at, free = self._confined(theta)
-        values, gradients = self.evaluator.value_and_gradient(at, x)
-        heights, back = jax.vjp(self._wall(theta).height, theta)
-        (slopes,) = back(jnp.ones_like(heights))
-        finite = jnp.isfinite(heights)
-        values = jnp.where(finite, values - heights, -jnp.inf)
-        return values, jnp.where(finite[:, None], gradients * free - slopes, 0.0)
-
-    def hessian_product(self, theta: Any, x: Any, v: Any) -> Any:
-        """Hessians times ``v``; both ``(n, D)``."""
-        import jax
-        import jax.numpy as jnp
-
-        at, free = self._confined(theta)
-        products = self.evaluator.hessian_product(at, x, v * free) * free
-        height, rows = self._wall(theta).height, jnp.broadcast_to(theta, v.shape)
-        _, bends = jax.jvp(jax.grad(lambda t: height(t).sum()), (rows,), (v,))
-        return jnp.where(jnp.isfinite(height(theta))[:, None], products - bends, 0.0)
-
-    def _wall(self, theta: Any) -> Wall:
-        return Wall.from_vector(self.vector, theta.shape[1])
-
-    def _confined(self, theta: Any) -> tuple[Any, Any]:
-        """Theta within its ranges, and one for each of its elements that was there, or zero."""
-        import jax.numpy as jnp
-
-        wall = self._wall(theta)
-        at = jnp.clip(jnp.nan_to_num(theta), wall.low, wall.high)
-        return at, (at == theta).astype(theta.dtype)
+    def head(self, theta: Tensor, features: Tensor) -> Tensor:
+        """Log ratios ``(n,)`` of parameters ``(n, D)`` and features."""
+        wall = Wall(**{field.name: getattr(self, field.name) for field in fields(Wall)})
+        # What is nowhere is replaced before all else: masked derivatives would still be NaN.
+        nowhere = ~((theta - wall.left).abs() < _FAR * wall.width)
+        at = torch.where(nowhere, wall.left, theta)
+        values = self.network.head(at.clip(wall.low, wall.high), features) - wall.height(at)
+        return torch.where(nowhere.any(-1), -math.inf, values)

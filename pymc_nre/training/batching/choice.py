@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-from scipy import stats
 
 from ...exceptions import TrainingWarning, warn
 from ...losses.base import Loss
@@ -94,6 +93,8 @@ def _differing(source: Simulations | Online) -> str:
     prior: Prior = source.known_prior
     if source.as_drawn and not prior.holds_data:
         return ""
+    from scipy.stats import ks_2samp  # imports much, which nobody else needs
+
     rows = np.linspace(0, len(source) - 1, min(len(source), _COMPARED)).astype(int)
     own = {name: value[rows] for name, value in source.parameters.items()}
     drawn = prior.draw(len(rows), np.random.default_rng(0))
@@ -104,8 +105,7 @@ def _differing(source: Simulations | Online) -> str:
         for draws in (own, drawn)
     )
     p_values = [
-        stats.ks_2samp(*columns, method="asymp").pvalue
-        for columns in zip(one.T, other.T, strict=True)
+        ks_2samp(*columns, method="asymp").pvalue for columns in zip(one.T, other.T, strict=True)
     ]
     if min(p_values) >= _NO_DRAWS / len(labels):
         return ""

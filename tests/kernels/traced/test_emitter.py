@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pymc_nre.kernels.traced.emitter import emit
+from pymc_nre.kernels.traced.emitter import Shape, emit
 from pymc_nre.kernels.traced.graph import Graph, Run
 from pymc_nre.kernels.traced.machine import code_of
 from pymc_nre.kernels.traced.plan import Plan
@@ -27,7 +28,7 @@ def run(graph, inputs, double=True, together=8):
     wide, narrow = (replace(shape, together=together) for shape in shapes(double))
     plan = Plan.of(graph)
     name = f"test_{next(_numbers)}"
-    code = code_of(name, lambda: (emit(plan, wide, narrow, name), plan.columns * wide.size))
+    code = code_of(name, lambda: emit(plan, wide, narrow, name))
     dtype = np.float64 if double else np.float32
     moments, weights = graph.vector("moments"), graph.vector().astype(dtype)
     counts = [node.count for node in graph.nodes if node.kind == "result"]
@@ -172,3 +173,30 @@ def test_single_precision_is_single_precision():
     inputs = {"theta": np.zeros((1, D)), "x": np.random.default_rng(0).normal(size=(50, F))}
     (got,), (wanted,) = run(graph, inputs, double=False), expected(graph, inputs)
     assert 1e-9 < np.abs(got / wanted - 1).max() < 1e-6
+
+
+ELSEWHERE = ["aarch64-unknown-linux-gnu", "arm64-apple-darwin", "x86_64-pc-windows-msvc"]
+
+
+@pytest.mark.parametrize("double", [True, False], ids=["double", "single"])
+@pytest.mark.parametrize("triple", ELSEWHERE)
+def test_there_is_code_for_processors_that_cannot_run_here(triple, double):
+    """It is made, with nothing but the C library to call; whether it is right is not seen."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    graph = Graph()
+    theta = graph.add("theta", D)
+    for kind in ONE:
+        if kind != "digamma":  # SciPy's
+            theta = graph.add(kind, D, (Run(theta.start, 1),))
+    layer = graph.add("layer", 4, (Run(theta.start, 1),), (graph.keep(np.ones((D, 4))), -1, D))
+    graph.add("result", 4, (Run(layer.start, 1),))
+    shape = Shape(double, 32 // (8 if double else 4), 4)  # two registers of sixteen bytes
+    module = llvm.parse_assembly(emit(Plan.of(graph), shape, replace(shape, rows=4), "f"))
+    machine = llvm.Target.from_triple(triple).create_target_machine()
+    module.triple, module.data_layout = triple, str(machine.target_data)
+    module.verify()
+    code = machine.emit_object(module)
+    assert len(code) > 10_000
+    called = {f.name for f in module.functions if f.is_declaration and "llvm." not in f.name}
+    assert called == {"sin", "cos", "lgamma"}

@@ -56,9 +56,9 @@ def test_a_network_of_ones_own_is_traced_or_left_to_torch_with_the_reason(caplog
     assert isinstance(op_of(left, x).engine, TorchEngine)
     assert "no machine code for torch's aten.sort" in caplog.text
     with pytest.raises(ValueError, match=r"does not compile: .* aten\.sort"):
-        check_engine("compiled", "double", left)
+        check_engine("compiled", "double", left, "repel")
     with pytest.raises(ValueError, match=r"aten\.sort"):
-        check_engine("auto", "single", left)
+        check_engine("auto", "single", left, "repel")
 
 
 class Halved(RatioNetwork):
@@ -80,21 +80,21 @@ def test_single_precision_is_refused_where_nothing_would_be_left_of_parameters(k
         network.standardize_theta.mean += far
         domain = Domain.from_draws(draws + far)
         ratio = RatioEstimator(network, {"t": (D,)}, domain=domain, probe_x=probe_x)
-        check_engine("auto", "double", ratio)
+        check_engine("auto", "double", ratio, "repel")
         if kept or not far:
-            check_engine("auto", "single", ratio)
+            check_engine("auto", "single", ratio, "repel")
             continue
         with pytest.raises(ValueError, match="rounded first"):
-            check_engine("auto", "single", ratio)
+            check_engine("auto", "single", ratio, "repel")
 
 
 def test_who_asks_for_torch_waits_for_no_tracing(monkeypatch):
-    def refuse(ratio):
+    def refuse(ratio, walled):
         raise AssertionError("traced")
 
     ratio = own(COMPILE["fourier"])
     monkeypatch.setattr(choice, "compilable", refuse)
-    check_engine("torch", "double", ratio)
+    check_engine("torch", "double", ratio, "repel")
     assert isinstance(op_of(ratio, np.ones((5, E)), engine="torch").engine, TorchEngine)
 
 
