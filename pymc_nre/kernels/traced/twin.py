@@ -19,6 +19,8 @@ from .program import Program
 
 __all__ = ["JaxEvaluator", "evaluate"]
 
+_MANY_ROWS = 256  # from here on chains go one after another: side by side they leave the cache
+
 
 def evaluate(
     nodes: tuple[Node, ...], moments: Any, weights: Any, inputs: dict[str, Any], xp: Any
@@ -220,12 +222,19 @@ class JaxEvaluator:
 
     def _evaluate(self, quantity: str, theta: Any, x: Any, *along: Any) -> list[Any]:
         import jax.numpy as jnp
+        from jax.custom_batching import sequential_vmap
 
         kind = jnp.result_type(float)
         x = jnp.asarray(x, kind).reshape(len(x), math.prod(x.shape[1:]))
-        inputs = {"theta": theta, "x": x} | dict(zip(["along"], along, strict=False))
         constants = (jnp.asarray(vector, kind) for vector in (self.moments, self.weights))
-        return evaluate(getattr(self.program, quantity), *constants, inputs, jnp)
+
+        def results(moments: Any, weights: Any, theta: Any, x: Any, *along: Any) -> list[Any]:
+            inputs = {"theta": theta, "x": x} | dict(zip(["along"], along, strict=False))
+            return evaluate(getattr(self.program, quantity), moments, weights, inputs, jnp)
+
+        if len(x) >= _MANY_ROWS:
+            results = sequential_vmap(results)
+        return results(*constants, theta, x, *along)
 
 
 @lru_cache(maxsize=32)

@@ -11,6 +11,7 @@ from traced import Alone, rows_of, traced
 from traced import everything as all_of
 
 from pymc_nre.estimators.evaluator import TorchEvaluator
+from pymc_nre.kernels.traced import twin
 from pymc_nre.kernels.traced.twin import JaxEvaluator
 from pymc_nre.networks import MLP, Dense, ResidualMLP, build
 from pymc_nre.networks.correction import QuadraticCorrection
@@ -204,6 +205,16 @@ def check_gradient_of_value(net, program, data, thetas, x):
 @pytest.mark.parametrize(("rows", "features"), [(1, False), (N, False), (1, True)])
 def test_chains_and_gradients(elsewhere, rows, features):
     elsewhere(check_chains, rows, features)
+
+
+def check_chains_one_after_another():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(twin, "_MANY_ROWS", N)
+        check_chains(1, False)
+
+
+def test_chains_of_many_rows_go_one_after_another(elsewhere):
+    elsewhere(check_chains_one_after_another)
 
 
 def check_second_derivatives():
