@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..runtime.arrays import plain_fields, real_number, whole_number
 from .base import Network
 from .contrastive import NREA, NREB, NREC, Contrastive, rolled
+from .questions import Question, cost
 
 __all__ = ["MultiScale"]
 
@@ -127,9 +128,14 @@ class MultiScale:
         """
         far = rolled(theta, self.loss.rolls)
         s = net.head(torch.cat([far, near], 1), net.embed(x)[:, None])
-        s_far, s_near = s[:, : far.shape[1]], s[:, far.shape[1] :]
-        local = torch.cat([s[:, :1], s_near], 1) + log_prior
-        return self.loss.of_logits(s_far) + self.weight * (local.logsumexp(-1) - local[:, 0]).mean()
+        return cost(s, self.questions, log_prior)
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """Those of the other loss, and which of the candidates nearby."""
+        far = self.loss.rolls
+        near = Question((0, *range(far + 1, far + self.candidates)), (0.0,) * self.candidates)
+        return *self.loss.questions, replace(near, weight=self.weight)
 
 
 def _checked_scales(scales: object) -> tuple[float, float]:
