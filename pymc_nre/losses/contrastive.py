@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..runtime.arrays import plain_fields, whole_number
 from .base import Network
-from .questions import NONE, Question, cost
+from .questions import NONE, Asked, Question, cost
 
 __all__ = ["NREA", "NREB", "NREC"]
 
@@ -33,6 +33,10 @@ class Contrastive:
     def of_logits(self, s: Tensor) -> Tensor:
         """Scalar loss of logits ``(n, 1 + rolls)``, the joint pairs first."""
         return cost(s, self.questions)
+
+    def asked(self, theta: Tensor) -> Asked:
+        """The same in parts: what is asked of which logits."""
+        return Asked(rolled(theta, self.rolls), self.questions)
 
     @property
     def questions(self) -> tuple[Question, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..runtime.arrays import plain_fields, real_number, whole_number
 from .base import Network
 from .contrastive import NREA, NREB, NREC, Contrastive, rolled
-from .questions import Question, cost
+from .questions import Asked, Question, cost
 
 __all__ = ["MultiScale"]
 
@@ -126,9 +126,14 @@ class MultiScale:
             Of the true parameters and the others, up to a constant; minus infinity outside the
             support of the prior.
         """
+        asked = self.asked(theta, near, log_prior)
+        s = net.head(asked.theta, net.embed(x)[:, None])
+        return cost(s, asked.questions, log_prior)
+
+    def asked(self, theta: Tensor, near: Tensor, log_prior: Tensor) -> Asked:
+        """The same in parts: what is asked of which logits."""
         far = rolled(theta, self.loss.rolls)
-        s = net.head(torch.cat([far, near], 1), net.embed(x)[:, None])
-        return cost(s, self.questions, log_prior)
+        return Asked(torch.cat([far, near], 1), self.questions, log_prior)
 
     @property
     def questions(self) -> tuple[Question, ...]:

@@ -22,7 +22,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["NONE", "Question", "cost"]
+__all__ = ["NONE", "Asked", "Question", "cost", "cost_and_slopes"]
 
 NONE = -1  # of the logits
 
@@ -45,18 +45,54 @@ class Question:
     weight: float = 1.0
 
 
-def cost(s: Tensor, questions: tuple[Question, ...], log_prior: Tensor | None = None) -> Tensor:
-    """The loss, a scalar, of logits ``(n, K)``.
+@dataclass(frozen=True)
+class Asked:
+    """What a loss asks of a network.
 
-    ``log_prior``, shape ``(n, answers)``, is added to the logits of the last question.
+    Attributes
+    ----------
+    theta : Tensor, shape (n, K, D)
+        The candidates of each observation.
+    questions : tuple of Question
+        About their logits ``(n, K)``.
+    log_prior : Tensor, shape (n, answers), optional
+        Is added to the logits of the last question.
     """
+
+    theta: Tensor
+    questions: tuple[Question, ...]
+    log_prior: Tensor | None = None
+
+
+def cost(s: Tensor, questions: tuple[Question, ...], log_prior: Tensor | None = None) -> Tensor:
+    """The loss, a scalar, of logits ``(n, K)``; see `Asked`."""
+    log_shares, _, weights = _log_shares(s, questions, log_prior)
+    return -(log_shares[:, 0].mean(1) @ weights)
+
+
+def cost_and_slopes(
+    s: Tensor, questions: tuple[Question, ...], log_prior: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The loss of logits ``(n, K)`` and its gradient, without torch's graph."""
+    log_shares, matrix, weights = _log_shares(s, questions, log_prior)
+    value = -(log_shares[:, 0].mean(1) @ weights)
+    wrong = log_shares.exp_()
+    wrong[:, 0] -= 1
+    wrong *= (weights / len(s))[:, None, None]
+    return value, wrong.view(-1, len(s)).t() @ matrix
+
+
+def _log_shares(
+    s: Tensor, questions: tuple[Question, ...], log_prior: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log probabilities of answers ``(questions, answers, n)``, which logits they are, weights."""
     matrix, constants, weights = _tables(questions, s.shape[1], s.dtype, s.device)
     if log_prior is not None:
         constants = constants.expand(-1, len(s)).clone()
         last = len(constants) - len(constants) // len(questions)
         constants[last : last + log_prior.shape[1]] += log_prior.t()
     logits = torch.addmm(constants, matrix, s.t()).view(len(questions), -1, len(s))
-    return -(logits.log_softmax(1)[:, 0].mean(1) @ weights)
+    return logits.log_softmax(1), matrix, weights
 
 
 @lru_cache(maxsize=64)

@@ -21,6 +21,7 @@ from ..networks.base import RatioNetwork
 from ..runtime.random_streams import RandomStream
 from .adamw import AdamW
 from .batching.batches import Batches
+from .by_hand import ByHand
 from .settings import Plan
 
 __all__ = ["Trainer", "TrainingState", "part"]
@@ -138,6 +139,7 @@ class Trainer:
         self._averaged_weights = list(self.averaged.parameters())
         self._buffers = list(zip(self.averaged.buffers(), net.buffers(), strict=True))
         self.optimizer = AdamW(self._weights, plan.learning_rate, plan.weight_decay)
+        self.by_hand = ByHand.of(net, loss)
         self.order = torch.Generator().manual_seed(seed)
         self.step = 0
 
@@ -161,14 +163,21 @@ class Trainer:
 
     def _descend(self, *batch: Tensor) -> Tensor:
         with self.drawing():
-            loss = self.loss(self.net, *batch)
-            self.optimizer.forget_gradients()
-            loss.backward()  # may draw too, where layers are evaluated again
+            loss = self._gradients(*batch)
         self.optimizer.clip(_CLIP)
         self.optimizer.rate = self.learning_rate
         self.optimizer.step()
         self._average()
         return loss.detach()
+
+    def _gradients(self, *batch: Tensor) -> Tensor:
+        """The loss of a batch, whose gradients are set."""
+        self.optimizer.forget_gradients()
+        if self.by_hand is not None and self.by_hand.applies:
+            return self.by_hand(*batch)
+        loss = self.loss(self.net, *batch)
+        loss.backward()  # may draw too, where layers are evaluated again
+        return loss
 
     @torch.no_grad()
     def _average(self) -> None:
