@@ -15,14 +15,14 @@ processors add up fastest.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["NONE", "Asked", "Question", "cost", "cost_and_slopes"]
+__all__ = ["NONE", "Asked", "Question", "cost", "tables"]
 
 NONE = -1  # of the logits
 
@@ -66,53 +66,38 @@ class Asked:
 
 def cost(s: Tensor, questions: tuple[Question, ...], log_prior: Tensor | None = None) -> Tensor:
     """The loss, a scalar, of logits ``(n, K)``; see `Asked`."""
-    log_shares, _, weights = _log_shares(s, questions, log_prior)
-    return -(log_shares[:, 0].mean(1) @ weights)
-
-
-def cost_and_slopes(
-    s: Tensor, questions: tuple[Question, ...], log_prior: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The loss of logits ``(n, K)`` and its gradient, without torch's graph."""
-    log_shares, matrix, weights = _log_shares(s, questions, log_prior)
-    value = -(log_shares[:, 0].mean(1) @ weights)
-    wrong = log_shares.exp_()
-    wrong[:, 0] -= 1
-    wrong *= (weights / len(s))[:, None, None]
-    return value, wrong.view(-1, len(s)).t() @ matrix
-
-
-def _log_shares(
-    s: Tensor, questions: tuple[Question, ...], log_prior: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Log probabilities of answers ``(questions, answers, n)``, which logits they are, weights."""
     matrix, constants, weights = _tables(questions, s.shape[1], s.dtype, s.device)
     if log_prior is not None:
         constants = constants.expand(-1, len(s)).clone()
         last = len(constants) - len(constants) // len(questions)
         constants[last : last + log_prior.shape[1]] += log_prior.t()
     logits = torch.addmm(constants, matrix, s.t()).view(len(questions), -1, len(s))
-    return logits.log_softmax(1), matrix, weights
+    return -(logits.log_softmax(1)[:, 0].mean(1) @ weights)
 
 
 @lru_cache(maxsize=64)
 def _tables(
     questions: tuple[Question, ...], logits: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Which logits are answers ``(answers, K)``, the constants ``(answers, 1)``, and weights.
+    """Which logits are answers ``(Q * A, K)``, the constants ``(Q * A, 1)``, and weights."""
+    columns, constants, weights = tables(questions, logits)
+    matrix = np.eye(logits + 1)[columns.ravel(), :logits]
+    parts = matrix, constants.reshape(-1, 1), weights
+    return tuple(torch.tensor(part, dtype=dtype, device=device) for part in parts)
 
-    Questions with fewer answers than others get impossible ones.
+
+def tables(
+    questions: tuple[Question, ...], logits: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns of answers and constants, ``(Q, A)`` both, and weights ``(Q,)``.
+
+    The column of `NONE` is one more than the last. Questions with fewer answers than others get
+    impossible ones.
     """
-    most = max(len(each.answers) for each in questions)
-    matrix = torch.zeros(len(questions), most, logits)
-    constants = torch.full((len(questions), most, 1), -math.inf, dtype=torch.double)
-    for q, question in enumerate(questions):
-        for k, (answer, constant) in enumerate(
-            zip(question.answers, question.constants, strict=True)
-        ):
-            constants[q, k] = constant
-            if answer != NONE:
-                matrix[q, k, answer] = 1.0
-    weights = torch.tensor([each.weight for each in questions], dtype=torch.double)
-    parts = matrix.flatten(0, 1), constants.flatten(0, 1), weights
-    return tuple(part.to(device, dtype) for part in parts)
+    shape = len(questions), max(len(each.answers) for each in questions)
+    columns, constants = np.full(shape, logits), np.full(shape, -np.inf)
+    for q, each in enumerate(questions):
+        k = len(each.answers)
+        columns[q, :k] = [logits if answer == NONE else answer for answer in each.answers]
+        constants[q, :k] = each.constants
+    return columns, constants, np.array([each.weight for each in questions])

@@ -4,7 +4,7 @@ A gradient step of a small network consists of some dozen operations that take m
 Torch writes every one down for the backward pass, and walks back through what it wrote; that takes
 longer than some of them. For perceptrons and losses that are questions about logits the way back is
 short, and here it is written out. Matrix products are torch's. What stands between them is one
-pass of machine code, which keeps slopes beside values (`pymc_nre.kernels.activated`). Embeddings of
+pass of machine code, which keeps slopes beside values (`pymc_nre.kernels.steps`). Embeddings of
 observations are left to torch.
 
 Gradients are the same up to rounding, and so is what is learned.
@@ -17,9 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..kernels.activated import LANES, Passes
+from ..kernels.steps.activated import Passes
+from ..kernels.steps.answers import Answers
+from ..kernels.steps.passes import LANES
 from ..losses.base import Loss, is_known_loss
-from ..losses.questions import cost_and_slopes
+from ..losses.questions import Asked, tables
 from ..networks.base import RatioNetwork, SplitNetwork
 from ..networks.layers import ACTIVATIONS
 
@@ -45,6 +47,7 @@ class ByHand:
         self.layers = [layer for layer in net.body if isinstance(layer, nn.Linear)]
         self.widths = [layer.in_features for layer in self.layers]
         self.learned = any(weight.requires_grad for weight in net.embedding.parameters())
+        self.answers: Answers | None = None
         self.kept: list[tuple[Tensor, Tensor]] = []  # slopes and values of each hidden layer
 
     @classmethod
@@ -67,17 +70,24 @@ class ByHand:
             n, each, size = asked.theta.shape
             rows = self.net.standardize_theta(asked.theta).reshape(n * each, size)
             s = self._logits(rows, self._first(features), n, each)
-            value, slopes = cost_and_slopes(s.view(n, each), asked.questions, asked.log_prior)
-            to_first = self._head_back(slopes.reshape(-1, 1), rows, n, each)
+            slopes = torch.empty_like(s)
+            value = self._answers(asked)(s.view(n, each), asked.log_prior, slopes)
+            to_first = self._head_back(slopes, rows, n, each)
             to_features = self._first_back(to_first, features)
         if self.learned:
             features.backward(to_features)
-        return value
+        return torch.tensor(value)
 
     def _embedded(self, x: Tensor) -> Tensor:
         """What observations give the first layer."""
         with torch.set_grad_enabled(self.learned):
             return self.net.embedding(self.net.standardize_x(x))
+
+    def _answers(self, asked: Asked) -> Answers:
+        if self.answers is None:
+            logits = asked.theta.shape[1]
+            self.answers = Answers(*tables(asked.questions, logits), logits)
+        return self.answers
 
     def _first(self, features: Tensor) -> Tensor:
         layer = self.net.x_in

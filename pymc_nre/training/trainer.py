@@ -190,7 +190,7 @@ class Trainer:
         """All that the next epoch depends on, as tensors by name."""
         tensors = {f"net/{name}": value for name, value in self.net.state_dict().items()}
         tensors |= {f"averaged/{name}": value for name, value in self.averaged.state_dict().items()}
-        for i, moments in self.optimizer.moments.items():
+        for i, moments in self.optimizer.state().items():
             tensors |= {f"optimizer/{i}/{name}": value for name, value in moments.items()}
         streams = dict(zip(_STREAMS, self.stream.states, strict=False))
         streams["order"] = self.order.get_state()
