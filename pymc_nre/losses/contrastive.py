@@ -34,9 +34,9 @@ class Contrastive:
         """Scalar loss of logits ``(n, 1 + rolls)``, the joint pairs first."""
         return cost(s, self.questions)
 
-    def asked(self, theta: Tensor) -> Asked:
-        """The same in parts: what is asked of which logits."""
-        return Asked(rolled(theta, self.rolls), self.questions)
+    def asked(self) -> Asked:
+        """The same in words: what is asked of which logits."""
+        return Asked(self.questions, self.rolls)
 
     @property
     def questions(self) -> tuple[Question, ...]:

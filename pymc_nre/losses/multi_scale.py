@@ -126,14 +126,12 @@ class MultiScale:
             Of the true parameters and the others, up to a constant; minus infinity outside the
             support of the prior.
         """
-        asked = self.asked(theta, near, log_prior)
-        s = net.head(asked.theta, net.embed(x)[:, None])
-        return cost(s, asked.questions, log_prior)
+        candidates = torch.cat([rolled(theta, self.loss.rolls), near], 1)
+        return cost(net.head(candidates, net.embed(x)[:, None]), self.questions, log_prior)
 
-    def asked(self, theta: Tensor, near: Tensor, log_prior: Tensor) -> Asked:
-        """The same in parts: what is asked of which logits."""
-        far = rolled(theta, self.loss.rolls)
-        return Asked(torch.cat([far, near], 1), self.questions, log_prior)
+    def asked(self, near: Tensor, log_prior: Tensor) -> Asked:
+        """The same in words: what is asked of which logits."""
+        return Asked(self.questions, self.loss.rolls, near, log_prior)
 
     @property
     def questions(self) -> tuple[Question, ...]:

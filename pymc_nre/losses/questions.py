@@ -51,16 +51,19 @@ class Asked:
 
     Attributes
     ----------
-    theta : Tensor, shape (n, K, D)
-        The candidates of each observation.
     questions : tuple of Question
-        About their logits ``(n, K)``.
+        About the logits of an observation, whose candidates are its own parameters, those of the
+        next observations, and some near its own.
+    rolls : int
+        How many next ones.
+    near : Tensor, shape (n, near, D), optional
     log_prior : Tensor, shape (n, answers), optional
         Is added to the logits of the last question.
     """
 
-    theta: Tensor
     questions: tuple[Question, ...]
+    rolls: int
+    near: Tensor | None = None
     log_prior: Tensor | None = None
 
 

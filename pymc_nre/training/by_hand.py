@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..kernels.steps.activated import Passes
 from ..kernels.steps.answers import Answers
+from ..kernels.steps.candidates import standardized_candidates
 from ..kernels.steps.passes import LANES
 from ..losses.base import Loss, is_known_loss
 from ..losses.questions import Asked, tables
@@ -57,22 +58,23 @@ class ByHand:
             return None
         return cls(net, loss)
 
-    @property
-    def applies(self) -> bool:
-        """Whether torch has one thread: with several, passes in one would keep them waiting."""
-        return torch.get_num_threads() == 1
+    def applies_to(self, theta: Tensor) -> bool:
+        """Whether these parameters are enough for the loss, and torch has one thread.
+
+        With several, passes in one would keep them waiting.
+        """
+        return torch.get_num_threads() == 1 and len(theta) >= self.loss.minimum_batch
 
     def __call__(self, theta: Tensor, x: Tensor, *others: Tensor) -> Tensor:
         """The loss; the gradients of all weights are set."""
-        features = self._embedded(x)
+        theta, *others = (part.float().contiguous() for part in (theta, *others))
+        features, asked = self._embedded(x), self.loss.asked(*others)
         with torch.no_grad():
-            asked = self.loss.asked(theta, *others)
-            n, each, size = asked.theta.shape
-            rows = self.net.standardize_theta(asked.theta).reshape(n * each, size)
-            s = self._logits(rows, self._first(features), n, each)
+            rows = self._candidates(theta, asked)
+            s = self._logits(rows, self._first(features))
             slopes = torch.empty_like(s)
-            value = self._answers(asked)(s.view(n, each), asked.log_prior, slopes)
-            to_first = self._head_back(slopes, rows, n, each)
+            value = self._answers(asked, s.shape[1])(s, asked.log_prior, slopes)
+            to_first = self._head_back(slopes, rows)
             to_features = self._first_back(to_first, features)
         if self.learned:
             features.backward(to_features)
@@ -83,9 +85,17 @@ class ByHand:
         with torch.set_grad_enabled(self.learned):
             return self.net.embedding(self.net.standardize_x(x))
 
-    def _answers(self, asked: Asked) -> Answers:
+    def _candidates(self, theta: Tensor, asked: Asked) -> Tensor:
+        """Standardized parameters ``(n * K, D)``."""
+        n, size = theta.shape
+        each = 1 + asked.rolls + (0 if asked.near is None else asked.near.shape[1])
+        rows, moments = theta.new_empty(n * each, size), self.net.standardize_theta
+        parts = theta, asked.rolls, asked.near, moments.mean, moments.scale
+        standardized_candidates(*parts, rows)
+        return rows
+
+    def _answers(self, asked: Asked, logits: int) -> Answers:
         if self.answers is None:
-            logits = asked.theta.shape[1]
             self.answers = Answers(*tables(asked.questions, logits), logits)
         return self.answers
 
@@ -99,8 +109,8 @@ class ByHand:
         layer.bias.grad, layer.weight.grad = g.sum(0), g.t() @ features.detach()
         return g @ layer.weight if self.learned else None
 
-    def _logits(self, rows: Tensor, first: Tensor, n: int, each: int) -> Tensor:
-        """Logits ``(n * each, 1)`` of standardized parameters; keeps slopes and values."""
+    def _logits(self, rows: Tensor, first: Tensor) -> Tensor:
+        """Logits ``(n, K)`` of rows ``(n * K, D)``; keeps slopes and values."""
         if not self.kept or len(self.kept[0][0]) != len(rows):
             self.kept = [
                 (rows.new_empty(len(rows), width), rows.new_empty(len(rows), width))
@@ -113,13 +123,14 @@ class ByHand:
             self.passes.middle(slopes, values)
             h = values
         last = self.layers[-1]
-        return torch.addmm(last.bias, h, last.weight.t())
+        return torch.addmm(last.bias, h, last.weight.t()).view(len(first), -1)
 
-    def _head_back(self, g: Tensor, rows: Tensor, n: int, each: int) -> Tensor:
+    def _head_back(self, slopes_of_logits: Tensor, rows: Tensor) -> Tensor:
         """From gradients of logits to those of the first layer, summed for each observation.
 
         They are written where values lay, which are not needed any more.
         """
+        n, g = len(slopes_of_logits), slopes_of_logits.view(-1, 1)
         summed = g.sum(0)
         for i in reversed(range(len(self.layers))):
             layer, (slopes, values) = self.layers[i], self.kept[i]
@@ -139,6 +150,7 @@ def _is_perceptron(net: RatioNetwork) -> bool:
     weights = [weight for layer in layers for weight in layer.parameters()]
     return (
         type(net.body[0]) in _NAMES
+        and net.standardize_theta.unit is None
         and {*map(type, activations)} == {type(net.body[0])}
         and {*map(type, layers)} == {nn.Linear}
         and all(width % LANES == 0 for width in (layer.in_features for layer in net.body[1::2]))

@@ -173,7 +173,7 @@ class Trainer:
     def _gradients(self, *batch: Tensor) -> Tensor:
         """The loss of a batch, whose gradients are set."""
         self.optimizer.forget_gradients()
-        if self.by_hand is not None and self.by_hand.applies:
+        if self.by_hand is not None and self.by_hand.applies_to(batch[0]):
             return self.by_hand(*batch)
         loss = self.loss(self.net, *batch)
         loss.backward()  # may draw too, where layers are evaluated again

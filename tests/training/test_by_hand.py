@@ -8,6 +8,7 @@ from torch import nn
 
 from pymc_nre.losses import NREA, NREB, NREC, Balanced, MultiScale
 from pymc_nre.networks import MLP, Dense, ResidualMLP, build
+from pymc_nre.networks.layers import Standardize
 from pymc_nre.training.by_hand import ByHand
 from pymc_nre.training.settings import Plan
 from pymc_nre.training.trainer import Trainer
@@ -93,7 +94,7 @@ def untransposed(by_hand):
 
 
 def unstandardized(by_hand):
-    by_hand.net.standardize_theta = nn.Identity()
+    by_hand.net.standardize_theta = Standardize((SIZE,))
 
 
 @pytest.mark.parametrize("plant", [unbent, untransposed, unstandardized])
@@ -141,6 +142,12 @@ def test_networks_of_which_a_part_is_frozen_are_left_to_torch():
 
 def test_networks_in_double_precision_are_left_to_torch():
     assert ByHand.of(network(MLP(), batch_of(NREC())).double(), NREC()) is None
+
+
+def test_too_small_batches_are_refused_as_by_torch():
+    by_hand = ByHand.of(network(MLP(), batch_of(NREC())), NREC(5))
+    assert by_hand.applies_to(torch.ones(6, SIZE))
+    assert not by_hand.applies_to(torch.ones(5, SIZE))
 
 
 class Batches:

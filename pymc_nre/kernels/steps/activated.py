@@ -97,7 +97,7 @@ _PASSES = {
 class Passes:
     """Passes over torch's matrices, for one activation.
 
-    All are contiguous, on the CPU and in single precision, and their rows hold a multiple of `LANES`.
+    All are contiguous, on the CPU and in single precision, and their rows are multiples of `LANES`.
     """
 
     def __init__(self, activation: str) -> None:

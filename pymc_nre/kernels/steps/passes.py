@@ -55,10 +55,15 @@ class Pass:
         wide, whole = self.vectors, self.builder.and_(count, ir.Constant(_INDEX, -LANES))
         with loop(self.builder, whole, LANES) as j:
             write(j)
-        self.vectors = Vectors(self.builder, _NUMBER, 1)
+        self.one_by_one()
         with loop(self.builder, count, 1, whole) as j:
             write(j)
         self.vectors = wide
+
+    def one_by_one(self) -> Vectors:
+        """From here on vectors hold one number."""
+        self.vectors = Vectors(self.builder, _NUMBER, 1)
+        return self.vectors
 
     def loop(self, count: Value) -> Any:
         """Code for each index below ``count``."""
