@@ -17,6 +17,7 @@ from ..kernels.steps.descent import Arrays, descend, sum_of_squares
 __all__ = ["AdamW"]
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8  # torch's
+_FEW = 100_000  # numbers; of more the arithmetic counts, which torch has many threads for
 _TINY = 1e-6  # beside the norm of gradients, as torch has it
 
 
@@ -43,7 +44,7 @@ class AdamW:
         self._arrays: list[Arrays] | None = None
         self._steps = 0
         plain = (torch.float32, "cpu", True)
-        self._plain = all(
+        self._plain = sum(each.numel() for each in self.weights) <= _FEW and all(
             (each.dtype, each.device.type, each.is_contiguous()) == plain for each in self.weights
         )
 

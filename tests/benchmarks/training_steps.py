@@ -92,9 +92,8 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     versions = [Version(tree, options.simulations) for tree in (options.before, HERE)]
-    print(
-        "| loss | network | batch | before, ms | now, ms | ratio | of medians | losses differ by |"
-    )
+    heads = "loss", "network", "batch", "before, ms", "now, ms", "ratio", "of medians", "differ by"
+    print("|", " | ".join(heads), "|")
     print("|---" * len(heads) + "|")
     for loss in LOSSES:
         for network in NETWORKS:
