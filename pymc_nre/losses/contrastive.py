@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from ..runtime.arrays import plain_fields, whole_number
 from .base import Network
+from .questions import NONE, Asked, Question, cost
 
 __all__ = ["NREA", "NREB", "NREC"]
 
@@ -32,6 +32,15 @@ class Contrastive:
 
     def of_logits(self, s: Tensor) -> Tensor:
         """Scalar loss of logits ``(n, 1 + rolls)``, the joint pairs first."""
+        return cost(s, self.questions)
+
+    def asked(self) -> Asked:
+        """The same in words: what is asked of which logits."""
+        return Asked(self.questions, self.rolls)
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What the loss asks of these logits."""
         raise NotImplementedError
 
     @property
@@ -54,9 +63,8 @@ def rolled(theta: Tensor, rolls: int) -> Tensor:
             f"batches of at least {rolls + 1} pairs, got {n}. Use more simulations, a larger "
             "batch_size, or fewer candidates."
         )
-    device = theta.device
-    pairs = torch.arange(n, device=device)[:, None] + torch.arange(rolls + 1, device=device)
-    return theta[pairs % n]
+    around = torch.cat([theta, theta[:rolls]])
+    return around.unfold(0, rolls + 1, 1).transpose(1, 2)
 
 
 def check_number(value: Any, name: str) -> None:
@@ -96,10 +104,10 @@ class NREA(Contrastive):
     rolls: ClassVar[int] = 1
     chance: ClassVar[float] = math.log(2)
 
-    def of_logits(self, s: Tensor) -> Tensor:
-        """Scalar loss of logits ``(n, 2)``, the joint pairs first."""
-        joint, marginal = s.unbind(-1)
-        return 0.5 * (softplus(-joint).mean() + softplus(marginal).mean())
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """Is a pair a joint one? Of a joint and a marginal pair."""
+        return Question((0, NONE), (0.0, 0.0), 0.5), Question((NONE, 1), (0.0, 0.0), 0.5)
 
 
 @dataclass(frozen=True)
@@ -147,9 +155,10 @@ class NREB(Contrastive):
         """log K: every candidate is as likely as the next."""
         return math.log(self.candidates)
 
-    def of_logits(self, s: Tensor) -> Tensor:
-        """Scalar loss of logits ``(n, K)``, the joint pairs first."""
-        return (s.logsumexp(-1) - s[:, 0]).mean()
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """Which of K candidates?"""
+        return (Question(tuple(range(self.candidates)), (0.0,) * self.candidates),)
 
 
 @dataclass(frozen=True)
@@ -205,17 +214,14 @@ class NREC(Contrastive):
         weight = self.gamma / (1 + self.gamma)
         return math.log1p(self.gamma) + weight * math.log(self.candidates / self.gamma)
 
-    def of_logits(self, s: Tensor) -> Tensor:
-        """Scalar loss of logits ``(n, K + 1)``, the joint pairs first.
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """Which of K candidates or none? Once the true one is among them, and once none.
 
         Both kinds of candidate sets share their network evaluations: K + 1 logits for each
         observation instead of 2 K. Expectations do not mind, only the variance might.
         """
-        k, log_gamma = self.candidates, math.log(self.gamma)
-        none = s.new_full((len(s), 1), math.log(k))
-        independent, dependent = (
-            torch.cat([log_gamma + part, none], -1).logsumexp(-1) for part in (s[:, 1:], s[:, :-1])
-        )
-        when_none = (independent - math.log(k)).mean()
-        when_true = (dependent - log_gamma - s[:, 0]).mean()
-        return (when_none + self.gamma * when_true) / (1 + self.gamma)
+        k, share = self.candidates, 1 / (1 + self.gamma)
+        zeros, none = (0.0,) * k, math.log(k / self.gamma)
+        among = Question((*range(k), NONE), (*zeros, none), self.gamma * share)
+        return among, Question((NONE, *range(1, k + 1)), (none, *zeros), share)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..runtime.arrays import plain_fields, real_number, whole_number
 from .base import Network
 from .contrastive import NREA, NREB, NREC, Contrastive, rolled
+from .questions import Asked, Question, cost
 
 __all__ = ["MultiScale"]
 
@@ -125,11 +126,19 @@ class MultiScale:
             Of the true parameters and the others, up to a constant; minus infinity outside the
             support of the prior.
         """
-        far = rolled(theta, self.loss.rolls)
-        s = net.head(torch.cat([far, near], 1), net.embed(x)[:, None])
-        s_far, s_near = s[:, : far.shape[1]], s[:, far.shape[1] :]
-        local = torch.cat([s[:, :1], s_near], 1) + log_prior
-        return self.loss.of_logits(s_far) + self.weight * (local.logsumexp(-1) - local[:, 0]).mean()
+        candidates = torch.cat([rolled(theta, self.loss.rolls), near], 1)
+        return cost(net.head(candidates, net.embed(x)[:, None]), self.questions, log_prior)
+
+    def asked(self, near: Tensor, log_prior: Tensor) -> Asked:
+        """The same in words: what is asked of which logits."""
+        return Asked(self.questions, self.loss.rolls, near, log_prior)
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """Those of the other loss, and which of the candidates nearby."""
+        far = self.loss.rolls
+        near = Question((0, *range(far + 1, far + self.candidates)), (0.0,) * self.candidates)
+        return *self.loss.questions, replace(near, weight=self.weight)
 
 
 def _checked_scales(scales: object) -> tuple[float, float]:

@@ -5,7 +5,9 @@ which nothing of it runs any more, and the tests' own process goes on from its f
 """
 
 import hashlib
+import itertools
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -166,13 +168,29 @@ class StopsAt:
         return repr(self.loss)
 
 
-def test_ctrl_c_then_resume(simulations, tmp_path, monkeypatch):
+def interrupt(monkeypatch, step):
+    """Ctrl-C at a gradient step, whoever computes gradients."""
+    descend, steps = Trainer._descend, itertools.count(1)
+
+    def interrupted(self, *batch):
+        if next(steps) == step:
+            raise KeyboardInterrupt
+        return descend(self, *batch)
+
+    monkeypatch.setattr(Trainer, "_descend", interrupted)
+
+
+# Gradients of a loss of our own are computed by torch.
+@pytest.mark.parametrize("loss", [None, StopsAt(math.inf)], ids=["by hand", "by torch"])
+def test_ctrl_c_then_resume(simulations, tmp_path, monkeypatch, loss):
     monkeypatch.setattr("pymc_nre.runtime.checkpoint._SHARE", 1e9)
-    whole = quick(simulations, None)
-    with pytest.warns(nre.TrainingWarning, match="was interrupted after"):
-        part = quick(simulations, tmp_path / "t", loss=StopsAt(14))
+    whole = quick(simulations, None, loss=loss)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 10)
+        with pytest.warns(nre.TrainingWarning, match="was interrupted after"):
+            part = quick(simulations, tmp_path / "t", loss=loss)
     assert digest(part) != digest(whole)
-    resumed = quick(simulations, tmp_path / "t")
+    resumed = quick(simulations, tmp_path / "t", loss=loss)
     assert digest(resumed) == digest(whole)
     assert resumed.history.sizes["epoch"] == EPOCHS
 
@@ -181,8 +199,10 @@ def test_without_the_random_streams_bits_would_differ(simulations, tmp_path, mon
     """The twin: what `restore` restores is needed."""
     monkeypatch.setattr("pymc_nre.runtime.checkpoint._SHARE", 1e9)
     whole = quick(simulations, None)
-    with pytest.warns(nre.TrainingWarning, match="was interrupted after"):
-        quick(simulations, tmp_path / "t", loss=StopsAt(14))
+    with monkeypatch.context() as patch:
+        interrupt(patch, 10)
+        with pytest.warns(nre.TrainingWarning, match="was interrupted after"):
+            quick(simulations, tmp_path / "t")
     restore = Trainer.restore
     monkeypatch.setattr(
         Trainer, "restore", lambda self, t: restore(self, t | {"order": self.order.get_state()})

@@ -43,7 +43,7 @@ class Followed(Trainer):
         step = self.optimizer.step
 
         def noting():
-            self.rates.append(self.optimizer.param_groups[0]["lr"])
+            self.rates.append(self.optimizer.rate)
             self.norms.append(torch.cat([w.grad.ravel() for w in self._weights]).norm().item())
             step()
             self.weights.append(self.flat(net))

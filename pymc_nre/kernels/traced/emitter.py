@@ -27,7 +27,7 @@ from .functions import Vectors
 from .graph import CONSTANT, Node, Run
 from .plan import Plan, Step
 
-__all__ = ["Shape", "emit"]
+__all__ = ["Shape", "at", "emit", "folded", "loop"]
 
 _INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
 _POINTER = ir.PointerType()
@@ -104,7 +104,7 @@ def _block(module: ir.Module, plan: Plan, shape: Shape, name: str) -> ir.Functio
     some = builder.icmp_signed("<", first, stop)
     with builder.if_then(builder.and_(sharing, some)):
         builder.call(of_theta, (zero, ir.Constant(_INDEX, 1), shared, *pointers))
-    with _loop(builder, stop, shape.rows, first) as start:
+    with loop(builder, stop, shape.rows, first) as start:
         left = builder.sub(stop, start)
         full = ir.Constant(_INDEX, shape.rows)
         rows = builder.select(builder.icmp_signed("<", left, full), left, full)
@@ -143,7 +143,7 @@ def _aligned(builder: ir.IRBuilder, pointer: Any) -> Any:
 
 
 @contextmanager
-def _loop(builder: ir.IRBuilder, stop: Any, step: int = 1, start: Any = None) -> Iterator[Any]:
+def loop(builder: ir.IRBuilder, stop: Any, step: int = 1, start: Any = None) -> Iterator[Any]:
     """Code for each index below ``stop``; for none if there is none."""
     before = builder.block
     head, body, after = (builder.append_basic_block(name) for name in ("head", "body", "after"))
@@ -176,11 +176,11 @@ def _layer(module: ir.Module, shape: Shape, name: str) -> ir.Function:
     biased = builder.icmp_unsigned("!=", builder.ptrtoint(bias, _INDEX), ir.Constant(_INDEX, 0))
     whole = builder.and_(width, ir.Constant(_INDEX, -shape.together))
     for together, first, stop in ((shape.together, None, whole), (1, whole, width)):
-        with _loop(builder, stop, together, first) as j:
+        with loop(builder, stop, together, first) as j:
             sums = _sums_of_layer(builder, vectors, shape, together, j, function.args, biased)
             for b, total in enumerate(sums):
                 column = builder.add(j, ir.Constant(_INDEX, b))
-                builder.store(total, _at(builder, out, column, shape.size), align=shape.aligned)
+                builder.store(total, at(builder, out, column, shape.size), align=shape.aligned)
     builder.ret_void()
     return function
 
@@ -201,25 +201,25 @@ def _sums_of_layer(
     for b in range(together):
         column = builder.add(j, ir.Constant(_INDEX, b))
         # Without a bias something is read that is there; what it is does not count.
-        source = builder.select(biased, _at(builder, bias, column, each), matrix)
+        source = builder.select(biased, at(builder, bias, column, each), matrix)
         number = builder.load(source, typ=shape.number)
         zero = ir.Constant(shape.number, 0.0)
         begins.append(vectors.broadcast(builder.select(biased, number, zero)))
 
     def added(k: Any, sums: list[Any]) -> list[Any]:
-        h = builder.load(_at(builder, inputs, k, shape.size), typ=vectors.type, align=shape.aligned)
+        h = builder.load(at(builder, inputs, k, shape.size), typ=vectors.type, align=shape.aligned)
         row = builder.add(builder.mul(k, width), j)
         totals = []
         for b, total in enumerate(sums):
-            place = _at(builder, matrix, builder.add(row, ir.Constant(_INDEX, b)), each)
+            place = at(builder, matrix, builder.add(row, ir.Constant(_INDEX, b)), each)
             weight = vectors.broadcast(builder.load(place, typ=shape.number))
             totals.append(vectors.muladd(weight, h, total))
         return totals
 
-    return _folded(builder, inner, begins, added)
+    return folded(builder, inner, begins, added)
 
 
-def _folded(
+def folded(
     builder: ir.IRBuilder,
     count: Any,
     begins: list[Any],
@@ -244,7 +244,7 @@ def _folded(
     return folds
 
 
-def _at(builder: ir.IRBuilder, pointer: Any, index: Any, size: int) -> Any:
+def at(builder: ir.IRBuilder, pointer: Any, index: Any, size: int) -> Any:
     """The address of the element with this index, of elements of so many bytes."""
     offset = builder.mul(index, ir.Constant(_INDEX, size))
     return builder.gep(pointer, [offset], source_etype=_BYTE)
@@ -288,11 +288,11 @@ class _Block:
         """The address of the first column of a run that is in memory."""
         node = self.graph.maker(run.start)
         column = self.plan.places[node.start] + run.start - node.start
-        return _at(self.builder, self.pointers["memory"], self._index(column), self.shape.size)
+        return at(self.builder, self.pointers["memory"], self._index(column), self.shape.size)
 
     def _weight(self, offset: int) -> Any:
         each = self.shape.size // self.shape.rows
-        return _at(self.builder, self.pointers["weights"], self._index(offset), each)
+        return at(self.builder, self.pointers["weights"], self._index(offset), each)
 
     def _load(self, run: Run, c: Any) -> Any:
         """Column ``c`` of a run."""
@@ -302,14 +302,14 @@ class _Block:
         c = c if run.step else self._index(0)
         if node.kind == "weight":
             begin = self._weight(node.options[0] + run.start - node.start)
-            place = _at(self.builder, begin, c, self.shape.size // self.shape.rows)
+            place = at(self.builder, begin, c, self.shape.size // self.shape.rows)
             return self.vectors.broadcast(self.builder.load(place, typ=self.shape.number))
-        place = _at(self.builder, self._place(run), c, self.shape.size)
+        place = at(self.builder, self._place(run), c, self.shape.size)
         return self.builder.load(place, typ=self.vectors.type, align=self.shape.aligned)
 
     def _store(self, value: Any, begin: Any, c: Any) -> None:
         self.builder.store(
-            value, _at(self.builder, begin, c, self.shape.size), align=self.shape.aligned
+            value, at(self.builder, begin, c, self.shape.size), align=self.shape.aligned
         )
 
     @contextmanager
@@ -318,7 +318,7 @@ class _Block:
         if count == 1:
             yield self._index(0)
             return
-        with _loop(self.builder, self._index(count)) as c:
+        with loop(self.builder, self._index(count)) as c:
             yield c
 
     # Steps.
@@ -362,13 +362,13 @@ class _Block:
             self._store(total, out, builder.add(builder.mul(i, self._index(n)), j))
 
     def _column(self, begin: Any, c: Any) -> Any:
-        place = _at(self.builder, begin, c, self.shape.size)
+        place = at(self.builder, begin, c, self.shape.size)
         return self.builder.load(place, typ=self.vectors.type, align=self.shape.aligned)
 
     def _fold(self, count: int, add: Callable[[Any, Any], Any], start: float) -> Any:
         """A sum, or the like, over so many columns."""
         begin = self.vectors.constant(start)
-        (total,) = _folded(
+        (total,) = folded(
             self.builder, self._index(count), [begin], lambda e, totals: [add(e, *totals)]
         )
         return total
@@ -420,7 +420,7 @@ class _Block:
         table.initializer = ir.Constant(kind, places)
         table.global_constant, table.linkage = True, "internal"
         with self._columns(node.count) as c:
-            place = self.builder.load(_at(self.builder, table, c, 4), typ=ir.IntType(32))
+            place = self.builder.load(at(self.builder, table, c, 4), typ=ir.IntType(32))
             column = self._column(self.pointers["memory"], self.builder.zext(place, _INDEX))
             self._store(column, out, c)
 
@@ -440,7 +440,7 @@ class _Block:
         out = self._place(Run(node.start, 1))
         each = self.shape.size // self.shape.rows
         last = builder.sub(self.rows, self._index(1))
-        with _loop(builder, self._index(self.shape.rows)) as r:
+        with loop(builder, self._index(self.shape.rows)) as r:
             row = builder.select(builder.icmp_signed("<", r, last), r, last)
             row = builder.add(self.start, row)
             if kind == "theta":
@@ -448,29 +448,29 @@ class _Block:
                 row = builder.select(shared, self._index(0), row)
             first = builder.mul(row, self._index(node.count))
             with self._columns(node.count) as c:
-                place = _at(builder, source, builder.add(first, c), 8)
+                place = at(builder, source, builder.add(first, c), 8)
                 value = builder.load(place, typ=ir.DoubleType())
                 if moments is not None:
                     column = builder.add(c, self._index(moments))
-                    place = _at(builder, self.pointers["moments"], column, 8)
+                    place = at(builder, self.pointers["moments"], column, 8)
                     value = builder.fsub(value, builder.load(place, typ=ir.DoubleType()))
                 if not self.shape.double:
                     value = builder.fptrunc(value, self.shape.number)
                 index = builder.add(builder.mul(c, self._index(self.shape.rows)), r)
-                builder.store(value, _at(builder, out, index, each))
+                builder.store(value, at(builder, out, index, each))
 
     def _result(self, node: Node) -> None:
         """Columns to rows."""
         builder, target = self.builder, self.pointers[next(self.results)]
         begin, each = self._place(node.inputs[0]), self.shape.size // self.shape.rows
-        with _loop(builder, self.rows) as r:
+        with loop(builder, self.rows) as r:
             first = builder.mul(builder.add(self.start, r), self._index(node.count))
             with self._columns(node.count) as c:
                 index = builder.add(builder.mul(c, self._index(self.shape.rows)), r)
-                value = builder.load(_at(builder, begin, index, each), typ=self.shape.number)
+                value = builder.load(at(builder, begin, index, each), typ=self.shape.number)
                 if not self.shape.double:
                     value = builder.fpext(value, ir.DoubleType())
-                builder.store(value, _at(builder, target, builder.add(first, c), 8))
+                builder.store(value, at(builder, target, builder.add(first, c), 8))
 
 
 def _runs(graph: Any, columns: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:

@@ -226,7 +226,7 @@ class Vectors:
         small = self._quick_expm1(self._cut(x, -700.0 if self.double else -85.0, largest))
         return self.select(self.holds(">", x, self.constant(largest)), self.exp(x), small)
 
-    def _quick_exp(self, x: Any) -> Any:
+    def quick_exp(self, x: Any) -> Any:
         """Where it does not matter whether what is tiny or huge is exactly zero or infinite."""
         largest = 700.0 if self.double else 85.0
         k, q = self._parts(self._cut(x, -largest, largest))
@@ -320,7 +320,7 @@ class Vectors:
         """The error function."""
         a = self._cut(self.abs(x), 0.0, _ERF_ONE)
         three, one, two = map(self.constant, (3.0, 1.0, 2.0))
-        bell = self._quick_exp(self.neg(self.mul(a, a)))
+        bell = self.quick_exp(self.neg(self.mul(a, a)))
         ratio = self.div(self.sub(a, three), self.add(a, three))
         coefficients = ERFCX["double" if self.double else "single"]
         tail = self.mul(bell, self._polynomial(coefficients, ratio))

@@ -105,7 +105,8 @@ def _made(name: str, write: Callable[[], str]) -> Code:
         engine.add_object_file(llvm.ObjectFileRef.from_data(kept))
     engine.finalize_object()
     address = engine.get_function_address(name)
-    memory = ctypes.c_int64.from_address(engine.get_global_value_address(f"{name}_memory")).value
+    told = engine.get_global_value_address(f"{name}_memory")  # zero if it needs none
+    memory = ctypes.c_int64.from_address(told).value if told else 0
     llvm.add_symbol(name, address)
     return Code(name, address, memory, engine)
 
