@@ -81,6 +81,11 @@ class MultiScale:
                 "MultiScale: loss must contrast joint with marginal pairs, NREA(), NREB() or "
                 f"NREC(), got {self.loss!r}."
             )
+        if type(self.loss).of_logits is not Contrastive.of_logits:
+            raise TypeError(
+                "MultiScale: loss has an of_logits of its own, which nobody would call, got "
+                f"{self.loss!r}. Say what it asks by its questions."
+            )
         plain_fields(self)
         taken = {
             "candidates": whole_number(self.candidates, "MultiScale: candidates", least=2),

@@ -16,6 +16,11 @@ from pymc_nre.losses import BNRE, CARL, NREA, NREB, NREC, Balanced, MultiScale
 from pymc_nre.losses.contrastive import contrastive_logits
 
 
+class Own(NREC):
+    def of_logits(self, s):
+        return s.mean()
+
+
 def parts(n=32, near=3, seed=1):
     generator = torch.Generator().manual_seed(seed)
     theta = torch.randn(n, 1, generator=generator, dtype=torch.float64)
@@ -73,6 +78,7 @@ def test_says_what_it_is():
         ({"loss": BNRE()}, TypeError, r"must contrast joint with marginal.*got Balanced"),
         ({"loss": "NREC"}, TypeError, "got 'NREC'"),
         ({"loss": NREC}, TypeError, "must contrast joint"),
+        ({"loss": Own()}, TypeError, "has an of_logits of its own"),
         ({"candidates": 1}, ValueError, "candidates: expected at least 2, got 1"),
         ({"candidates": 2.5}, TypeError, "expected a whole number"),
         ({"scales": 0.1}, TypeError, "must be the smallest and the largest, got 0.1"),
