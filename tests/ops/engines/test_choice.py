@@ -179,8 +179,8 @@ def test_an_embedding_always_is():
 )
 def test_what_no_engine_can_do_is_refused(engine, precision, message):
     with pytest.raises(ValueError, match=message):
-        check_engine(engine, precision, smooth(1, ()))
-    check_engine("compiled", "single", smooth(1, ()))
+        check_engine(engine, precision, smooth(1, ()), "repel")
+    check_engine("compiled", "single", smooth(1, ()), "repel")
 
 
 def test_falling_back_is_told_once(caplog):
