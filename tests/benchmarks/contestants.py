@@ -35,14 +35,15 @@ class Contestants:
         return [name for known in self.known for name in known[kind]]
 
     def libraries(self):
-        """What the neighbors are made of: versions, one list for each environment."""
+        """What the neighbors are made of, in a sentence: versions of each environment."""
         lines = {}
         for (python, *_), known in zip(self.scripts[1:], self.known[1:], strict=True):
             lines.setdefault(python, {}).update(known["libraries"])
-        return "; ".join(
+        lists = [
             ", ".join(f"{name} {version}" for name, version in sorted(of.items()) if version)
             for of in lines.values()
-        )
+        ]
+        return f"Neighbors: {'; '.join(lists)}." if lists else ""
 
     def ask(self, kind, name, do, **arguments):
         """Pass an order on."""

@@ -21,7 +21,7 @@ def run(context):
     """A table for each sampler and data set; slice samplers for the smallest only."""
     few, *others = problem.DATA
     with context.contestants() as contestants:
-        versions = f"Neighbors: {contestants.libraries()}."
+        versions = contestants.libraries()
         return [
             _table(data, kind, *_measure(contestants, data, kind, context), versions)
             for data, kind in [(few, "slice"), *((data, "NUTS") for data in (few, *others))]
