@@ -24,9 +24,9 @@ import pymc_nre as nre
 
 TRUTH = {"GaussianMean": {"mu": 2.0}, "LocationScale": {"mu": 1.0, "log_sigma": 0.3}}
 SIMULATIONS, SIZES, SEEDS = 100_000, (100, 1_000, 10_000), (1, 2, 3, 4, 5)
-SETTINGS = {"chains": 2, "tune": 500, "draws": 500, "cores": 1, "nuts_sampler": "pymc"}
+SETTINGS = {"chains": 2, "tune": 300, "draws": 300, "cores": 1, "nuts_sampler": "pymc"}
 QUIET = {"progressbar": False, "compute_convergence_checks": False}
-EVERY = 5  # draws between those whose totals are compared
+EVERY = 3  # draws between those whose totals are compared
 PRECISIONS = ("double", "single")
 BOTH = {"acceptance": "mean acceptance", "divergences": "divergences", "steps": "steps per draw"}
 BOTH |= {"rate": "ESS / s"}
