@@ -2,7 +2,8 @@
 
 An evaluator is a function ``build(x)`` that gives a function of mu, in whatever coordinate it
 likes, to a value and a gradient: ``(function, coordinate)``. A sampler is a function
-``sample(x, chains, tune, draws, seed)`` that gives draws of mu, ``(chains, draws)``.
+``sample(x, chains, tune, draws, seed)`` that gives draws ``(chains, draws, D)`` of mu, or of the
+D parameters of a hierarchy, its center first.
 """
 
 import resource
@@ -73,13 +74,13 @@ class Contest:
         function(coordinate(problem.MEAN))
         return _peak() - before - 8 * n / 1e6
 
-    def sample(self, name, path, chains, tune, draws, seed):
+    def sample(self, name, data, path, chains, tune, draws, seed):
         """Seconds that a sampler takes; the draws go to a file."""
-        sample, x = self.samplers[name], problem.observations()
+        sample, x = self.samplers[name], problem.DATA[data]()
         began = time.process_time()
         result = sample(x, chains, tune, draws, seed)
         seconds = time.process_time() - began
-        np.save(path, np.asarray(result, float).reshape(chains, draws))
+        np.save(path, np.asarray(result, float).reshape(chains, draws, -1))
         return seconds
 
     def train(self, name, batch, epochs, quick):

@@ -6,7 +6,7 @@ from worker import ContestantError, Worker
 class Contestants:
     """Starts every process of contestants and passes orders to whoever knows the name."""
 
-    def __init__(self, python, neighbors, folder):
+    def __init__(self, python, neighbors, setu, folder):
         self.workers = []
         scripts = [(python, ("contestants_ours.py", folder), {})]
         if neighbors:
@@ -17,15 +17,12 @@ class Contestants:
                 (neighbors, (bayesflow, folder, "notebook"), {"KERAS_BACKEND": "jax"}),
                 (neighbors, (bayesflow, folder, "neural"), {"KERAS_BACKEND": "jax"}),
             ]
-        self.starts = [
-            lambda python=python, script=script, environment=environment: Worker(
-                python, *script, log=folder / "contestants.log", **environment
-            )
-            for python, script, environment in scripts
-        ]
+        if setu:
+            scripts.append((setu, ("contestants_setu.py", folder), {}))
+        self.scripts, self.log = scripts, folder / "contestants.log"
 
     def __enter__(self):
-        self.workers = [start() for start in self.starts]
+        self.workers = [self._start(script) for script in self.scripts]
         self.known = [worker.ask("describe") for worker in self.workers]
         return self
 
@@ -38,11 +35,15 @@ class Contestants:
         return [name for known in self.known for name in known[kind]]
 
     def libraries(self):
-        """Versions, one line for each environment."""
+        """What the neighbors are made of, in a sentence: versions of each environment."""
         lines = {}
-        for known in self.known[1:]:
-            lines |= {name: version for name, version in known["libraries"].items() if version}
-        return ", ".join(f"{name} {version}" for name, version in sorted(lines.items()))
+        for (python, *_), known in zip(self.scripts[1:], self.known[1:], strict=True):
+            lines.setdefault(python, {}).update(known["libraries"])
+        lists = [
+            ", ".join(f"{name} {version}" for name, version in sorted(of.items()) if version)
+            for of in lines.values()
+        ]
+        return f"Neighbors: {'; '.join(lists)}." if lists else ""
 
     def ask(self, kind, name, do, **arguments):
         """Pass an order on."""
@@ -51,18 +52,24 @@ class Contestants:
 
     def alone(self, kind, name, do, **arguments):
         """The same in a fresh process."""
-        with self.starts[self._where(kind, name)]() as worker:
+        with self._start(self.scripts[self._where(kind, name)]) as worker:
             return worker.ask(do, name=name, **arguments)
 
-    def try_each(self, kind, names, do, say, **arguments):
-        """Answers of those that have one; what fails is said and left out."""
+    def try_each(self, kind, names, do, say, failures=None, **arguments):
+        """Answers of those that have one; what fails is said, left out, and put to ``failures``."""
         answers = {}
         for name in names:
             try:
                 answers[name] = self.ask(kind, name, do, **arguments)
             except ContestantError as error:
                 say(f"{name}: {error}")
+                if failures is not None:
+                    failures[name] = error.reason
         return answers
+
+    def _start(self, script):
+        python, arguments, environment = script
+        return Worker(python, *arguments, log=self.log, **environment)
 
     def _where(self, kind, name):
         return next(i for i, known in enumerate(self.known) if name in known[kind])

@@ -141,7 +141,8 @@ def neural(given):
     op.vjp_op = partial(op.vjp_op, return_list=True)
 
     def likelihood(mu, x):
-        distribution("x", mu=mu, observed=x.astype("float32"))
+        each = mu if x.ndim == 1 else pt.broadcast_to(mu, x.shape).ravel()
+        distribution("x", mu=each, observed=x.ravel().astype("float32"))
 
     name = "BayesFlow, NeuralDistribution"
     samplers = {
@@ -149,7 +150,8 @@ def neural(given):
         f"{name} | NUTS": models.sampler(likelihood, "NUTS"),
     }
     if importlib.util.find_spec("numpyro"):
-        samplers[f"{name} | NUTS of numpyro"] = models.sampler(likelihood, "NUTS", "numpyro")
+        of_numpyro = models.sampler(likelihood, "NUTS", nuts_sampler="numpyro")
+        samplers[f"{name} | NUTS of numpyro"] = of_numpyro
     return {name: models.evaluator(likelihood)}, samplers
 
 

@@ -29,14 +29,16 @@ def ratio_of(width, depth, parameters):
         )
 
 
-def evaluator(engine, width, depth, parameters, n):
-    """As `models.evaluator`, with a vector of parameters."""
+def evaluator(engine, width, depth, parameters, n, own=False):
+    """As `models.evaluator`, with a vector of parameters; ``own``: one of its own for each row."""
 
     def build(x):
         ratio, options = ratio_of(width, depth, parameters), contestants_ours.ENGINES[engine]
         with warnings.catch_warnings(), pm.Model() as model:
             warnings.simplefilter("ignore")
             theta = pm.Normal("theta", shape=parameters)
+            if own:
+                theta = theta + np.linspace(-1, 1, n)[:, None]
             nre.RatioLikelihood("x", ratio, theta=theta, observed=x, **options)
             function = model.logp_dlogp_function(ravel_inputs=True)
         function.set_extra_values({})

@@ -78,7 +78,9 @@ def main(folder):
         samplers[f"{name} | NUTS"] = models.sampler(likelihood, "NUTS")
         for other in ("nutpie", "numpyro"):
             if name == "pymc_nre, compiled" and importlib.util.find_spec(other):
-                samplers[f"{name} | NUTS of {other}"] = models.sampler(likelihood, "NUTS", other)
+                samplers[f"{name} | NUTS of {other}"] = models.sampler(
+                    likelihood, "NUTS", nuts_sampler=other
+                )
     libraries = ("pymc_nre", "pymc", "pytensor", "torch", "numba", "numpy", "nutpie", "numpyro")
     Contest(evaluators, samplers, {"pymc_nre": train}, libraries).serve()
 

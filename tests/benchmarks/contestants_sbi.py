@@ -63,6 +63,8 @@ def evaluator(net):
 
 
 def sample(net, method, x, chains, tune, draws, seed):
+    if x.ndim > 1:
+        raise NotImplementedError("its posterior is that of one theta of all observations")
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002  # sbi's slice sampler draws from it
     given = posterior(net, x)

@@ -18,6 +18,6 @@ def run(context):
                 context.say(f"{name}: {error}")
         libraries = contestants.libraries()
     context.record("memory", n=n, rows=rows)
-    note = f"Above the same process after 10 observations. Neighbors: {libraries}."
+    note = f"Above the same process after 10 observations. {libraries}"
     title = f"Peak memory of one value and gradient, {n:,} observations, above the data"
     return [Table(title, ("contestant", "MB"), rows, note)]

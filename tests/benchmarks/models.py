@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import problem
 import pymc as pm
 import pytensor
@@ -12,34 +13,42 @@ def model_of(likelihood, x):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pm.Model() as model:
-            likelihood(pm.Uniform("mu", problem.LOW, problem.HIGH), x)
+            likelihood(_means(x), x)
     return model
 
 
-def evaluator(likelihood):
+def _means(x):
+    """One mean of all, or means ``(groups, 1)`` of x of shape ``(groups, each)``."""
+    if x.ndim == 1:
+        return pm.Uniform("mu", problem.LOW, problem.HIGH)
+    center, spread = pm.Normal("center", 0, 5), pm.HalfNormal("spread", 3)
+    return pm.Normal("mu", center, spread, shape=len(x))[:, None]
+
+
+def evaluator(likelihood, **options):
     """The function that PyMC's own NUTS calls, as an evaluator."""
 
     def build(x):
-        function = model_of(likelihood, x).logp_dlogp_function(ravel_inputs=True)
+        function = model_of(likelihood, x).logp_dlogp_function(ravel_inputs=True, **options)
         function.set_extra_values({})
         return function, lambda mu: problem.unbounded(mu).reshape(1).astype(pytensor.config.floatX)
 
     return build
 
 
-def sampler(likelihood, step, nuts_sampler="pymc"):
-    """`pymc.sample` on one core, with a step method by name."""
-    model = []  # one model, compiled anew by every call as users' are
+def sampler(likelihood, step, **options):
+    """`pymc.sample` on one core, with a step method by name; draws ``(chains, draws, D)``."""
+    models = {}  # compiled anew by every call, as users' are
 
     def sample(x, chains, tune, draws, seed):
-        if not model:
-            model.append(model_of(likelihood, x))
-        with warnings.catch_warnings(), model[0]:
+        if x.shape not in models:
+            models[x.shape] = model_of(likelihood, x)
+        model = models[x.shape]
+        with warnings.catch_warnings(), model:
             warnings.simplefilter("ignore")
-            if step == "NUTS":
-                options = {"nuts_sampler": nuts_sampler}
-            else:
-                options = {"step": getattr(pm, step)()}
+            how = {"nuts_sampler": "pymc"} | options
+            if step != "NUTS":
+                how = {"step": getattr(pm, step)()}
             idata = pm.sample(
                 draws,
                 tune=tune,
@@ -48,8 +57,9 @@ def sampler(likelihood, step, nuts_sampler="pymc"):
                 random_seed=seed,
                 progressbar=False,
                 compute_convergence_checks=False,
-                **options,
+                **how,
             )
-        return idata["posterior"]["mu"].to_numpy()
+        posterior = [idata["posterior"][free.name].to_numpy() for free in model.free_RVs]
+        return np.concatenate([part.reshape(chains, draws, -1) for part in posterior], axis=-1)
 
     return sample

@@ -1,7 +1,7 @@
 """Benchmarks of pymc_nre and its neighbors: ``python tests/benchmarks/run.py``.
 
-Writes the tables that docs/benchmarks.md includes. See there for what they mean, and for the
-environment of the neighbors, which is made at the first run unless one is given.
+Writes the tables that docs/benchmarks.md includes. See there for what they mean. The
+neighbors' environments are made at the first run unless they are given.
 """
 
 import argparse
@@ -30,6 +30,7 @@ class Context:
 
     python: Path
     neighbors: Path | None
+    setu: Path | None
     folder: Path
     quick: bool
     rounds: int
@@ -38,7 +39,7 @@ class Context:
         """All contestants, to be used in a ``with``."""
         from contestants import Contestants
 
-        return Contestants(self.python, self.neighbors, self.folder)
+        return Contestants(self.python, self.neighbors, self.setu, self.folder)
 
     def engines(self):
         """Names that ``engine=`` of the installed library accepts."""
@@ -63,8 +64,11 @@ class Context:
 def main():
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
-    neighbors = None if options.without_neighbors else _neighbors(options)
-    context = Context(Path(sys.executable), neighbors, options.work, options.quick, options.rounds)
+    neighbors = _environment("neighbors", options.neighbors_python, options)
+    setu = _environment("setu", options.setu_python, options)
+    context = Context(
+        Path(sys.executable), neighbors, setu, options.work, options.quick, options.rounds
+    )
     _networks(context)
     import machine
 
@@ -83,6 +87,7 @@ def _options():
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run at all?")
     parser.add_argument("--rounds", type=int, default=3, help="of what takes minutes")
     parser.add_argument("--neighbors-python", type=Path, help="of an environment that has them")
+    parser.add_argument("--setu-python", type=Path, help="of one that has setu, apart from them")
     parser.add_argument("--without-neighbors", action="store_true")
     scratch = Path(tempfile.gettempdir()) / "pymc_nre_benchmarks"
     parser.add_argument("--work", type=Path, default=scratch, help="networks, logs, raw results")
@@ -90,15 +95,17 @@ def _options():
     return parser.parse_args()
 
 
-def _neighbors(options):
-    """The Python that was named, or one in an environment made here."""
-    if options.neighbors_python:
-        return options.neighbors_python
-    folder = options.work / "neighbors"
+def _environment(extra, given, options):
+    """The Python that was named, or one in an environment made here of an extra of ours."""
+    if options.without_neighbors:
+        return None
+    if given:
+        return given
+    folder = options.work / extra
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", f"{ROOT}[neighbors]"], check=True)
+        subprocess.run([python, "-m", "pip", "install", f"{ROOT}[{extra}]"], check=True)
     return python
 
 

@@ -32,8 +32,7 @@ def run(context):
         rows.append([name, *middle, *relative])
     heads = [f"batch {batch:,}: seconds" for batch in batches]
     heads += [f"batch {batch:,}: in units of ours" for batch in batches]
-    note = f"Neighbors: {libraries}."
-    return [Table("Seconds per epoch, one thread", ("contestant", *heads), rows, note)]
+    return [Table("Seconds per epoch, one thread", ("contestant", *heads), rows, libraries)]
 
 
 def _seconds_per_epoch(contestants, name, batch, context):

@@ -19,7 +19,11 @@ ONE_THREAD = dict.fromkeys(
 
 
 class ContestantError(RuntimeError):
-    """What went wrong in another process."""
+    """What went wrong in another process: the traceback, and the error's first line."""
+
+    def __init__(self, text, reason=""):
+        super().__init__(text)
+        self.reason = reason
 
 
 class Worker:
@@ -47,7 +51,7 @@ class Worker:
             raise ContestantError(f"The process ended with status {self.process.wait()}.")
         reply = json.loads(line)
         if "error" in reply:
-            raise ContestantError(reply["error"])
+            raise ContestantError(reply["error"], reply["reason"])
         return reply["answer"]
 
     def __enter__(self):
@@ -69,6 +73,7 @@ def serve(orders):
         order = json.loads(line)
         try:
             reply = {"answer": orders[order["do"]](**order["with"])}
-        except Exception:
-            reply = {"error": traceback.format_exc()}
+        except Exception as error:
+            reason = str(error).split("\n", 1)[0]
+            reply = {"error": traceback.format_exc(), "reason": reason}
         print(json.dumps(reply), file=replies, flush=True)
