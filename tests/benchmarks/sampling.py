@@ -65,7 +65,12 @@ def _table(data, kind, results, failures, versions):
     ours = next(row for name, row in rows.items() if name.startswith("pymc_nre"))
     lines = [[name, *row, ours[3] / row[3]] for name, row in rows.items()]
     left_out = [f"{_shown(name, kind)}: {why.rstrip('.')}." for name, why in failures.items()]
-    return Table(f"{kind}, {data}", _COLUMNS, lines, " ".join([_exact(data), *left_out, versions]))
+    return Table(
+        f"{kind}, {data}",
+        _COLUMNS,
+        lines,
+        " ".join(filter(None, [_exact(data), *left_out, versions])),
+    )
 
 
 def _shown(name, kind):
