@@ -156,9 +156,9 @@ def _places(graph: Graph, of_theta: list[Step], others: list[Step]) -> tuple[dic
         for node in step.nodes:
             for maker in graph.sources(node):
                 last[maker.start] = k
-    for step in of_theta:  # they hold for all blocks of rows
-        for node in step.nodes:
-            last[node.start] = math.inf
+    for start in (node.start for step in of_theta for node in step.nodes):
+        if last.get(start, -1) >= len(of_theta):
+            last[start] = math.inf  # it holds for all blocks of rows
     places: dict[int, int] = {}
     taken: list[tuple[int, int, float]] = []  # begin, end, the last step that needs it
     columns = 0
