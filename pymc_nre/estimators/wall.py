@@ -103,9 +103,9 @@ class Wall:
 
         It uses arithmetic and methods only, for NumPy's, torch's and symbolic arrays.
         """
-        excess = (
-            _positive(theta - self.high) / self.above + _positive(self.low - theta) / self.below
-        )
+        # Both less something: single precision is told what is left of theta then.
+        above, below = _positive(theta - self.high), _positive(-(theta - self.low))
+        excess = above / self.above + below / self.below
         square = ((self._scores(theta) @ self.whiten) ** 2).sum(-1)
         # Not the root of the square itself, whose slope is infinite at zero.
         largest = self.largest**2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,10 @@ class _Kept(FunctionCache):
         try:
             return super().load_overload(*signature)
         except OSError:
+            return None
+        except Exception:  # whatever comes of a file that was cut off
+            with suppress(OSError):
+                self.flush()
             return None
 
     def save_overload(self, *compiled: Any) -> None:

@@ -94,6 +94,9 @@ class HeldRatio:
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (self(), _keeper_of(self()))
 
+    def __deepcopy__(self, memo: object) -> HeldRatio:
+        return self  # a copy of the ratio would be kept in the place of this one
+
     def __repr__(self) -> str:
         return f"HeldRatio({self.digest[:8]})"
 

@@ -91,7 +91,9 @@ class Reach:
         self.beyond, self._groups = np.zeros(size), None
         self.low, self.high = np.full(size, np.inf), np.full(size, -np.inf)
         self.by_row, self.together = np.zeros(1), 0.0
-        self.outside = np.concatenate([self._add(domain, block) for block in _blocks(draws)])
+        self.outside = np.concatenate(
+            [np.zeros(0), *(self._add(domain, block) for block in _blocks(draws))]
+        )
         for total in (self.beyond, self.by_row):
             total /= max(len(self.outside), 1)
         self.together /= max(len(self.outside), 1)

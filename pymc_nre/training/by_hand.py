@@ -28,6 +28,7 @@ from ..networks.layers import ACTIVATIONS
 
 __all__ = ["ByHand"]
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _NAMES = {kind: name for name, kind in ACTIVATIONS.items()}
 
 
@@ -148,12 +149,21 @@ def _is_perceptron(net: RatioNetwork) -> bool:
         return False
     activations, layers = list(net.body)[:-1:2], [net.theta_in, net.x_in, *net.body[1::2]]
     weights = [weight for layer in layers for weight in layer.parameters()]
+    moments = [net.standardize_theta.mean, net.standardize_theta.scale]
     return (
         type(net.body[0]) in _NAMES
+        and not any(map(_has_hooks, [net, *net.body, *layers, *weights]))
+        and len({*map(id, weights)}) == len(weights)
         and net.standardize_theta.unit is None
         and {*map(type, activations)} == {type(net.body[0])}
         and {*map(type, layers)} == {nn.Linear}
         and all(width % LANES == 0 for width in (layer.in_features for layer in net.body[1::2]))
         and all(weight.requires_grad for weight in weights)
-        and {(weight.dtype, weight.device.type) for weight in weights} == {(torch.float32, "cpu")}
+        and {(each.dtype, each.device.type) for each in weights + moments}
+        == {(torch.float32, "cpu")}
     )
+
+
+def _has_hooks(part: nn.Module | Tensor) -> bool:
+    """Whether somebody is called beside a module, or with the gradient of a weight."""
+    return any(getattr(part, name, None) for name in _HOOKS)

@@ -105,6 +105,16 @@ def test_a_disk_that_fills_up_later_is_told_too(told, monkeypatch, tmp_path):
     assert "No space left on device" in message
 
 
+def test_a_file_that_was_cut_off_is_made_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    compiled()(np.ones(3))
+    files = [*tmp_path.rglob("*.nbi"), *tmp_path.rglob("*.nbc")]
+    assert len(files) == 2
+    for file in files:
+        file.write_bytes(b"")
+    np.testing.assert_array_equal(compiled()(np.ones(3)), 2 * np.ones(3))
+
+
 SEVEN = """
 @f_memory = constant i64 0
 define void @f() {

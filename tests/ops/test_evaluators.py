@@ -5,15 +5,19 @@ import pytest
 import torch
 from bound import compiled_of
 from jax_process import process_with_jax
+from traced import Alone
 from traced import everything as all_of
 from untrained import make_estimator
 
+from pymc_nre.estimators.domain import Domain
+from pymc_nre.estimators.estimator import RatioEstimator
 from pymc_nre.estimators.evaluator import Evaluator, TorchEvaluator
 from pymc_nre.estimators.wall import Wall
 from pymc_nre.kernels.traced.evaluator import CompiledEvaluator
 from pymc_nre.networks import MLP, ResidualMLP
 from pymc_nre.ops.engines.compiled_engine import CompiledEngine
 from pymc_nre.ops.engines.torch_engine import TorchEngine
+from pymc_nre.ops.engines.walled import Walled
 
 N = 6
 NETWORKS = {
@@ -141,6 +145,34 @@ def test_evaluators_agree_with_autograd(name):
 @pytest.mark.parametrize("name", BEHIND_A_WALL)
 def test_the_wall_is_that_of_autograd(name):
     check_behind_a_wall(BEHIND_A_WALL, name)
+
+
+def far_away():
+    ratio = make_estimator({"mu": ()}, (), MLP((8, 4)))
+    draws = 1e6 + np.random.default_rng(1).normal(size=(500, 1))
+    ratio.network.standardize_theta.fit(torch.tensor(draws))
+    return RatioEstimator(
+        ratio.network, {"mu": ()}, domain=Domain.from_draws(draws), probe_x=ratio.probe_x
+    )
+
+
+def test_single_precision_sees_the_wall_far_from_zero():
+    """Only differences are rounded, on both sides."""
+    ratio = far_away()
+    wall, found = Wall.around(ratio.domain), compiled_of(ratio, wall=True)
+    single = CompiledEvaluator(found.program, found.moments, found.weights.astype(np.float32))
+    steps = np.array([[0.1], [1.0], [5.0]])
+    at = np.concatenate([wall.low - steps, wall.high + steps])
+    right = CompiledEvaluator.of(found).value_and_gradient(at, np.zeros(6))
+    for got, wanted in zip(single.value_and_gradient(at, np.zeros(6)), right, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_no_draw_of_a_skewed_prior_is_nowhere():
+    draws = np.random.default_rng(1).gamma(0.001, 1000.0, (1_000, 1))
+    domain = Domain.from_draws(draws)
+    walled = Walled(Alone(torch.nn.Identity()), Wall.around(domain))
+    assert torch.isfinite(walled.head(torch.tensor(draws), torch.zeros(1_000, 1))).all()
 
 
 def test_the_battery_sees_a_wrong_wall():

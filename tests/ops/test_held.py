@@ -88,6 +88,17 @@ def test_types_alone_are_pickled_without_it(engine):
         assert copy.deepcopy(tensor_type).kept_ratio.ratio is not None
 
 
+def test_deep_copies_leave_the_original_its_ratio():
+    ratio = make_estimator({"mu": ()}, (3,))
+    mu, x = pt.dscalar("mu"), pt.dmatrix("x")
+    value = nre.log_ratio(ratio, x, mu=mu, engine="torch", outside="ignore").sum()
+    del ratio
+    copied = copy.deepcopy(value)
+    del copied
+    gc.collect()
+    assert np.isfinite(value.eval({mu: 0.5, x: np.ones((2, 3))}, mode=MODE))
+
+
 def test_what_nobody_keeps_is_told():
     held = HeldRatio(make_estimator(seed=1))
     other, ratio = HeldRatio(make_estimator(seed=2)), make_estimator(seed=1)

@@ -72,6 +72,30 @@ def test_gradients_are_those_of_torch(loss, specification):
         assert distance(net, expected) < 3e-5
 
 
+def hook(net):
+    net.body[1].register_forward_hook(lambda module, given, result: 2 * result)
+
+
+def hook_of_a_weight(net):
+    net.x_in.weight.register_hook(lambda gradient: 2 * gradient)
+
+
+def tie(net):
+    net.body[3] = net.body[1]
+
+
+def raise_precision(net):
+    net.standardize_theta.double()
+
+
+@pytest.mark.parametrize("change", [hook, hook_of_a_weight, tie, raise_precision])
+def test_what_hangs_on_a_network_is_left_to_torch(change):
+    net = network(MLP((32, 32, 32)), batch_of(NREC()))
+    assert ByHand.of(net, NREC()) is not None
+    change(net)
+    assert ByHand.of(net, NREC()) is None
+
+
 def test_batches_may_change_their_size():
     batch, loss = batch_of(NREC()), NREC()
     net = network(MLP((32, 32)), batch)

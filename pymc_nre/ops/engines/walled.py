@@ -12,11 +12,11 @@ from ...estimators.wall import Wall
 
 __all__ = ["Walled"]
 
-_FAR = 1e15  # lengths of the middle of a range: squares of that have room in single precision too
+_FAR = 1e15  # lengths of a range: squares of that have room in single precision too
 
 
 class Walled(nn.Module):
-    """Log ratios behind a wall; minus infinity, without a slope, where theta is not finite.
+    """Log ratios behind a wall; minus infinity, without a slope, where theta is all but infinite.
 
     Parameters
     ----------
@@ -43,7 +43,8 @@ class Walled(nn.Module):
         """Log ratios ``(n,)`` of parameters ``(n, D)`` and features."""
         wall = Wall(**{field.name: getattr(self, field.name) for field in fields(Wall)})
         # What is nowhere is replaced before all else: masked derivatives would still be NaN.
-        nowhere = ~((theta - wall.left).abs() < _FAR * wall.width)
+        length = wall.below + wall.width + wall.above
+        nowhere = ~((theta - wall.left).abs() < _FAR * length)
         at = torch.where(nowhere, wall.left, theta)
         values = self.network.head(at.clip(wall.low, wall.high), features) - wall.height(at)
         return torch.where(nowhere.any(-1), -math.inf, values)
