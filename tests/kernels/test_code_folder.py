@@ -115,7 +115,7 @@ def test_a_file_that_was_cut_off_is_made_again(monkeypatch, tmp_path):
     np.testing.assert_array_equal(compiled()(np.ones(3)), 2 * np.ones(3))
 
 
-SEVEN = """
+NOTHING = """
 @f_memory = constant i64 0
 define void @f() {
   ret void
@@ -136,7 +136,7 @@ def never():
 
 
 def test_code_of_networks_comes_from_disk(fresh, monkeypatch):
-    first = machine.code_of("f", lambda: SEVEN)
+    first = machine.code_of("f", lambda: NOTHING)
     assert machine.code_of("f", never) is first
     monkeypatch.setattr(machine, "_known", {})
     assert machine.code_of("f", never).memory == first.memory
@@ -148,16 +148,16 @@ def test_code_of_networks_comes_from_disk(fresh, monkeypatch):
 
 @pytest.mark.parametrize("content", [b"", b"something else", None], ids=["empty", "other", "half"])
 def test_code_that_cannot_be_read_is_made_again(fresh, monkeypatch, content):
-    machine.code_of("f", lambda: SEVEN)
+    machine.code_of("f", lambda: NOTHING)
     (file,) = fresh.glob("*.o")
     file.write_bytes(file.read_bytes()[:200] if content is None else content)
     monkeypatch.setattr(machine, "_known", {})
-    assert machine.code_of("f", lambda: SEVEN).memory == 0
+    assert machine.code_of("f", lambda: NOTHING).memory == 0
 
 
 def test_a_disk_without_room_for_code_of_networks_is_told(fresh, told, monkeypatch):
     monkeypatch.setattr(machine, "replace_file", full)
-    assert machine.code_of("f", lambda: SEVEN).memory == 0
+    assert machine.code_of("f", lambda: NOTHING).memory == 0
     (message,) = told()
     assert "No space left on device" in message
 

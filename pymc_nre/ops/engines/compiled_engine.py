@@ -52,8 +52,8 @@ class CompiledEngine:
     def for_numba(self, op: RatioOp, node: Apply, **kwargs: Any) -> tuple[Callable[..., Any], str]:
         """A call of the network's code by its name."""
         code = self.program.code(op.quantity, double=node.inputs[3].dtype == "float64")
-        described = f"{op.quantity} {code.name} {code.memory} {self.program.embedded} {version()}"
-        key = hashlib.sha256(described.encode()).hexdigest()
+        # The name tells the quantity, the precision and the program.
+        key = hashlib.sha256(f"{code.name} {code.memory} {version()}".encode()).hexdigest()
         rows_of = _rows_of(self.program)
         return _CALLS[op.quantity](rows_of, address_of(code.name), code.memory), key
 
