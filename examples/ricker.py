@@ -76,8 +76,8 @@ def main(quick=False, seed=1):
     with pm.Model():
         log_r = pm.Uniform("log_r", *LOG_R, shape=2)
         log_sigma = pm.Uniform("log_sigma", *LOG_SIGMA)
-        given = {"past": cut.past, "observed": cut.next}
-        nre.RatioLikelihood("x", ratio, log_r=log_r[cut.series], log_sigma=log_sigma, **given)
+        theta = {"log_r": log_r[cut.series], "log_sigma": log_sigma}
+        nre.RatioLikelihood("x", ratio, **theta, observed=cut)
         idata = pm.sample(**settings, random_seed=seed, progressbar=False)
     posterior = idata["posterior"]
 

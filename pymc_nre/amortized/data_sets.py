@@ -27,6 +27,7 @@ from ..runtime.arrays import true_or_false
 from ..simulation.conditions.missing import Missing
 from ..simulation.parameters import check_event_shape
 from ..simulation.prior import Prior
+from ..simulation.series.cuts import next_and_past
 
 __all__ = [
     "DataSets",
@@ -62,6 +63,7 @@ class DataSets:
         """What a user means by observations ``(*batch, *event)``; axes go by their place."""
         check_ratio(ratio, caller)
         trials = true_or_false(trials, f"{caller}: trials")
+        x, conditions = next_and_past(x, conditions, ratio.conditions, caller)
         data = as_observations(ratio, x, f"{caller}: x")
         check_event_shape(ratio.observation_shape, data.shape, f"{caller}: x")
         batch = data.shape[: data.ndim - len(ratio.observation_shape)]

@@ -15,6 +15,7 @@ from ..networks.tails import bulk, enough
 from ..runtime.arrays import array_with_holes, finite_array
 from ..runtime.kinds import check_kind
 from ..simulation.parameters import check_event_shape
+from ..simulation.series.cuts import next_and_past
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator, as_simulator
 from .estimator import RatioEstimator
@@ -98,6 +99,7 @@ def finite_observations(
     TypeError, ValueError
         If they are not that, or conditions are missing, unknown, or do not fit.
     """
+    observed, conditions = next_and_past(observed, conditions, ratio.conditions, who)
     observed = as_observations(ratio, observed, f"{who}: observed")
     check_event_shape(ratio.observation_shape, observed.shape, f"{who}: observed")
     if not observed.size:

@@ -28,6 +28,7 @@ from ..runtime.devices import resolve_device
 from ..simulation.conditions.layout import Conditions, split_keywords
 from ..simulation.conditions.missing import Missing
 from ..simulation.parameters import Layout, broadcast_batches, check_dims, check_event_shape
+from ..simulation.series.cuts import next_and_past
 from ..simulation.simulator import Simulator, batched_of
 from .contents import problems, section
 from .description import in_words
@@ -234,7 +235,8 @@ class RatioEstimator:
         ----------
         x : array, shape (*batch, *event)
             Observations. Of a ratio that was trained with ``missing=`` numbers may be NaN or
-            masked; the log ratio of one without any number is zero.
+            masked; the log ratio of one without any number is zero. Or `Transitions` of series,
+            which hold their condition ``past``.
         **parameters : array, shape (*batch, *own)
             Every parameter by name; batches broadcast against each other and against ``x``. And
             every condition, whose batch is that of ``x`` or broadcasts to it.
@@ -252,6 +254,7 @@ class RatioEstimator:
             places: batches broadcast by place, not by name.
         """
         parameters, conditions = split_keywords(self.conditions, parameters)
+        x, conditions = next_and_past(x, conditions, self.conditions, "log_ratio")
         theta = self.layout.pack(parameters)
         own = {"x": (x, len(self.observation_shape))}
         own |= {name: (parameters[name], len(shape)) for name, shape in self.parameters.items()}

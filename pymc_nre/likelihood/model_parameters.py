@@ -28,7 +28,7 @@ __all__ = [
     "check_model",
     "columns_of",
     "conditions_of",
-    "designs_of",
+    "data_of",
     "expressions_of",
     "likelihoods_of",
     "model_in_use",
@@ -100,16 +100,25 @@ def conditions_of(variable: Any) -> list[Any]:
     return list(node.op.dist_params(node))[len(node.op.ratio.parameters) :]
 
 
-def designs_of(model: pm.Model, ratio: RatioEstimator) -> dict[str, np.ndarray]:
-    """Conditions ``(n, *own)`` of all observations of the likelihoods of this ratio, by name."""
+def data_of(model: pm.Model, ratio: RatioEstimator, who: str) -> np.ndarray:
+    """Observations ``(n, *event)`` of all likelihoods of this ratio, as its network takes them.
+
+    That is with their conditions, and NaN for what is missing.
+    """
     rows = []
     for variable in likelihoods_of(model, ratio):
-        observed = model.rvs_to_values[variable].eval(mode="FAST_COMPILE")
-        values = [value.eval(mode="FAST_COMPILE") for value in conditions_of(variable)]
-        named = dict(zip(ratio.conditions.shapes, values, strict=True))
-        packed = ratio.conditions.pack(observed.astype(float), named, "center")
-        rows.append(packed.reshape(-1, packed.shape[-1]))
-    return ratio.conditions.split(np.concatenate(rows))[1]
+        observed = _observed(model, variable)
+        if ratio.conditions is not None:
+            values = [value.eval(mode="FAST_COMPILE") for value in conditions_of(variable)]
+            named = dict(zip(ratio.conditions.shapes, values, strict=True))
+            observed = ratio.conditions.pack(observed, named, who)
+        rows.append(observed.reshape(-1, *ratio.event_shape))
+    return np.concatenate(rows)
+
+
+def _observed(model: pm.Model, variable: Any) -> np.ndarray:
+    """Observations ``(*batch, *event)``, without conditions."""
+    return np.asarray(model.rvs_to_values[variable].eval(mode="FAST_COMPILE"), dtype=float)
 
 
 def _parameters(variable: Any) -> list[Any]:
@@ -216,17 +225,24 @@ def trials_of(
     for variable in found:
         rows = np.stack(list(_evaluated(posterior, model, ratio, variable)()))
         over_draws = rows.swapaxes(0, 1).reshape(rows.shape[1], -1)
-        _, first, counts = np.unique(over_draws, axis=0, return_index=True, return_counts=True)
+        _, first, group = np.unique(over_draws, axis=0, return_index=True, return_inverse=True)
+        of_rows = _trials_of_rows(model, variable, ratio, rows.shape[1])
         theta.append(rows[:, first])
-        trials.append(counts * _number_of_trials(model, variable, ratio) / rows.shape[1])
+        trials.append(np.bincount(group.ravel(), of_rows))
     return np.concatenate(theta, axis=1), np.concatenate(trials)
 
 
-def _number_of_trials(model: pm.Model, variable: Any, ratio: RatioEstimator) -> float:
-    """Observations of a likelihood; of a minibatch as many as it stands for."""
-    shape = np.shape(model.rvs_to_values[variable].eval(mode="FAST_COMPILE"))
-    trials = math.prod(shape[: len(shape) - len(ratio.observation_shape)])
-    if not isinstance(variable.owner.op, MinibatchRandomVariable):
-        return trials
-    total = variable.owner.inputs[1:]
-    return trials * float(get_scaling(total, shape).eval(mode="FAST_COMPILE"))
+def _trials_of_rows(model: pm.Model, variable: Any, ratio: RatioEstimator, rows: int) -> np.ndarray:
+    """How many observations each row of parameters has, ``(rows,)``.
+
+    Those of a minibatch count as what they stand for, and those that are wholly missing as none.
+    """
+    observed = _observed(model, variable)
+    batch = observed.shape[: observed.ndim - len(ratio.observation_shape)]
+    counts = np.ones(math.prod(batch))
+    if ratio.missing is not None:
+        counts[ratio.missing.holes(observed.reshape(len(counts), -1)).all(1)] = 0.0
+    if isinstance(variable.owner.op, MinibatchRandomVariable):
+        total = variable.owner.inputs[1:]
+        counts *= float(get_scaling(total, observed.shape).eval(mode="FAST_COMPILE"))
+    return counts if len(counts) == rows else np.full(rows, counts.sum() / rows)

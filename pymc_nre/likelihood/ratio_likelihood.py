@@ -23,6 +23,7 @@ from ..ops.held import HeldRatio
 from ..ops.prior_check import warn_if_many_trials, warn_if_prior_leaves
 from ..simulation.conditions.layout import split_keywords
 from ..simulation.parameters import check_event_shape, check_own_shape
+from ..simulation.series.cuts import next_and_past
 from ..simulation.simulator import Simulator, as_simulator
 from . import derived  # noqa: F401  # what PyMC may not derive from the variable
 from .batches import check_batch, table_of
@@ -54,7 +55,7 @@ def log_ratio(
     ----------
     ratio : RatioEstimator
     x : array or tensor, shape (*batch, *event)
-        Observations.
+        Observations; or `transitions` of series, which hold their condition ``past``.
     outside : {"repel", "reject", "warn", "ignore"}
         What to do about parameters outside the training domain, as in `RatioLikelihood`.
     engine : {"auto", "compiled", "torch"}
@@ -92,6 +93,7 @@ def log_ratio(
     check_outside(outside)
     check_engine(engine, precision, ratio, outside)
     parameters, given = split_keywords(ratio.conditions, parameters)
+    x, given = next_and_past(x, given, ratio.conditions, "log_ratio")
     tensors = _as_parameters(ratio, parameters, "log_ratio")
     warn_if_prior_leaves("log_ratio", ratio, tensors, outside)
     options = {"outside": outside, "engine": engine, "precision": precision}
@@ -126,7 +128,8 @@ class RatioLikelihood(pm.Distribution):
         The data; a `pymc.Data` variable may later be replaced. With a ratio that was trained with
         ``missing=`` numbers may be NaN or masked: the likelihood is that of those that are there,
         which is right where they are missing at random, and an observation without any counts
-        for nothing. Predictions are of all numbers.
+        for nothing. Predictions are of all numbers. Of series give `transitions`, which are the
+        observations and their condition ``past``.
     dims : str or tuple of str, optional
         Names of the axes of ``observed``.
     shape : int or tuple, optional
@@ -205,10 +208,11 @@ class RatioLikelihood(pm.Distribution):
     ) -> TensorVariable:
         _check_order(name)
         check_ratio(ratio, name)
+        parameters, given = split_keywords(ratio.conditions, parameters)
+        observed, given = next_and_past(observed, given, ratio.conditions, name)
         observed = check_observed(name, ratio, observed)
         shape_of_data = getattr(observed, "type", observed).shape
         _check_dims(name, dims, len(shape_of_data))
-        parameters, given = split_keywords(ratio.conditions, parameters)
         tensors = _as_parameters(ratio, parameters, name)
         batch = _batch_of(ratio, shape_of_data)
         check_batch(name, ratio, batch, tensors)

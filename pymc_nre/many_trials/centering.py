@@ -50,7 +50,8 @@ def center(
 
     With ``simulations`` the ratio is fine-tuned everywhere, for all data to come. With
     ``around`` it is mended near one posterior, for the data of one model: far fewer simulations
-    do, and tens of thousands of trials. The second can follow the first.
+    do, and tens of thousands of trials. The second can follow the first. Around a posterior
+    simulations have the conditions of the data, and the same numbers are missing in them.
 
     Parameters
     ----------
@@ -145,11 +146,6 @@ def center(
     True
     """
     check_ratio(ratio, "center")
-    if ratio.missing is not None:
-        raise ValueError(
-            "center: expected a ratio of whole observations, got one that was trained with "
-            "missing=. Where it bears too few trials train on more simulations, or members=5."
-        )
     if (simulations is None) == (around is None):
         raise TypeError(
             "center takes either simulations, nre.center(ratio, nre.Online(prior, simulator)), or "

@@ -14,14 +14,14 @@ What comes back is a network like the one before: no engine needs to know.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..estimators.checks import check_observations
+from ..estimators.checks import as_taken, check_observations
 from ..estimators.estimator import RatioEstimator
 from ..estimators.trial_budgets.measured_budget import check_same_parameters, measure
 from ..estimators.trial_budgets.scores import free_directions, nested_cells, scatter
@@ -238,9 +238,10 @@ class _Fresh:
     ) -> None:
         self.layout, self.online, self.replicates = ratio.layout, online, replicates
         self.device, self.entropy = device, seed
+        self.hide = _hiding(ratio, np.random.default_rng(self._seed(3)))
         held_out = self._joint_simulator.run(_REPORT, seed=self._seed(0, 0), **self._options)
         check_observations(ratio, held_out)
-        self.held_out = held_out.packed()
+        self.held_out = as_taken(ratio, held_out)
 
     @property
     def _joint_simulator(self) -> Any:
@@ -272,7 +273,8 @@ class _Fresh:
             _check_enough("sets of simulations at the same parameters", len(x), _CELLS)
             theta = self.layout.pack(parameters)
             cells = np.broadcast_to(theta[:, None], (*x.shape[:2], theta.shape[1]))
-            yield _tensors(self.device, theta_of_pairs[rows], pairs.x[rows], cells, x)
+            pair_x, seen = self.hide(pairs.x[rows]), self.hide(x)
+            yield _tensors(self.device, theta_of_pairs[rows], pair_x, cells, seen)
 
 
 class _Fixed:
@@ -289,12 +291,13 @@ class _Fixed:
         seed: np.random.SeedSequence,
     ) -> None:
         self.device, self.rng = device, np.random.default_rng(seed)
+        self.hide = _hiding(ratio, self.rng)
         self.replicates = min(replicates, int((1 - _HELD_OUT) * len(simulations)) // (4 * _CELLS))
         order = self.rng.permutation(len(simulations))
         cut = round(_HELD_OUT * len(order))
         theta = ratio.layout.pack(simulations.parameters)
         self.theta, self.x = theta[order[cut:]], simulations.x[order[cut:]]
-        self.held_out = simulations[order[:cut]]
+        self.held_out = as_taken(ratio, simulations[order[:cut]])
 
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Any]:
         """Batches of pairs and of cells."""
@@ -305,8 +308,20 @@ class _Fixed:
                 cells = cells[self.rng.permutation(len(cells))]
             chosen, cells = cells[:_CELLS], cells[_CELLS:]
             pairs = self.rng.integers(len(self.theta), size=batch_size)
-            parts = self.theta[pairs], self.x[pairs], self.theta[chosen], self.x[chosen]
-            yield _tensors(self.device, *parts)
+            pair_x, seen = self.hide(self.x[pairs]), self.hide(self.x[chosen])
+            yield _tensors(self.device, self.theta[pairs], pair_x, self.theta[chosen], seen)
+
+
+def _hiding(ratio: RatioEstimator, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+    """What hides numbers of observations ``(*batch, *event)`` as in training, if any are."""
+
+    def hide(x: np.ndarray) -> np.ndarray:
+        if ratio.missing is None:
+            return x
+        rows = x.reshape(-1, *ratio.event_shape)
+        return ratio.missing.masked(rows, rng).reshape(x.shape)
+
+    return hide
 
 
 def _check_enough(what: str, succeeded: int, wanted: int) -> None:

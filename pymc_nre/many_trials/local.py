@@ -33,13 +33,13 @@ from ..estimators.checks import simulator_of
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..exceptions import SimulationError, TrainingWarning, warn
-from ..likelihood.model_parameters import designs_of, model_in_use, trials_of
+from ..likelihood.model_parameters import data_of, model_in_use, trials_of
 from ..networks.correction import QuadraticCorrection
 from ..runtime.arrays import real_number, whole_number
 from ..runtime.progress import say
 from ..runtime.random_streams import plain_seed, seed_sequence
 from ..simulation.calls import event_shape_error
-from ..simulation.conditions.packing import packing
+from ..simulation.conditions.layout import side_by_side
 from ..simulation.execution import simulate_at
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator
@@ -122,6 +122,35 @@ class _Posterior:
         return float((np.abs(self.mean - other.mean) / spread).mean(0).max())
 
 
+@dataclass(frozen=True)
+class _AsObserved:
+    """What simulations have of the data: their conditions, and which numbers are missing."""
+
+    ratio: RatioEstimator
+    data: np.ndarray  # (m, *event), as the network takes them
+
+    @classmethod
+    def of(cls, ratio: RatioEstimator, model: Any) -> _AsObserved:
+        data = data_of(model, ratio, "center")
+        if ratio.missing is not None:  # no trials are those without any number
+            data = data[~ratio.missing.holes(data).all(1)]
+        return cls(ratio, data)
+
+    def rows(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Data ``(n, *event)`` whose conditions simulations take: of all of them as many."""
+        return np.resize(rng.permutation(self.data), (n, *self.data.shape[1:]))
+
+    def conditions(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        known = self.ratio.conditions
+        return {} if known is None else known.split(rows)[1]
+
+    def whole(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Observations ``(n, *)`` as the network takes them, with what these data have."""
+        if self.ratio.conditions is not None:
+            x = side_by_side(x, self.conditions(rows))
+        return x if self.ratio.missing is None else self.ratio.missing.with_holes(x, like=rows)
+
+
 def center_locally(
     ratio: RatioEstimator,
     around: Any,
@@ -140,9 +169,7 @@ def center_locally(
     accuracy = real_number(accuracy, "center: accuracy", above=0)
     _check(ratio, n)
     given = _posterior(ratio, around, model)
-    if ratio.conditions is not None:
-        designs = designs_of(model_in_use(model, "center"), ratio)
-        simulator = packing(simulator, ratio.conditions, designs)
+    like = _AsObserved.of(ratio, model_in_use(model, "center"))
     trials = given.trials.sum()
     n = max(math.ceil(trials / accuracy**2) if n is None else n, _FEWEST)
     if progressbar:
@@ -154,7 +181,7 @@ def center_locally(
 
     def simulations(where: _Posterior, n: int, width: float = _WIDTH) -> Simulations:
         draw = partial(where.around, width=width)
-        return _simulate(ratio, simulator, draw, n, executor, next(seeds), progressbar)
+        return _simulate(ratio, simulator, draw, n, like, executor, next(seeds), progressbar)
 
     rounds = _Rounds(ratio, given)
     try:
@@ -297,23 +324,27 @@ def _simulate(
     simulator: Simulator,
     draw: Callable[..., np.ndarray],
     n: int,
+    like: _AsObserved,
     executor: Executor | None,
     seed: np.random.SeedSequence,
     progressbar: bool,
 ) -> Simulations:
     """``n`` simulations at parameters that ``draw(n, rng)`` gives, but those that fail."""
     for_parameters, for_simulator = seed.spawn(2)
-    theta = _inside(ratio, draw, n, np.random.default_rng(for_parameters))
-    own = ratio.layout.unpack(theta)
-    succeeded, x = simulate_at(simulator, own, for_simulator, executor, progressbar)
-    if x.shape[1:] != ratio.event_shape:
-        raise event_shape_error(simulator.function, x.shape[1:], ratio.event_shape)
+    rng = np.random.default_rng(for_parameters)
+    theta = _inside(ratio, draw, n, rng)
+    rows = like.rows(n, rng)
+    given = ratio.layout.unpack(theta) | like.conditions(rows)
+    succeeded, x = simulate_at(simulator, given, for_simulator, executor, progressbar)
+    if x.shape[1:] != ratio.observation_shape:
+        raise event_shape_error(simulator.function, x.shape[1:], ratio.observation_shape)
     if succeeded.mean() < 0.5:
         raise SimulationError(
             f"Only {succeeded.sum():,} of {len(succeeded):,} simulations around the posterior were "
             "without a failure. Mend the simulator."
         )
-    return Simulations(ratio.layout.unpack(theta[succeeded]), x)
+    made = Simulations(ratio.layout.unpack(theta[succeeded]), x)
+    return made.with_x(like.whole(x, rows[succeeded]))
 
 
 def _inside(

@@ -338,8 +338,6 @@ def _remedy(ratio: RatioEstimator, trials: int) -> str:
             "No bias was seen, by too few simulations to vouch for so many trials: measure it on "
             f"more, {measurement(trials)}"
         )
-    if ratio.missing is not None:
-        return "Train on more simulations, or members=5: center takes no ratio with missing="
     everywhere = "fine-tune it, nre.center(ratio, nre.Online(prior, simulator, batched=True))"
     around = "mend it around the posterior that you get, nre.center(ratio, around=idata)"
     if trials < _TOO_WIDE:

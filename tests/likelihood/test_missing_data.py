@@ -228,11 +228,6 @@ def test_posteriors_without_mcmc_take_what_is_there():
     np.testing.assert_allclose(some["mean"], rest["mean"], rtol=1e-9)
 
 
-def test_centering_is_refused():
-    with pytest.raises(ValueError, match="center: expected a ratio of whole observations"):
-        nre.center(ratio(), nre.tasks.GaussianMean().simulate(100, random_seed=1))
-
-
 def by_jax(replace):
     made = ratio(DeepSet((8, 4)))
     with pm.Model() as built:

@@ -91,12 +91,41 @@ def test_a_model_of_several_series(ratio):
     cut = nre.transitions(series)
     with pm.Model() as model:
         drift = pm.Data("drift", drifts)[cut.series]
-        nre.RatioLikelihood("x", ratio, **TORCH, drift=drift, past=cut.past, observed=cut.next)
+        nre.RatioLikelihood("x", ratio, **TORCH, drift=drift, observed=cut)
     expected = sum(
         ratio.log_ratio(one.next, past=one.past, drift=value).sum()
         for one, value in zip(map(nre.transitions, series), drifts, strict=True)
     )
     np.testing.assert_allclose(model.compile_logp()({}), expected, rtol=1e-6)
+
+
+def test_transitions_are_observations_and_their_past(ratio):
+    cut = SETS[0]
+    given = {"past": cut.past}
+    expected = ratio.log_ratio(cut.next, drift=0.2, **given)
+    np.testing.assert_array_equal(ratio.log_ratio(cut, drift=0.2), expected)
+    symbolic = nre.log_ratio(ratio, cut, drift=0.2, engine="torch").eval()
+    np.testing.assert_allclose(symbolic, expected, rtol=1e-6)
+    options = {"trials": True}
+    whole = nre.posterior_grid(ratio, cut, PRIOR, **options)
+    parts = nre.posterior_grid(ratio, cut.next, PRIOR, conditions=given, **options)
+    assert whole.equals(parts)
+
+
+def test_transitions_where_no_past_is_known_or_two_are(ratio):
+    cut, other = SETS[0], nre.tasks.GaussianMean().estimator()
+    for call in (
+        lambda: nre.RatioLikelihood("x", other, mu=0.0, observed=cut),
+        lambda: nre.log_ratio(other, cut, mu=0.0),
+        lambda: other.log_ratio(cut, mu=0.0),
+        lambda: nre.posterior_grid(other, cut, nre.tasks.GaussianMean().prior()),
+    ):
+        with pm.Model(), pytest.raises(TypeError, match="of this ratio are none; expected one"):
+            call()
+    with pytest.raises(TypeError, match=r"as well. Leave past= out"):
+        ratio.log_ratio(cut, drift=0.2, past=cut.past)
+    with pytest.raises(ValueError, match="past"):
+        ratio.log_ratio(nre.transitions(np.arange(5.0), order=2), drift=0.2)
 
 
 def test_predictions_go_one_step_on(ratio):

@@ -115,9 +115,12 @@ class Missing:
 
     def as_in(self, observed: np.ndarray, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Whole observations ``(n, *)`` with the holes of others, drawn among them."""
+        return self.with_holes(x, observed[rng.integers(len(observed), size=len(x))])
+
+    def with_holes(self, x: np.ndarray, like: np.ndarray) -> np.ndarray:
+        """Whole observations ``(n, *)``, each with the holes of another ``(n, *)``."""
         rows = x.reshape(len(x), -1).copy()
-        holes = self.holes(observed)
-        rows[:, : self.size][holes[rng.integers(len(holes), size=len(x))]] = np.nan
+        rows[:, : self.size][self.holes(like)] = np.nan
         return rows.reshape(x.shape)
 
     def beside(self, x: np.ndarray, like: np.ndarray) -> np.ndarray:

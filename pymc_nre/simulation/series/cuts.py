@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...runtime.arrays import real_array, whole_number
+from ..conditions.layout import Conditions
 from ..simulations import Simulations
 
-__all__ = ["Transitions", "transitions"]
+__all__ = ["Transitions", "next_and_past", "transitions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +68,9 @@ class Transitions:
 def transitions(series: Any, order: int = 1) -> Transitions:
     """Cut series into next values and the ``order`` values before each.
 
-    Give the next values to `RatioLikelihood` as ``observed`` and the pasts as a condition. The
-    first values of each series are conditioned on that way; where their distribution is known by a
-    simulator, a ratio of their own takes ``first``.
+    Give what comes back to `RatioLikelihood` as ``observed``: it takes the next values, and their
+    pasts as the condition ``past``. The first values of each series are conditioned on that way;
+    where their distribution is known by a simulator, a ratio of their own takes ``first``.
 
     Parameters
     ----------
@@ -128,6 +129,33 @@ def transitions(series: Any, order: int = 1) -> Transitions:
         time=np.concatenate([np.arange(n) + order for n in lengths]),
         first=np.stack([one[:order] for one in read]),
     )
+
+
+def next_and_past(
+    x: Any, conditions: Mapping[str, Any] | None, known: Conditions | None, who: str
+) -> tuple[Any, Mapping[str, Any] | None]:
+    """Observations and conditions, of which `Transitions` are both; anything else is as it was.
+
+    Raises
+    ------
+    TypeError
+        If the ratio knows no condition ``past``, or it is given beside.
+    """
+    if not isinstance(x, Transitions):
+        return x, conditions
+    names = () if known is None else tuple(known.shapes)
+    if "past" not in names:
+        raise TypeError(
+            f"{who}: got transitions of series, and the conditions of this ratio are "
+            f"{', '.join(names) or 'none'}; expected one that is called past. Train a ratio of "
+            "steps, simulate(prior, step, n, conditions={'past': past}), or by train_series."
+        )
+    if "past" in (conditions or {}):
+        raise TypeError(
+            f"{who}: got transitions of series, which hold the past of each value, and past= as "
+            "well. Leave past= out."
+        )
+    return x.next, {**(conditions or {}), "past": x.past}
 
 
 def _pasts(read: list[np.ndarray], order: int) -> Iterator[list[np.ndarray]]:
