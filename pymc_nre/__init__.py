@@ -10,6 +10,7 @@ from .estimators.estimator import RatioEstimator
 from .estimators.files import load
 from .estimators.trial_budgets.measured_budget import trial_budget
 from .estimators.trial_budgets.trial_budget import TrialBudget
+from .estimators.whole_series import whole_series
 from .exceptions import (
     DomainWarning,
     EstimatorFileError,
@@ -66,4 +67,5 @@ __all__ = [
     "transitions",
     "trial_budget",
     "weighted_draws",
+    "whole_series",
 ]

@@ -173,6 +173,11 @@ def incomplete():
 
 
 @cache
+def of_steps():
+    return nre.train_series(series(), epochs=1, network=networks.MLP((4,)), **QUIET)
+
+
+@cache
 def briefly_trained():
     return trained()
 
@@ -837,6 +842,11 @@ CALLS = {
         2,
         network=a(lambda: networks.MLP((4,)), "function", "another class", optional=True),
         loss=a(losses.NREA, optional=True),
+    ),
+    "whole_series": call(
+        lambda length: nre.whole_series(of_steps(), length).log_ratio(np.zeros((2, 5)), mu=0.5),
+        1,
+        length=count(5),
     ),
     "ensemble": call(lambda ratios: nre.ensemble([ratios]), ratios=a(briefly_trained)),
     "trial_budget of": call(
