@@ -136,19 +136,20 @@ class _AsObserved:
             data = data[~ratio.missing.holes(data).all(1)]
         return cls(ratio, data)
 
-    def rows(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Data ``(n, *event)`` whose conditions simulations take: of all of them as many."""
-        return np.resize(rng.permutation(self.data), (n, *self.data.shape[1:]))
+    def chosen(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Which data ``(n,)`` simulations are like: each of them is taken as often."""
+        return np.resize(rng.permutation(len(self.data)), n)
 
-    def conditions(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def conditions(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
         known = self.ratio.conditions
-        return {} if known is None else known.split(rows)[1]
+        return {} if known is None else known.split(self.data[chosen])[1]
 
-    def whole(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def whole(self, x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """Observations ``(n, *)`` as the network takes them, with what these data have."""
         if self.ratio.conditions is not None:
-            x = side_by_side(x, self.conditions(rows))
-        return x if self.ratio.missing is None else self.ratio.missing.with_holes(x, like=rows)
+            x = side_by_side(x, self.conditions(chosen))
+        missing = self.ratio.missing
+        return x if missing is None else missing.with_holes(x, like=self.data[chosen])
 
 
 def center_locally(
@@ -333,8 +334,8 @@ def _simulate(
     for_parameters, for_simulator = seed.spawn(2)
     rng = np.random.default_rng(for_parameters)
     theta = _inside(ratio, draw, n, rng)
-    rows = like.rows(n, rng)
-    given = ratio.layout.unpack(theta) | like.conditions(rows)
+    chosen = like.chosen(n, rng)
+    given = ratio.layout.unpack(theta) | like.conditions(chosen)
     succeeded, x = simulate_at(simulator, given, for_simulator, executor, progressbar)
     if x.shape[1:] != ratio.observation_shape:
         raise event_shape_error(simulator.function, x.shape[1:], ratio.observation_shape)
@@ -344,7 +345,7 @@ def _simulate(
             "without a failure. Mend the simulator."
         )
     made = Simulations(ratio.layout.unpack(theta[succeeded]), x)
-    return made.with_x(like.whole(x, rows[succeeded]))
+    return made.with_x(like.whole(x, chosen[succeeded]))
 
 
 def _inside(
