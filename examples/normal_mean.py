@@ -20,7 +20,7 @@ FIGURES = Path(__file__).parent / "figures"
 
 def plot_ratio(ratio, sims, task):
     figure, (loss, pairs, evidence) = plt.subplots(1, 3, figsize=(12, 3.5), layout="constrained")
-    ratio.history.to_dataframe().filter(like="loss").plot(ax=loss, ylabel="NRE-C loss")
+    ratio.history.to_dataframe().filter(like="loss").plot(ax=loss, ylabel="loss")
     loss.axhline(ratio.history.attrs["chance"], color="gray", ls=":", label="chance")
     mu, x = sims.parameters["mu"][:5_000], sims.x[:5_000]
     for label, theta in {"matching": mu, "not matching": np.roll(mu, 1)}.items():
@@ -41,7 +41,7 @@ def main(quick=False, seed=1):
     FIGURES.mkdir(exist_ok=True)
     prior, n = {"mu": pm.Uniform.dist(-10, 10)}, 5_000 if quick else 100_000
     sims = nre.simulate(prior, lambda rng, mu: rng.normal(mu, 1.0), n, random_seed=seed)
-    ratio = nre.train(sims, loss=nre.losses.NREC(), random_seed=seed)
+    ratio = nre.train(sims, random_seed=seed)
     print(ratio)
     task = nre.tasks.GaussianMean()  # knows the exact answers
     plot_ratio(ratio, sims, task)

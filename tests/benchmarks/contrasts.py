@@ -1,10 +1,10 @@
 """What contrasts at every scale gain, and what they cost.
 
 ``python tests/benchmarks/contrasts.py`` trains ratios of problems with exact answers with and
-without them, three seeds each, and resumes where it was stopped. Their posteriors of 1 and 10
-trials are summed on a grid and compared with the exact ones. For many trials their scores are: by
-how much the mean score moves a posterior mean is the bias, which grows with the root of the number
-of trials, and the rest is scatter, which does not.
+without them, and without them for as long as with them, three seeds each, and resumes where it
+was stopped. Their posteriors of 1 and 10 trials are summed on a grid and compared with the exact
+ones. For many trials their scores are: by how much the mean score moves a posterior mean is the
+bias, which grows with the root of the number of trials, and the rest is scatter, which does not.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from tables import Table
 
 import pymc_nre as nre
 from pymc_nre.simulation.prior import Prior
+from pymc_nre.training.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-LOSSES = {
-    "prior alone": nre.losses.NREC(candidates=5),
-    "every scale": nre.losses.MultiScale(),
-}
-SEEDS = (1, 2, 3)
+ALONE, AS_LONG = "prior alone", "prior alone, as long"
+LOSSES = {ALONE: nre.losses.NREC(candidates=5), "every scale": nre.losses.MultiScale()}
+WAYS = (ALONE, AS_LONG, "every scale")
+LONGER = 1.25  # so many times the epochs: a step with candidates nearby costs that many without
 TASKS = ("GaussianMean", "LocationScale", "LinearGaussian", "PoissonRate", "GaussianMixture")
 DRIFT = "drift diffusion"
 KEYS = ("problem", "simulations", "loss", "seed")
@@ -48,8 +48,9 @@ def main():
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
     results = Results(options.work / "contrasts.jsonl", KEYS)
-    for size, seed, name, loss in product(options.simulations, SEEDS, (*TASKS, DRIFT), LOSSES):
-        which = dict(zip(KEYS, (name, size, loss, seed), strict=True))
+    wanted = options.simulations, options.seeds, options.problems, WAYS
+    for size, seed, name, way in product(*wanted):
+        which = dict(zip(KEYS, (name, size, way, seed), strict=True))
         print(results.get(partial(_measured, **which), **which), flush=True)
     text = "\n".join(table.markdown() for table in _tables(results.read(), options.simulations))
     path = options.out / "contrasts.inc"
@@ -63,25 +64,38 @@ def _options():
     parser.add_argument("--work", type=Path, default=scratch)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
     parser.add_argument("--simulations", nargs="+", type=int, default=(10_000, 100_000))
+    parser.add_argument("--problems", nargs="+", default=(*TASKS, DRIFT))
+    parser.add_argument("--seeds", nargs="+", type=int, default=(1, 2, 3))
     return parser.parse_args()
 
 
 def _measured(problem, simulations, loss, seed):
     made = _Drift() if problem == DRIFT else _Exact(problem)
+    drawn = made.simulations(simulations, seed)
+    options = {"network": made.network, "random_seed": seed, "progressbar": False}
     began = time.process_time()
-    ratio = nre.train(
-        made.simulations(simulations, seed),
-        loss=LOSSES[loss],
-        network=made.network,
-        random_seed=seed,
-        progressbar=False,
-    )
+    if loss == AS_LONG:
+        ratio = _longer(drawn, **options)
+    else:
+        ratio = nre.train(drawn, loss=LOSSES[loss], **options)
     found = {
         "seconds": time.process_time() - began,
         "labels": ratio.layout.labels,
     }
     found["bias"], found["scatter"] = _by_scores(ratio, made)
     return found | made.few(ratio)
+
+
+def _longer(simulations, **options):
+    """What `train` does by itself, for longer: told how long, it leaves its second run out."""
+    loss, n = LOSSES[ALONE], len(simulations)
+    epochs = round(LONGER * Settings().plan(n - n // 10, loss, False, n).epochs)
+    options |= {"loss": loss, "epochs": epochs}
+    first = nre.train(simulations, **options)
+    if options["network"] or first.history.attrs["stopped"] != "no better for a while":
+        return first
+    again = nre.train(simulations, learning_rate=3e-3, weight_decay=0.1, **options)
+    return min(first, again, key=lambda ratio: ratio.history.attrs["best_loss"])
 
 
 def _by_scores(ratio, made):
@@ -207,16 +221,14 @@ def _tables(records, sizes):
 
 def _rows(records, name, size):
     chosen = {key[2:]: row for key, row in records.items() if key[:2] == (name, size)}
-    by_loss = {
-        loss: {seed: r for (its, seed), r in chosen.items() if its == loss} for loss in LOSSES
-    }
-    seeds = sorted(set.intersection(*map(set, by_loss.values())))
-    for loss, by_seed in by_loss.items():
+    by_way = {way: {seed: r for (its, seed), r in chosen.items() if its == way} for way in WAYS}
+    seeds = sorted(set.intersection(*map(set, by_way.values())))
+    for way, by_seed in by_way.items():
         found = [by_seed[seed] for seed in seeds]
         if found:
             yield [
                 name,
-                loss,
+                way,
                 ", ".join(map(str, seeds)),
                 _mean(found, "seconds", 1),
                 *(_mean(found, f"{what} {n}", 3) for n in FEW for what in ("error", "width")),
