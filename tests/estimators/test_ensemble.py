@@ -289,6 +289,7 @@ def test_no_members_are_refused():
         train(0)
 
 
+@pytest.mark.one_python
 def test_center_takes_an_ensemble():
     task = nre.tasks.GaussianMean()
     supply = nre.Online(task.prior(), task.simulator, batched=True, random_seed=2)

@@ -128,7 +128,13 @@ def cases(draw, activation, rare, most_layers=4):
     )
 
 
-KINDS = [(name, rare) for name in ACTIVATIONS for rare in (False, True)]
+# The rare ones hold all that the others do.
+ONE_PYTHON = {False: [pytest.mark.one_python], True: []}
+KINDS = [
+    pytest.param(name, rare, marks=ONE_PYTHON[rare])
+    for name in ACTIVATIONS
+    for rare in (False, True)
+]
 
 
 @pytest.mark.parametrize(("activation", "rare"), KINDS)

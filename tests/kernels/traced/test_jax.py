@@ -110,6 +110,7 @@ def check_kind(kind, activation, norm, given):
     check_given(network(ARCHITECTURES[kind](activation=activation, norm=norm)), given)
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize(("case", "given"), list(zip(KINDS, cycle(GIVEN), strict=False)), ids=str)
 def test_networks_agree_with_torch(elsewhere, case, given):
     elsewhere(check_kind, *case, given)
