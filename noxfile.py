@@ -42,6 +42,9 @@ SAME_ON_BOTH = [
     "tests/training/test_trial.py",
     "tests/training/test_unseen.py",
 ]
+# Nor are tests repeated there that are marked because others beside them, which are, go through
+# the same of numba, JAX or PyMC.
+FEWER = [*(f"--ignore={path}" for path in SAME_ON_BOTH), "-m", "not slow and not one_python"]
 
 
 @nox.session(python=["3.11", SECOND_PYTHON])
@@ -50,9 +53,9 @@ def tests(session):
     session.install("-e", ".[test]")
     if session.python == SECOND_PYTHON:
         session.install("--no-deps", PYMC_EXTRAS)
-    left_out = SAME_ON_BOTH if session.python == SECOND_PYTHON and not session.posargs else []
+    fewer = FEWER if session.python == SECOND_PYTHON and not session.posargs else []
     named = [] if session.posargs == ["all"] else session.posargs
-    session.run("pytest", *(f"--ignore={path}" for path in left_out), *named)
+    session.run("pytest", *fewer, *named)
 
 
 @nox.session(python=False)

@@ -55,21 +55,26 @@ def by_hand(ratios, theta, x):
 
 @pytest.mark.parametrize("normalized", [True, False])
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("shared", [True, False])
-def test_torch_and_kernels_give_the_mean(network, normalized, shared):
+def test_torch_and_kernels_give_the_mean(network, normalized):
     event_shape = (3, 2) if network == "embedding" else (2,)
     ratios = members(NETWORKS[network], normalized=normalized, event_shape=event_shape)
     combined = nre.ensemble(ratios)
-    theta, x, v = points(event_shape)
-    theta = theta[:1] if shared else theta
-    expected = by_hand(ratios, theta, x)
     evaluator = TorchEvaluator(combined.network)
+    theta, x, v = points(event_shape)
+    both = [
+        (evaluator_of(traced(combined.network, 3, event_shape, embedded=embedded)), rows)
+        for embedded, rows in ((True, evaluator.features(x)), (False, x))
+    ]
+    for each in (theta, theta[:1]):
+        check_mean(evaluator, both, by_hand(ratios, each, x), each, x, v)
+
+
+def check_mean(evaluator, both, expected, theta, x, v):
+    """By torch, and by machine code with what it takes for observations."""
     for got, wanted in zip(evaluator.value_and_gradient(theta, x), expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12)
     product = evaluator.hessian_product(theta, x, v)
-    for embedded in (True, False):
-        compiled = evaluator_of(traced(combined.network, 3, event_shape, embedded=embedded))
-        rows = evaluator.features(x) if embedded else x
+    for compiled, rows in both:
         value, gradient = compiled.value_and_gradient(theta, rows)
         np.testing.assert_allclose(value, expected[0], rtol=0, atol=1e-12)
         np.testing.assert_allclose(gradient, expected[1], rtol=0, atol=1e-12)
@@ -284,6 +289,7 @@ def test_no_members_are_refused():
         train(0)
 
 
+@pytest.mark.one_python
 def test_center_takes_an_ensemble():
     task = nre.tasks.GaussianMean()
     supply = nre.Online(task.prior(), task.simulator, batched=True, random_seed=2)

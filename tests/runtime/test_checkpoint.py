@@ -11,9 +11,11 @@ import math
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from once import once
 
 import pymc_nre as nre
 from pymc_nre.exceptions import EstimatorFileError
@@ -117,9 +119,13 @@ def uninterrupted():
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
     """By moment: the file of a training that was killed, and how its process ended."""
-    folder = tmp_path_factory.mktemp("killed")
-    paths = {moment: folder / str(number) for number, moment in enumerate(MOMENTS)}
-    command = [sys.executable, "-c", TRAIN + KILLED, json.dumps(paths, default=str)]
+    found = once(tmp_path_factory, "killed", lambda: _killed(tmp_path_factory.mktemp("killed")))
+    return {moment: (Path(path), code) for moment, (path, code) in found.items()}
+
+
+def _killed(folder):
+    paths = {moment: str(folder / str(number)) for number, moment in enumerate(MOMENTS)}
+    command = [sys.executable, "-c", TRAIN + KILLED, json.dumps(paths)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     codes = json.loads(done.stdout)

@@ -33,8 +33,13 @@ LESS = [
     (nre.diagnostics, "log_marginal_ratio", {"draws": 100}),
     (pm, "sample", {"draws": 100, "tune": 100, "chains": 2, "cores": 1}),
 ]
-# Half of the time; on Python 3.12 the tests of the same functions speak for them.
+# Half of the time; on the second Python the tests of the same functions speak for them.
 ON_ONE_PYTHON = ("docs/diagnostics.md", "docs/many_trials.md")
+WITH_SNIPPETS = [
+    pytest.param(page, marks=[pytest.mark.one_python] if page in ON_ONE_PYTHON else [])
+    for page in PAGES
+    if "```python" in (ROOT / page).read_text()
+]
 
 
 def blocks(text):
@@ -72,12 +77,10 @@ def printed(text, name="page"):
     return outputs
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if "```python" in (ROOT / p).read_text()])
+@pytest.mark.parametrize("page", WITH_SNIPPETS)
 @pytest.mark.filterwarnings("ignore")  # networks that have learned for three epochs
 @pytest.mark.usefixtures("closed_figures")
 def test_snippets_run(page, tmp_path, monkeypatch):
-    if page in ON_ONE_PYTHON and sys.version_info >= (3, 12):
-        pytest.skip("Runs on Python 3.11.")
     monkeypatch.chdir(tmp_path)
     for owner, name, most in LESS:
         monkeypatch.setattr(owner, name, less(getattr(owner, name), most))

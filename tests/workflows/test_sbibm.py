@@ -170,6 +170,7 @@ def test_sampler_keeps_correlations_of_ten_numbers():
     np.testing.assert_allclose(np.cov(whitened), np.eye(10), atol=0.2)
 
 
+@pytest.mark.one_python
 def test_c2st_is_a_half_for_equals_and_high_for_others():
     rng = np.random.default_rng(1)
     first, second = rng.normal(size=(2, 1_500, 2))

@@ -54,22 +54,42 @@ def assert_close(actual, expected, relative=1e-10):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=relative * largest)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("family", SPECIFICATIONS)
-def test_equals_torch(family, activation, norm):
+def covering():
+    """Each network in one of the sizes, each of its three parts in all of them.
+
+    What sizes change is ahead of activations and norms, so that all of all would see no more, and
+    take four times as long.
+    """
+    parts = itertools.product(*map(enumerate, (SPECIFICATIONS, ACTIVATIONS, NORMS)))
+    for (i, family), (j, activation), (k, norm) in parts:
+        yield family, activation, norm, SIZES[(2 * i + j + k) % len(SIZES)]
+
+
+# A residual network has all the code that a plain one has.
+ONE_PYTHON = {"mlp": [pytest.mark.one_python], "residual": []}
+CASES = [pytest.param(*case, marks=ONE_PYTHON[case[0]]) for case in covering()]
+
+
+@pytest.mark.parametrize(("family", "activation", "norm", "size"), CASES)
+def test_equals_torch(family, activation, norm, size):
     specification = SPECIFICATIONS[family](activation=activation, norm=norm)
-    for theta_size, event_shape in SIZES:
-        net = random_network(specification, theta_size, event_shape)
-        found = traced(net, theta_size, event_shape, embedded=theta_size % 2 == 0)
-        for n, shared in itertools.product((1, 5), (True, False)):
-            theta, x = draws(n, theta_size, event_shape, seed=1)
-            theta = theta[:1] if shared else theta
-            v = np.random.default_rng(2).normal(size=(n, theta_size))
-            expected = TorchEvaluator(net).hessian_product(theta, x, v)
-            if activation != "relu":
-                assert np.abs(expected).max() > 0
-            assert_close(product(found, net, theta, x, v), expected)
+    theta_size, event_shape = size
+    net = random_network(specification, theta_size, event_shape)
+    found = traced(net, theta_size, event_shape, embedded=theta_size % 2 == 0)
+    for n, shared in itertools.product((1, 5), (True, False)):
+        theta, x = draws(n, theta_size, event_shape, seed=1)
+        theta = theta[:1] if shared else theta
+        v = np.random.default_rng(2).normal(size=(n, theta_size))
+        expected = TorchEvaluator(net).hessian_product(theta, x, v)
+        if activation != "relu":
+            assert np.abs(expected).max() > 0
+        assert_close(product(found, net, theta, x, v), expected)
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_every_part_has_every_size(part):
+    pairs = {(case[part], case[3]) for case in covering()}
+    assert len(pairs) == len({case[part] for case in covering()}) * len(SIZES)
 
 
 @pytest.mark.parametrize("shared", [True, False])
