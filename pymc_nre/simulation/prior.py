@@ -8,7 +8,8 @@ see are nuisance: drawn with the others, and marginalized.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,12 @@ class Prior:
 
     variables: dict[str, TensorVariable]
     shapes: dict[str, tuple[int, ...]]
+    # Compiled samplers that nobody draws from just now. To compile one takes longer than to draw
+    # the few rows that a gradient step wants.
+    _idle: list[Sampler] = field(default_factory=list, init=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_idle": []}
 
     @classmethod
     def of(cls, prior: Any, simulated: str | None = None) -> Prior:
@@ -65,7 +72,8 @@ class Prior:
         _check_variables(variables)
         check_reserved(variables)
         try:
-            drawn = Sampler(list(variables.values())).draw(1)
+            sampler = Sampler(list(variables.values()))
+            drawn = sampler.draw(1)
         except NotImplementedError as error:  # pm.Flat and its like
             raise ValueError(
                 f"The prior of {', '.join(variables)} cannot be drawn from "
@@ -73,7 +81,9 @@ class Prior:
                 "as pm.Uniform or pm.Normal."
             ) from error
         shapes = {name: row.shape[1:] for name, row in zip(variables, drawn, strict=True)}
-        return cls(variables, shapes)
+        made = cls(variables, shapes)
+        made._keep(sampler)
+        return made
 
     def draw(self, n: int, random_seed: Any) -> dict[str, np.ndarray]:
         """``n`` joint draws; arrays ``(n, *own)``."""
@@ -83,11 +93,27 @@ class Prior:
         """The same draws in blocks, with the numbers that `pymc.draw` gives."""
         from pymc.pytensorf import reseed_rngs
 
-        sampler = Sampler(list(self.variables.values()))
-        reseed_rngs(sampler.streams_as_drawn, _as_pymc_takes(random_seed))
-        for start in range(0, n, _DRAWN_AT_ONCE):
-            drawn = sampler.draw(min(_DRAWN_AT_ONCE, n - start))
-            yield dict(zip(self.variables, drawn, strict=True))
+        with self._sampler() as sampler:
+            reseed_rngs(sampler.streams_as_drawn, _as_pymc_takes(random_seed))
+            for start in range(0, n, _DRAWN_AT_ONCE):
+                drawn = sampler.draw(min(_DRAWN_AT_ONCE, n - start))
+                yield dict(zip(self.variables, drawn, strict=True))
+
+    @contextmanager
+    def _sampler(self) -> Iterator[Sampler]:
+        """One for this thread alone; it is kept for the next draws."""
+        try:
+            sampler = self._idle.pop()
+        except IndexError:
+            sampler = Sampler(list(self.variables.values()))
+        try:
+            yield sampler
+        finally:  # also where those who draw want no more
+            self._keep(sampler)
+
+    def _keep(self, sampler: Sampler) -> None:
+        if not self.holds_data:  # what it has tried could be otherwise with other data
+            self._idle.append(sampler)
 
     def given(self, names: Collection[str]) -> ForwardDraw | None:
         """Draws of the other variables given those named; None if there are none."""

@@ -1,5 +1,6 @@
 """The training prior: its draws and densities against scipy's, for models and for dicts."""
 
+import cloudpickle
 import numpy as np
 import pymc as pm
 import pytensor
@@ -183,6 +184,39 @@ def test_a_variable_may_depend_on_another(write):
     # ... and the twin: not by another draw's.
     other = np.roll(tau, 1)
     assert kolmogorov_smirnov((mu - other) / (3 * other), stats.norm.cdf) > KS_CRITICAL
+
+
+def test_draws_again_compile_nothing_and_give_the_same_numbers(monkeypatch):
+    def prior():
+        return Prior.of({"mu": pm.Normal.dist(0, 1), "tau": pm.Gamma.dist(2.0, 1.0)})
+
+    kept, sizes = prior(), (5, 100, 20)
+    expected = [prior().draw(n, n) for n in sizes]
+    monkeypatch.setattr("pymc_nre.simulation.prior.Sampler", None)
+    for n, each in zip(sizes, expected, strict=True):
+        for name, values in kept.draw(n, n).items():
+            np.testing.assert_array_equal(values, each[name])
+
+
+def test_two_that_draw_at_once_do_not_disturb_each_other():
+    prior = Prior.of({"mu": pm.Normal.dist(0, 1)})
+    alone = list(prior.blocks(25_000, 1))
+    one, other = prior.blocks(25_000, 1), prior.blocks(25_000, 2)
+    both = list(zip(one, other, strict=True))
+    for (mine, yours), expected in zip(both, alone, strict=True):
+        np.testing.assert_array_equal(mine["mu"], expected["mu"])
+        assert (mine["mu"] != yours["mu"]).all()
+    assert cloudpickle.loads(cloudpickle.dumps(prior))._idle == []
+
+
+def test_draws_of_priors_with_data_are_compiled_anew():
+    with pm.Model():
+        x = pm.Data("x", np.zeros(3))
+        prior = Prior.of({"mu": pm.Normal.dist(x, 1e-6)})
+        prior.draw(100, 1)
+        x.set_value(np.full(3, 7.0))
+    assert prior._idle == []
+    np.testing.assert_allclose(prior.draw(100, 1)["mu"], 7.0, atol=1e-4)
 
 
 def test_one_draw_has_a_leading_axis():
