@@ -6,7 +6,6 @@ them, such as the mean of a group at each of its observations. They are evaluate
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -157,7 +156,7 @@ def rows_of_draws(
     found = [] if model is None else likelihoods_of(model, ratio)
     if found:
         parts = [_evaluated(posterior, model, ratio, each) for each in found]
-        return lambda: map(np.concatenate, zip(*(part() for part in parts), strict=True))
+        return lambda: map(_joined, zip(*(part() for part in parts), strict=True))
     missing = [name for name in ratio.parameters if name not in posterior]
     if missing:
         where = (
@@ -171,13 +170,19 @@ def rows_of_draws(
         raise ValueError(
             f"The posterior has no variables called {', '.join(missing)}, and {where}."
         )
-    return _packed(posterior, ratio, list(ratio.parameters), lambda *draw: draw)
+    part = _packed(posterior, ratio, list(ratio.parameters), lambda *draw: draw)
+    return lambda: (_joined([table]) for table in part())
+
+
+def _joined(tables: Iterable[np.ndarray]) -> np.ndarray:
+    """Rows ``(n, D)`` of tables ``(*batch, D)``."""
+    return np.concatenate([table.reshape(-1, table.shape[-1]) for table in tables])
 
 
 def _evaluated(
     posterior: xr.Dataset, model: pm.Model, ratio: RatioEstimator, variable: Any
 ) -> Callable[[], Iterator[np.ndarray]]:
-    """The likelihood's own parameter expressions ``(rows, D)`` at one draw after another."""
+    """The likelihood's own parameter expressions ``(*batch, D)`` at one draw after another."""
     absent = [rv.name for rv in model.free_RVs if rv.name not in posterior]
     if absent:
         raise ValueError(
@@ -191,15 +196,15 @@ def _evaluated(
 def _packed(
     posterior: xr.Dataset, ratio: RatioEstimator, names: list[str], function: Callable[..., Any]
 ) -> Callable[[], Iterator[np.ndarray]]:
-    """Parameters ``(rows, D)`` that a function gives of the draws of these variables."""
-    columns, size = columns_of(posterior, names), ratio.layout.size
+    """Parameters ``(*batch, D)`` that a function gives of the draws of these variables."""
+    columns = columns_of(posterior, names)
     n = posterior.sizes["chain"] * posterior.sizes["draw"]
 
-    def rows() -> Iterator[np.ndarray]:
+    def tables() -> Iterator[np.ndarray]:
         draws = (tuple(column[i] for column in columns) for i in range(n))
-        return (packed_rows(ratio, function(*draw)).reshape(-1, size) for draw in draws)
+        return (packed_rows(ratio, function(*draw)) for draw in draws)
 
-    return rows
+    return tables
 
 
 def trials_of(
@@ -223,26 +228,31 @@ def trials_of(
         )
     theta, trials = [], []
     for variable in found:
-        rows = np.stack(list(_evaluated(posterior, model, ratio, variable)()))
+        tables = np.stack(list(_evaluated(posterior, model, ratio, variable)()))
+        counts = _counted(model, variable, ratio, tables.shape[1:-1])
+        rows = tables.reshape(len(tables), -1, tables.shape[-1])
         over_draws = rows.swapaxes(0, 1).reshape(rows.shape[1], -1)
         _, first, group = np.unique(over_draws, axis=0, return_index=True, return_inverse=True)
-        of_rows = _trials_of_rows(model, variable, ratio, rows.shape[1])
         theta.append(rows[:, first])
-        trials.append(np.bincount(group.ravel(), of_rows))
+        trials.append(np.bincount(group.ravel(), counts.ravel()))
     return np.concatenate(theta, axis=1), np.concatenate(trials)
 
 
-def _trials_of_rows(model: pm.Model, variable: Any, ratio: RatioEstimator, rows: int) -> np.ndarray:
-    """How many observations each row of parameters has, ``(rows,)``.
+def _counted(
+    model: pm.Model, variable: Any, ratio: RatioEstimator, batch: tuple[int, ...]
+) -> np.ndarray:
+    """How many observations each of the parameters ``(*batch)`` has.
 
     Those of a minibatch count as what they stand for, and those that are wholly missing as none.
     """
     observed = _observed(model, variable)
-    batch = observed.shape[: observed.ndim - len(ratio.observation_shape)]
-    counts = np.ones(math.prod(batch))
+    counts = np.ones(observed.shape[: observed.ndim - len(ratio.observation_shape)])
     if ratio.missing is not None:
-        counts[ratio.missing.holes(observed.reshape(len(counts), -1)).all(1)] = 0.0
+        holes = ratio.missing.holes(observed.reshape(counts.size, -1))
+        counts = np.where(holes.all(1), 0.0, 1.0).reshape(counts.shape)
     if isinstance(variable.owner.op, MinibatchRandomVariable):
         total = variable.owner.inputs[1:]
         counts *= float(get_scaling(total, observed.shape).eval(mode="FAST_COMPILE"))
-    return counts if len(counts) == rows else np.full(rows, counts.sum() / rows)
+    own = (1,) * (counts.ndim - len(batch)) + batch
+    shared = tuple(axis for axis, length in enumerate(own) if length == 1)
+    return counts.sum(shared, keepdims=True).reshape(batch)

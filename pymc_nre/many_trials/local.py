@@ -134,6 +134,11 @@ class _AsObserved:
         data = data_of(model, ratio, "center")
         if ratio.missing is not None:  # no trials are those without any number
             data = data[~ratio.missing.holes(data).all(1)]
+        if not len(data):
+            raise ValueError(
+                "center: all observations of the model are missing; expected some to be there. "
+                "Without data there is nothing to center."
+            )
         return cls(ratio, data)
 
     def chosen(self, n: int, rng: np.random.Generator) -> np.ndarray:

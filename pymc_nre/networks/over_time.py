@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from .base import RatioNetwork
+from .layers import Standardize
 
 __all__ = ["OverTime"]
 
@@ -28,6 +31,25 @@ class OverTime(RatioNetwork):
         self.event_shape = tuple(event_shape)
         self.order, self.steps = order, event_shape[0] - order
         self.step = step
+
+    @property
+    def standardize_x(self) -> Standardize | None:
+        """What the step does to its values, at every time; None where that is not known.
+
+        Nothing here needs it: it tells what data the network has seen.
+        """
+        inner = getattr(self.step, "inner", self.step)
+        [first, *_] = getattr(inner, "members", [inner])
+        known = getattr(first, "standardize_x", None)
+        if type(known) is not Standardize:
+            return None
+        made, event = Standardize(self.event_shape), self.event_shape[1:]
+        for name in ("mean", "scale", "center", "unit"):
+            buffer = getattr(known, name)
+            if buffer is not None:  # a value stands before its past
+                value = buffer.flatten()[: math.prod(event)].reshape(event)
+                setattr(made, name, value.expand(self.event_shape))
+        return made
 
     def embed(self, x: Tensor) -> Tensor:
         """Features of all steps, one after another, ``(n, steps * F)``."""

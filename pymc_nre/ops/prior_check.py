@@ -282,7 +282,14 @@ def _total_sizes(total_size: Any, ndim: int) -> list[int]:
 
 def _bears(ratio: RatioEstimator, trials: np.ndarray) -> bool:
     """Whether that many trials ``(D,)`` of each continuous parameter are nothing to warn of."""
-    return trials.max() <= FEW if ratio.budget is None else ratio.budget.bears(trials)
+    if ratio.budget is None:
+        return trials.max() * _steps(ratio) <= FEW
+    return ratio.budget.bears(trials)
+
+
+def _steps(ratio: RatioEstimator) -> int:
+    """How many trials are added up in one observation: a whole series has its steps."""
+    return getattr(ratio.uncorrected, "steps", 1)
 
 
 def _sharing(
@@ -303,8 +310,9 @@ def _told_of_trials(ratio: RatioEstimator, together: np.ndarray) -> str:
     budget, labels = ratio.budget, ratio.layout.continuous_labels
     if budget is None:
         most = int(together.max())
+        trials = f"{most * _steps(ratio):,} {'trials' if _steps(ratio) == 1 else 'steps of series'}"
         return (
-            f"{most:,} trials share {_named(labels, together, most)}, and how many this ratio "
+            f"{trials} share {_named(labels, together, most)}, and how many this ratio "
             "bears is not known: small errors add up over trials. Measure it, "
             f"{measurement(most)}; ratio = budget.attach(ratio)."
         )

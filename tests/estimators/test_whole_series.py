@@ -60,6 +60,19 @@ def test_an_ensemble_is_taken_as_it_is():
     np.testing.assert_allclose(whole.log_ratio(x, **theta), expected, rtol=1e-9)
 
 
+def test_data_and_trials_are_looked_at_as_those_of_steps():
+    whole = nre.whole_series(of_steps(), 20)
+    x = np.random.default_rng(4).normal(size=(3, 20))
+    given = {"mu": 0.1, "beta": [0.2, 0.1], "engine": "torch"}
+    with pm.Model(), pytest.warns(nre.DomainWarning, match="lie far outside"):
+        nre.RatioLikelihood("x", whole, **given, observed=1e6 * x)
+    with pm.Model():
+        given["mu"] = pm.Normal("mu", 1, 0.1)
+        nre.RatioLikelihood("one", whole, **given, observed=x[:1])
+        with pytest.warns(nre.TrialsWarning, match="57 steps of series share mu"):
+            nre.RatioLikelihood("x", whole, **given, observed=x)
+
+
 class Exact(RatioNetwork):
     """log N(x; phi past, 1), up to what the past and x tell alone; or as if it were sharper."""
 

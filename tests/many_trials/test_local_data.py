@@ -134,6 +134,39 @@ def test_what_is_wholly_missing_is_no_trial():
     assert trials == TRIALS - WHOLLY_MISSING
 
 
+def test_groups_that_are_filled_up_have_trials_of_their_own():
+    ratio, name, sd, *_ = of_holes()
+    table = two_numbers(np.random.default_rng(3), np.zeros(4 * 10)).reshape(4, 10, 2)
+    table[1, 3:] = np.nan
+    table[2] = np.nan
+    values = np.random.default_rng(4).normal(size=(1, 2, 4))
+    posterior = xr.Dataset({name: (("chain", "draw", "group"), values)})
+    with pm.Model() as filled_up:
+        mu = pm.Normal(name, 0, sd, shape=4)
+        nre.RatioLikelihood("x", ratio, mu=mu[:, None], observed=table, engine="torch")
+    with pm.Model() as in_rows:
+        mu = pm.Normal(name, 0, sd, shape=4)
+        rows = {"mu": mu[np.repeat(np.arange(4), 10)], "observed": table.reshape(-1, 2)}
+        nre.RatioLikelihood("x", ratio, **rows, engine="torch")
+    for model in (filled_up, in_rows):
+        theta, trials = trials_of(posterior, ratio, model)
+        order = theta[0, :, 0].argsort()
+        expected = np.array([10, 3, 0, 10])[values[0, 0].argsort()]
+        np.testing.assert_array_equal(trials[order], expected)
+
+
+def test_data_that_were_replaced_by_nothing_are_told():
+    ratio, name, sd, *_ = of_holes()
+    values = np.random.default_rng(1).random((2, 300))
+    idata = {"posterior": xr.Dataset({name: (("chain", "draw"), values)})}
+    with pm.Model() as model:
+        data = pm.Data("data", np.zeros((9, 2)))
+        nre.RatioLikelihood("x", ratio, mu=pm.Normal(name, 0, sd), observed=data, engine="torch")
+        data.set_value(np.full((9, 2), np.nan))
+    with pytest.raises(ValueError, match="all observations of the model are missing"):
+        nre.center(ratio, around=idata, model=model, progressbar=False)
+
+
 def test_each_of_the_data_is_taken_as_often():
     ratio, _, _, x, _, _ = of_holes()
     chosen = local._AsObserved(ratio, x).chosen(3 * TRIALS, np.random.default_rng(1))
