@@ -17,6 +17,9 @@ nox.options.reuse_existing_virtualenvs = True
 
 ROOT = Path(__file__).parent
 CHECKS = Path(os.environ.get("CHECKS_ENVIRONMENT") or ROOT / ".nox" / "checks")
+# Threads of small arrays wait for each other where other checks want the cores: a training took
+# several times its processor time.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 BINARIES = CHECKS / ("Scripts" if os.name == "nt" else "bin")
 
 # What differs between the two Pythons are the majors of PyMC, PyTensor and ArviZ, and with them
@@ -70,7 +73,7 @@ def lint(session):
 def doctests(session):
     """Run the examples of the docstrings."""
     pytest = shared_environment(session, "-e", ".[test]", name="pytest")
-    session.run(pytest, "--doctest-modules", "pymc_nre", *session.posargs)
+    session.run(pytest, "--doctest-modules", "pymc_nre", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(python=False)
@@ -81,7 +84,9 @@ def examples(session):
     if not scripts:
         session.error("There is nothing to run in examples/.")
     for script in scripts:
-        session.run(python, str(script.relative_to(ROOT)), "--quick", env={"MPLBACKEND": "agg"})
+        session.run(
+            python, str(script.relative_to(ROOT)), "--quick", env=ONE_THREAD | {"MPLBACKEND": "agg"}
+        )
 
 
 @nox.session(python=False)
