@@ -103,6 +103,11 @@ def _of_steps(ratio: RatioEstimator) -> tuple[int, tuple[int, ...]]:
         )
     if ratio.missing is not None:
         raise ValueError("whole_series: expected a ratio of whole values, got one with missing=.")
+    if ratio.is_locally_centered:
+        raise ValueError(
+            "whole_series: expected a ratio for any data, got one that was centered around one "
+            "posterior. Give the one from before, or observed=nre.transitions(series) to this one."
+        )
     return past[0], event
 
 

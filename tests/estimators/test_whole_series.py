@@ -9,6 +9,7 @@ from untrained import make_estimator
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.networks import RatioNetwork
+from pymc_nre.networks.correction import QuadraticCorrection
 from pymc_nre.simulation.conditions.layout import Conditions
 from pymc_nre.simulation.conditions.missing import Missing
 
@@ -23,6 +24,11 @@ def of_steps(order=1, event=(), others=(), **options):
     beside = size - int(np.prod(event))
     known = Conditions(shapes, event, (-9.0,) * beside, (9.0,) * beside)
     return make_estimator(event_shape=(size,), conditions=known, **options)
+
+
+def centered():
+    ratio = of_steps()
+    return ratio.replace(network=QuadraticCorrection(ratio.network, 3))
 
 
 @pytest.mark.parametrize(("order", "event"), [(1, ()), (3, ()), (1, (2,)), (2, (2, 3))])
@@ -113,6 +119,7 @@ def test_simulated_series_tell_whether_it_is_calibrated(sharper, verdict):
         (of_steps(others=("dose",)), 9, ValueError, "the condition past alone"),
         (make_estimator(), 9, ValueError, "expected the ratio of one step"),
         (torch.nn.Linear(1, 1), 9, TypeError, "whole_series"),
+        (centered(), 9, ValueError, "centered around one posterior. Give the one from before"),
         (
             of_steps(event=(2,), missing=Missing.of(0.2, (2,))),
             9,
