@@ -38,8 +38,7 @@ class OverTime(RatioNetwork):
 
         Nothing here needs it: it tells what data the network has seen.
         """
-        inner = getattr(self.step, "inner", self.step)
-        [first, *_] = getattr(inner, "members", [inner])
+        [first, *_] = getattr(self.step, "members", [self.step])
         known = getattr(first, "standardize_x", None)
         if type(known) is not Standardize:
             return None
