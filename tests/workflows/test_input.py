@@ -482,7 +482,10 @@ CALLS = {
     ),
     "transitions of several": call(
         lambda one, other: nre.transitions([one, other]).next,
-        also_called={"one": ("series 0", "one shape"), "other": ("series 1", "one shape")},
+        also_called={
+            "one": ("series 0", "one shape", "transitions: series"),
+            "other": ("series 1", "one shape", "transitions: series"),
+        },
         one=Array((6, 2)),
         other=Array((3, 2)),
     ),
@@ -491,6 +494,7 @@ CALLS = {
             NORMAL, walk, n, start=start, length=length, **QUIET
         ),
         1,
+        {"start": ("length",)},
         n=count(4),
         length=count(4),
         start=Array((2,)),
@@ -960,7 +964,9 @@ def outcome(function, arguments):
 def numbers(answer):
     """All that can be compared of an answer."""
     if isinstance(answer, nre.RatioEstimator):
-        return [answer.log_ratio(np.linspace(-1, 1, 5), mu=0.5)]
+        x = np.multiply.outer(np.linspace(-1, 1, 5), np.ones(answer.observation_shape))
+        known = {} if answer.conditions is None else answer.conditions.shapes
+        return [answer.log_ratio(x, mu=0.5, **{k: np.zeros(own) for k, own in known.items()})]
     if isinstance(answer, nre.Simulations):
         return [answer.points, *answer.parameters.values()]
     if isinstance(answer, tasks.Posterior):
