@@ -149,7 +149,7 @@ class MultiScale:
 def _checked_scales(scales: object) -> tuple[float, float]:
     name = "MultiScale: scales"
     ordered = isinstance(scales, Sequence | np.ndarray) and not isinstance(scales, str | bytes)
-    if not ordered or len(scales) != 2:
+    if not ordered or (isinstance(scales, np.ndarray) and not scales.ndim) or len(scales) != 2:
         raise TypeError(f"{name} must be the smallest and the largest, got {scales!r}.")
     smallest, largest = (real_number(scale, name, above=0) for scale in scales)
     if smallest > largest:

@@ -86,6 +86,7 @@ def test_says_what_it_is():
         ({"scales": {0.1, 1.0}}, TypeError, "must be the smallest and the largest"),
         ({"scales": {0.1: 1, 1.0: 2}}, TypeError, "must be the smallest and the largest"),
         ({"scales": np.array(0.1)}, TypeError, "must be the smallest and the largest"),
+        ({"scales": (0.1, [1, 2])}, TypeError, "MultiScale: scales: expected a number"),
         ({"scales": (1.0, 0.1)}, ValueError, "must rise"),
         ({"scales": (0.0, 0.1)}, ValueError, "above 0"),
         ({"scales": (0.1, math.nan)}, ValueError, "above 0"),
