@@ -17,10 +17,10 @@ nox.options.reuse_existing_virtualenvs = True
 
 ROOT = Path(__file__).parent
 CHECKS = Path(os.environ.get("CHECKS_ENVIRONMENT") or ROOT / ".nox" / "checks")
+BINARIES = CHECKS / ("Scripts" if os.name == "nt" else "bin")
 # Threads of small arrays wait for each other where other checks want the cores: a training took
 # several times its processor time.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-BINARIES = CHECKS / ("Scripts" if os.name == "nt" else "bin")
 
 # What differs between the two Pythons are the majors of PyMC, PyTensor and ArviZ, and with them
 # numba, JAX and nutpie. These test modules that import none of them, so that Python 3.11 speaks

@@ -168,7 +168,7 @@ def summed_log_ratio(
         first_of_set = np.flatnonzero(np.diff(owner, prepend=-1))
         table = evaluator.table(own, x)
         if missing is not None:
-            table[missing.holes(x).all(1)] = 0.0
+            table[missing.without_any(x)] = 0.0
         summed = np.add.reduceat(table, first_of_set, axis=0)
         total[owner[0] : owner[-1] + 1] += summed
     return total

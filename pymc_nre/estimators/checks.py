@@ -105,7 +105,7 @@ def finite_observations(
     if not observed.size:
         raise ValueError(f"{who}: observed holds no observation, got shape {observed.shape}.")
     rows = packed_with(ratio, observed, conditions, who).reshape(-1, *ratio.event_shape)
-    return rows if ratio.missing is None else rows[~ratio.missing.holes(rows).all(1)]
+    return rows if ratio.missing is None else rows[~ratio.missing.without_any(rows)]
 
 
 def as_observations(ratio: RatioEstimator, x: Any, name: str) -> np.ndarray:

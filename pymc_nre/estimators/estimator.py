@@ -274,7 +274,7 @@ class RatioEstimator:
             rows_theta = rows_theta.reshape(-1, theta.shape[-1])
         values = self.evaluator.value(rows_theta, rows_x)
         if self.missing is not None:
-            values = np.where(self.missing.holes(rows_x).all(1), 0.0, values)
+            values = np.where(self.missing.without_any(rows_x), 0.0, values)
         return values.reshape(batch)
 
     def takes(self, x: np.ndarray) -> bool:

@@ -135,7 +135,7 @@ def _of_what_is_there(
     if ratio.missing is None:
         return values
     data = held_data(rows)
-    if data is not None and is_private(rows) and not ratio.missing.holes(data).all(1).any():
+    if data is not None and is_private(rows) and not ratio.missing.without_any(data).any():
         return values
     seen = rows.flatten(2)[:, : ratio.missing.size]
     return pt.switch(pt.isnan(seen).all(1), 0.0, values)

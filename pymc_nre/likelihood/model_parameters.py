@@ -248,8 +248,8 @@ def _counted(
     observed = _observed(model, variable)
     counts = np.ones(observed.shape[: observed.ndim - len(ratio.observation_shape)])
     if ratio.missing is not None:
-        holes = ratio.missing.holes(observed.reshape(counts.size, -1))
-        counts = np.where(holes.all(1), 0.0, 1.0).reshape(counts.shape)
+        nothing = ratio.missing.without_any(observed.reshape(counts.size, -1))
+        counts[nothing.reshape(counts.shape)] = 0.0
     if isinstance(variable.owner.op, MinibatchRandomVariable):
         total = variable.owner.inputs[1:]
         counts *= float(get_scaling(total, observed.shape).eval(mode="FAST_COMPILE"))

@@ -133,7 +133,7 @@ class _AsObserved:
     def of(cls, ratio: RatioEstimator, model: Any) -> _AsObserved:
         data = data_of(model, ratio, "center")
         if ratio.missing is not None:  # no trials are those without any number
-            data = data[~ratio.missing.holes(data).all(1)]
+            data = data[~ratio.missing.without_any(data)]
         if not len(data):
             raise ValueError(
                 "center: all observations of the model are missing; expected some to be there. "

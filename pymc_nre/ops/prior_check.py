@@ -309,11 +309,11 @@ def _told_of_trials(ratio: RatioEstimator, together: np.ndarray) -> str:
     """How many there are, what is known of how many the ratio bears, and what to do."""
     budget, labels = ratio.budget, ratio.layout.continuous_labels
     if budget is None:
-        most = int(together.max())
-        trials = f"{most * _steps(ratio):,} {'trials' if _steps(ratio) == 1 else 'steps of series'}"
+        most, steps = int(together.max()), _steps(ratio)
+        what = "trials" if steps == 1 else "steps of series"
         return (
-            f"{trials} share {_named(labels, together, most)}, and how many this ratio "
-            "bears is not known: small errors add up over trials. Measure it, "
+            f"{most * steps:,} {what} share {_named(labels, together, most)}, and how many this "
+            "ratio bears is not known: small errors add up over trials. Measure it, "
             f"{measurement(most)}; ratio = budget.attach(ratio)."
         )
     if not budget.informed:

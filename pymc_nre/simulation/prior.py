@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -157,7 +158,7 @@ class Prior:
             return False
         return not rvs_in_graph(list(terms.values()))
 
-    @property
+    @cached_property  # asked after each draw
     def holds_data(self) -> bool:
         """Whether it depends on `pymc.Data`, which users set to others between draws."""
         from pytensor.compile.sharedvalue import SharedVariable

@@ -105,6 +105,10 @@ class Missing:
         """What is missing, ``(n, size)``, of observations ``(n, *)``; conditions may follow."""
         return np.isnan(x.reshape(len(x), -1)[:, : self.size])
 
+    def without_any(self, x: np.ndarray) -> np.ndarray:
+        """Which observations ``(n, *)`` have no number at all, ``(n,)``: they tell nothing."""
+        return self.holes(x).all(1)
+
     def masked(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Observations ``(n, *)``, conditions behind them, with holes; some that have any stay."""
         if self.holes(x).any():

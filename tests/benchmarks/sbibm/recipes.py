@@ -34,7 +34,6 @@ RECIPES = {
     "default_five": Recipe(5),
     "points": Recipe(iid=True),
     "points_five": Recipe(5, iid=True),
-    "points_long": Recipe(5, {"epochs": 90}, iid=True),  # twice the steps of the default
 }
 
 

@@ -16,7 +16,6 @@ WHOLE = {  # recipes that take an observation as a whole: `train`'s defaults
 POINTS = {  # recipes that know of what points an observation consists
     "points": "one network, `train`'s defaults",
     "points_five": "mean of five such networks",
-    "points_long": "mean of five, `epochs=90`",
 }
 
 
