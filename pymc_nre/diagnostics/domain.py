@@ -70,7 +70,7 @@ def domain_check(idata: Any, ratio: RatioEstimator, *, model: pm.Model | None = 
     >>> nre.diagnostics.domain_check(idata, ratio).attrs["share"]
     0.25
     """
-    check_ratio(ratio, "domain_check")
+    check_ratio(ratio, "domain_check", direct=True)
     posterior = posterior_of(idata, "domain_check: idata")
     model = model_in_use(model, "domain_check")
     domain, draws = ratio.domain, rows_of_draws(posterior, ratio, model)

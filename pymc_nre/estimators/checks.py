@@ -41,10 +41,16 @@ __all__ = [
 _BULK = 0.01  # half of a Student t of 2 degrees of freedom, 10,000 draws, is within 0.15 spreads
 
 
-def check_ratio(ratio: Any, who: str, argument: str = "ratio") -> None:
-    """Raise TypeError unless it is an estimator."""
+def check_ratio(ratio: Any, who: str, argument: str = "ratio", *, direct: bool = False) -> None:
+    """Raise TypeError unless it is an estimator; one that wants a reference only if that is said."""
     remedy = "Pass what nre.train or nre.load gives."
     check_kind(ratio, RatioEstimator, f"{who}: {argument}", "a RatioEstimator", remedy)
+    if ratio.is_direct and not direct:
+        raise TypeError(
+            f"{who}: {argument}: expected a ratio with a denominator of its own, got a direct "
+            "ratio of two parameter vectors. Make an ordinary one of it: ratio.marginal(), the "
+            "ratio to the evidence, or ratio.relative_to(...), that to fixed parameters."
+        )
 
 
 def check_simulations(simulations: Any, who: str) -> None:

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..networks.base import RatioNetwork
+from ..networks.base import RatioNetwork, floating
 from ..networks.beside import Beside
-from ..networks.correction import QuadraticCorrection
-from ..networks.ensemble import Ensemble
+from ..networks.composed.correction import QuadraticCorrection
+from ..networks.composed.ensemble import Ensemble
+from ..networks.composed.over_references import OverReferences
+from ..networks.composed.pairs import Pairs
 from ..networks.incomplete import Incomplete, sees_holes
 from ..networks.specifications import make_curved, specification_from_dict, without_weights
 from ..runtime.stored import Form
@@ -28,8 +30,8 @@ from ..simulation.parameters import Layout
 from .domain import Domain
 from .trial_budgets.trial_budget import TrialBudget
 
-__all__ = ["conditions_of", "facts_problem", "layout_of", "missing_of", "network_of", "problems"]
-__all__ += ["section"]
+__all__ = ["conditions_of", "facts_problem", "layout_of", "missing_of", "network_of", "pairs_of"]
+__all__ += ["problems", "section"]
 
 _MOST_AXES = 12  # of one parameter or observation; batches have axes before them
 _TOLD_OF = ("stopped", "best_loss", "n_train", "chance")  # what is shown of a training
@@ -44,6 +46,7 @@ def problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
         or [*_wrong_budget(metadata)]
         or [*_wrong_conditions(metadata)]
         or [*_wrong_missing(metadata)]
+        or [*_wrong_pairs(metadata, section(forms, "weights/"))]
         or [*_wrong_weights(metadata, section(forms, "weights/"))]
     )
 
@@ -57,12 +60,30 @@ def layout_of(metadata: Mapping[str, Any]) -> Layout:
 def network_of(metadata: Mapping[str, Any], build: Callable[..., RatioNetwork]) -> RatioNetwork:
     """The whole network, of members that ``build(theta_size, event_shape)`` makes."""
     size, event_shape = layout_of(metadata).size, tuple(metadata["event_shape"])
-    members = [build(size, event_shape) for _ in range(metadata.get("members", 1))]
+    pairs = metadata.get("pairs")
+    sizes = (size if pairs is None else 2 * size), event_shape
+    members = [build(*sizes) for _ in range(metadata.get("members", 1))]
+    if pairs is not None:
+        members = [Pairs(member, pairs["antisymmetric"]) for member in members]
     net = members[0] if len(members) == 1 else Ensemble(members, metadata["mean_of"])
+    if pairs is not None and pairs["references"]:
+        like = floating(net)
+        net = OverReferences(net, like.new_zeros(pairs["references"], size))
     if metadata.get("tilted"):
         net = QuadraticCorrection(net, size, edge=metadata.get("edge", False))
     make_curved(net, metadata.get("curved", ()))
     return net
+
+
+def pairs_of(network: RatioNetwork) -> dict[str, Any] | None:
+    """What a file says of a network of pairs, and how many references it is averaged over."""
+    references = 0
+    if isinstance(network, OverReferences):
+        network, references = network.inner, len(network.references)
+    one = getattr(network, "members", (network,))[0]
+    if not isinstance(one, Pairs):
+        return None
+    return {"antisymmetric": one.antisymmetric, "references": references}
 
 
 def section(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -134,6 +155,14 @@ def _are_libraries(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_text, value.values()))
 
 
+def _are_pairs(value: Any) -> bool:
+    """What `pairs_of` gives."""
+    if not isinstance(value, dict) or sorted(value) != ["antisymmetric", "references"]:
+        return False
+    count = value["references"]
+    return isinstance(value["antisymmetric"], bool) and type(count) is int and count >= 0
+
+
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "parameters": (_are_parameters, "names with shapes"),
     "event_shape": (_is_shape, "a shape"),
@@ -155,6 +184,7 @@ _LATER = {  # older files have only some of these
     "libraries": (_are_libraries, "versions by name"),
     "conditions": (lambda v: isinstance(v, dict), "fields"),
     "missing": (lambda v: isinstance(v, dict), "fields"),
+    "pairs": (_are_pairs, "antisymmetric, true or false, and references, a number"),
 }
 _OF_ALL_FILES = {"format", "version", "sha256"}
 
@@ -288,6 +318,17 @@ def missing_of(metadata: Mapping[str, Any]) -> Missing | None:
     """How numbers were missing in training."""
     given = metadata.get("missing")
     return None if given is None else Missing.from_dict(given)
+
+
+def _wrong_pairs(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> Iterator[str]:
+    """Before anything is built for as many references as are said."""
+    pairs = metadata.get("pairs")
+    known = 0 if pairs is None else pairs["references"]
+    if (metadata["reference"] == "pair") != (pairs is not None and not known):
+        yield f"pairs do not fit the reference {metadata['reference']!r}"
+    lengths = [form.shape[:1] for name, form in forms.items() if name.endswith("references")]
+    if known and lengths != [(known,)]:
+        yield f"pairs are said to have {_short(known)} references, and hold others"
 
 
 def _wrong_weights(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> Iterator[str]:

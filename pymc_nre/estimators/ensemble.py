@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..networks.ensemble import Ensemble
+from ..networks.composed.ensemble import Ensemble
 from .checks import check_ratio
 from .estimator import RatioEstimator
 
@@ -59,7 +59,8 @@ def ensemble(ratios: Sequence[RatioEstimator]) -> RatioEstimator:
     first = ratios[0]
     if len(ratios) == 1:
         return first
-    mean_of = "ratios" if first.normalized else "logits"
+    # The mean of direct ratios would not be the inverse of that of the two swapped.
+    mean_of = "ratios" if first.normalized and not first.is_direct else "logits"
     network = Ensemble([copy.deepcopy(ratio.network) for ratio in ratios], mean_of)
     history = _history([ratio.history for ratio in ratios])
     return first.replace(network=network, history=history)
@@ -69,7 +70,7 @@ def _check(ratios: list[Any]) -> None:
     if not ratios:
         raise ValueError("ensemble needs at least one estimator, got none.")
     for ratio in ratios:
-        check_ratio(ratio, "ensemble", "ratios")
+        check_ratio(ratio, "ensemble", "ratios", direct=True)
         if ratio.is_locally_centered:
             raise ValueError(
                 "ensemble got an estimator that was centered around a posterior. Combine those "

@@ -20,21 +20,22 @@ import torch
 import xarray as xr
 
 from ..networks.base import RatioNetwork
-from ..networks.correction import QuadraticCorrection
+from ..networks.composed.correction import QuadraticCorrection
+from ..networks.composed.over_references import OverReferences
 from ..networks.specifications import curved, specification_to_dict
 from ..runtime.archive import write_archive
-from ..runtime.arrays import array_with_holes, real_array, true_or_false
+from ..runtime.arrays import array_with_holes, finite_array, real_array, true_or_false, whole_number
 from ..runtime.devices import resolve_device
 from ..simulation.conditions.layout import Conditions, split_keywords
 from ..simulation.conditions.missing import Missing
 from ..simulation.parameters import Layout, broadcast_batches, check_dims, check_event_shape
 from ..simulation.series.cuts import next_and_past
 from ..simulation.simulator import Simulator, batched_of
-from .contents import problems, section
+from .contents import pairs_of, problems, section
 from .description import in_words
 from .domain import Domain
 from .evaluator import TorchEvaluator
-from .parts import checked_network, described, frozen, own_probes, taken
+from .parts import checked_network, described, frozen, own_probes, paired, taken, trained_networks
 from .trial_budgets.trial_budget import TrialBudget
 
 __all__ = ["RatioEstimator"]
@@ -173,7 +174,7 @@ class RatioEstimator:
         other = object.__new__(type(self))
         kept, changes = dict(vars(self)), taken(changes, self.layout)
         if "network" in changes:
-            network = checked_network(changes["network"], self.domain.draws, self.probe_x)
+            network = checked_network(changes["network"], self._draws, self.probe_x)
             changes = {"budget": None} | changes | {"network": network}
             changes["specification"] = described(self.specification, network, self.layout.size)
             for of_the_network in ("evaluator", "digest"):
@@ -197,6 +198,11 @@ class RatioEstimator:
     def observation_shape(self) -> tuple[int, ...]:
         """Of one observation, without its conditions; ``event_shape`` is what the network takes."""
         return self.event_shape if self.conditions is None else self.conditions.event_shape
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether it compares parameters with any others, and so wants these at each call."""
+        return self.reference == "pair"
 
     @property
     def uncorrected(self) -> RatioNetwork:
@@ -228,7 +234,9 @@ class RatioEstimator:
         """Whether its simulator takes many draws at once; None if there never was a function."""
         return batched_of(self.simulator, self._batched)
 
-    def log_ratio(self, x: Any, /, **parameters: Any) -> np.ndarray:
+    def log_ratio(
+        self, x: Any, /, *, reference: Mapping[str, Any] | None = None, **parameters: Any
+    ) -> np.ndarray:
         """Log ratios of observations and parameters.
 
         Parameters
@@ -237,6 +245,9 @@ class RatioEstimator:
             Observations. Of a ratio that was trained with ``missing=`` numbers may be NaN or
             masked; the log ratio of one without any number is zero. Or `Transitions` of series,
             which hold their condition ``past``.
+        reference : mapping of str to array, shape (*batch, *own), optional
+            Of a direct ratio, by the loss `DNRE`: every parameter by name once more, of what to
+            compare with.
         **parameters : array, shape (*batch, *own)
             Every parameter by name; batches broadcast against each other and against ``x``. And
             every condition, whose batch is that of ``x`` or broadcasts to it.
@@ -248,34 +259,145 @@ class RatioEstimator:
         Raises
         ------
         TypeError
-            If a parameter is missing or unknown, or something holds no real numbers.
+            If a parameter is missing or unknown, something holds no real numbers, or a reference
+            is missing or not wanted.
         ValueError
             If a shape does not fit, values are masked, or xarray's dimensions stand at other
             places: batches broadcast by place, not by name.
         """
         parameters, conditions = split_keywords(self.conditions, parameters)
         x, conditions = next_and_past(x, conditions, self.conditions, "log_ratio")
-        theta = self.layout.pack(parameters)
+        packed = {", ".join(self.parameters): self.layout.pack(parameters)}
         own = {"x": (x, len(self.observation_shape))}
         own |= {name: (parameters[name], len(shape)) for name, shape in self.parameters.items()}
         check_dims(own, "log_ratio")
+        if self._wants(reference):
+            packed["reference"] = self.layout.pack(reference, "log_ratio: reference")
         x = (array_with_holes if self.missing else real_array)(x, "log_ratio: x")
         if self.conditions is not None:
             x = self.conditions.pack(x, conditions, "log_ratio")
         check_event_shape(self.event_shape, x.shape, "log_ratio: x")
         batch_of_x = x.shape[: x.ndim - len(self.event_shape)]
-        batches = {"x": batch_of_x, ", ".join(self.parameters): theta.shape[:-1]}
+        batches = {"x": batch_of_x} | {name: part.shape[:-1] for name, part in packed.items()}
         batch = broadcast_batches(batches, "log_ratio")
         rows_x = np.broadcast_to(x, (*batch, *self.event_shape)).reshape(-1, *self.event_shape)
-        if theta[..., 0].size == 1:
-            rows_theta = theta.reshape(1, -1)
-        else:
-            rows_theta = np.broadcast_to(theta, (*batch, theta.shape[-1]))
-            rows_theta = rows_theta.reshape(-1, theta.shape[-1])
-        values = self.evaluator.value(rows_theta, rows_x)
+        values = self.evaluator.value(_rows(list(packed.values()), batch), rows_x)
         if self.missing is not None:
             values = np.where(self.missing.without_any(rows_x), 0.0, values)
         return values.reshape(batch)
+
+    def _wants(self, reference: Any) -> bool:
+        """Whether there is a reference, and is to be one."""
+        if self.is_direct == (reference is not None):
+            return self.is_direct
+        names = ", ".join(f"{name!r}: ..." for name in self.parameters)
+        if self.is_direct:
+            raise TypeError(
+                "log_ratio: this is a direct ratio of two parameter vectors; expected what to "
+                f"compare with, reference={{{names}}}. Ordinary ratios are made of it by "
+                "ratio.relative_to(...), and by ratio.marginal() one to the evidence."
+            )
+        raise TypeError(
+            f"log_ratio: expected no reference, got {reference!r}: this ratio has a denominator of "
+            "its own. Leave it out; ratios of two parameter vectors are differences of log ratios."
+        )
+
+    def relative_to(self, **reference: Any) -> RatioEstimator:
+        r"""Of a direct ratio, the one to fixed parameters, :math:`p(x|\theta)/p(x|\theta_{ref})`.
+
+        Parameters
+        ----------
+        **reference : array, shape (*own)
+            Every parameter by name.
+
+        Returns
+        -------
+        RatioEstimator
+            An ordinary one, for models and diagnostics.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no direct ratio, or these are not its parameters.
+
+        Examples
+        --------
+        >>> import pymc_nre as nre
+        >>> simulations = nre.tasks.GaussianMean().simulate(1_000, random_seed=1)
+        >>> loss = nre.losses.DNRE()
+        >>> ratio = nre.train(simulations, loss=loss, epochs=2, random_seed=1, progressbar=False)
+        >>> float(ratio.relative_to(mu=0.0).log_ratio(0.3, mu=0.0))
+        0.0
+        """
+        self._check_direct("relative_to")
+        theta = finite_array(self.layout.pack(reference, "relative_to"), "relative_to")
+        if theta.ndim != 1:
+            raise ValueError(
+                "relative_to: expected one value of each parameter, got a batch of shape "
+                f"{theta.shape[:-1]}."
+            )
+        return self._over(theta[None], "fixed")
+
+    def marginal(self, draws: int = 256) -> RatioEstimator:
+        r"""Of a direct ratio, the one to the evidence, by draws of the training prior.
+
+        .. math:: \log r(\theta, x) = -\log \frac1S \sum_j e^{-f(\theta, \theta_j, x)}
+
+        Of one observation. In a model of several, `RatioLikelihood` with ``evidence=`` adds up
+        trials before it averages.
+
+        Parameters
+        ----------
+        draws : int
+            S; each evaluation takes that many of the network.
+
+        Returns
+        -------
+        RatioEstimator
+            An ordinary one, for models and diagnostics.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no direct ratio, or more draws are asked for than it keeps.
+
+        References
+        ----------
+        Cobb et al. (2023), arXiv:2311.10571.
+
+        Examples
+        --------
+        >>> import pymc_nre as nre
+        >>> simulations = nre.tasks.GaussianMean().simulate(1_000, random_seed=1)
+        >>> loss = nre.losses.DNRE()
+        >>> ratio = nre.train(simulations, loss=loss, epochs=2, random_seed=1, progressbar=False)
+        >>> ratio.marginal().reference
+        'evidence'
+        """
+        self._check_direct("marginal")
+        return self._over(self.references(draws, "marginal: draws"), "evidence")
+
+    def references(self, draws: Any, name: str) -> np.ndarray:
+        """The first draws ``(S, D)`` of the training prior, always the same ones."""
+        draws, known = whole_number(draws, name), self.domain.draws
+        if draws > len(known):
+            raise ValueError(f"{name}: expected at most {len(known):,}, got {draws:,}.")
+        return known[:draws]
+
+    def _check_direct(self, who: str) -> None:
+        if not self.is_direct:
+            raise TypeError(
+                f"{who}: expected a direct ratio, trained with loss=DNRE(), got one that has a "
+                "denominator of its own. Use it as it is."
+            )
+
+    def _over(self, references: np.ndarray, reference: str) -> RatioEstimator:
+        """The ordinary ratio to the mean likelihood of parameters ``(S, D)``."""
+        pairs, other = copy.deepcopy(self.network), object.__new__(type(self))
+        network = frozen(OverReferences(pairs, torch.tensor(references, device=self.device)))
+        kept = {k: v for k, v in vars(self).items() if k not in ("evaluator", "digest")}
+        vars(other).update(kept | {"network": network, "reference": reference, "budget": None})
+        return other
 
     def takes(self, x: np.ndarray) -> bool:
         """Whether all of observations ``(n, *)`` with their conditions is what networks take.
@@ -316,7 +438,12 @@ class RatioEstimator:
     def _probe(self) -> np.ndarray:
         """Log ratios at stored observations and domain draws, paired off."""
         rows = min(len(self.probe_x), len(self.domain.draws))
-        return self.evaluator.value(self.domain.draws[:rows], self.probe_x[:rows])
+        return self.evaluator.value(self._draws[:rows], self.probe_x[:rows])
+
+    @property
+    def _draws(self) -> np.ndarray:
+        """Of the training prior, as the network takes them."""
+        return paired(self.domain.draws) if self.is_direct else self.domain.draws
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RatioEstimator) and self.digest == other.digest
@@ -333,7 +460,7 @@ class RatioEstimator:
     @property
     def architecture(self) -> str:
         """What kind of network it is, in words."""
-        one = self.uncorrected.members[0] if self.members > 1 else self.uncorrected
+        one = trained_networks(self.network, self.layout.size)[0][0]
         kind = self.specification or type(getattr(one, "module", one)).__name__
         return f"{self.members} x {kind}" if self.members > 1 else f"{kind}"
 
@@ -384,6 +511,9 @@ class RatioEstimator:
         for name, known in (("conditions", self.conditions), ("missing", self.missing)):
             if known is not None:
                 own |= {"version": 2, name: known.to_dict()}
+        pairs = pairs_of(self.uncorrected)
+        if pairs is not None:
+            own |= {"version": 2, "pairs": pairs}
         return own | {
             "parameters": {name: list(shape) for name, shape in self.parameters.items()},
             "integer": sorted(self.layout.integer),
@@ -401,3 +531,11 @@ class RatioEstimator:
             "budget": None if self.budget is None else self.budget.to_dict(),
             "libraries": {name: version(name) for name in ("pymc_nre", "torch", "numpy")},
         }
+
+
+def _rows(packed: list[np.ndarray], batch: tuple[int, ...]) -> np.ndarray:
+    """Parameters ``(*, D)``, side by side, as the one row or the rows of a batch."""
+    if all(part[..., 0].size == 1 for part in packed):
+        return np.concatenate([part.reshape(1, -1) for part in packed], axis=1)
+    rows = [np.broadcast_to(part, (*batch, part.shape[-1])) for part in packed]
+    return np.concatenate([row.reshape(-1, row.shape[-1]) for row in rows], axis=1)

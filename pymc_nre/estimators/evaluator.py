@@ -75,6 +75,7 @@ class TorchEvaluator:
         like = floating(network)
         self._options = {"dtype": like.dtype, "device": like.device}
         self._remembered: list[_Embedded] = []
+        self._block = max(1, _BLOCK // network.evaluations)
 
     def value(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Log ratios ``(n,)``."""
@@ -124,6 +125,7 @@ class TorchEvaluator:
     def _fill(self, table: np.ndarray, theta: np.ndarray, features: Tensor) -> None:
         """A part of a table, in blocks of rows and columns."""
         most = _TABLE_NUMBERS if features.device.type == "cpu" else _TABLE_NUMBERS_CUDA
+        most //= self.network.evaluations
         pairs = max(1, most // max(_LAYER, features[0].numel()))
         points = table.shape[1]
         height, width = max(1, pairs // max(points, 1)), min(points, pairs)
@@ -165,8 +167,8 @@ class TorchEvaluator:
         packed = self._tensor(theta)
         shared = len(theta) == 1
         features = self._features(x)
-        for start in range(0, len(x), _BLOCK):
-            stop = start + _BLOCK
+        for start in range(0, len(x), self._block):
+            stop = start + self._block
             yield (packed if shared else packed[start:stop]), features(start, stop)
 
     def _features(self, x: np.ndarray) -> Callable[[int, int], Tensor]:
@@ -175,11 +177,12 @@ class TorchEvaluator:
             # Comparing costs about a hundredth of an evaluation and sees writes in place.
             if same_numbers(known.x, x):
                 return lambda start, stop: known.features[start:stop]
-        first = self._embed(x[:_BLOCK])
+        block = self._block
+        first = self._embed(x[:block])
         bytes_needed = first.nbytes / max(len(first), 1) * len(x)
         if bytes_needed > _REMEMBERED_BYTES:
-            return lambda start, stop: first if stop == _BLOCK else self._embed(x[start:stop])
-        rest = [self._embed(x[i : i + _BLOCK]) for i in range(_BLOCK, len(x), _BLOCK)]
+            return lambda start, stop: first if stop == block else self._embed(x[start:stop])
+        rest = [self._embed(x[i : i + block]) for i in range(block, len(x), block)]
         features = torch.cat([first, *rest])
         self._remember(_Embedded(x.copy(), features))
         return lambda start, stop: features[start:stop]

@@ -10,7 +10,9 @@ import numpy as np
 import xarray as xr
 
 from ..networks.base import RatioNetwork
-from ..networks.correction import QuadraticCorrection
+from ..networks.composed.correction import QuadraticCorrection
+from ..networks.composed.over_references import OverReferences
+from ..networks.composed.pairs import Pairs
 from ..networks.layers import Standardize
 from ..networks.specifications import describes
 from ..runtime.arrays import real_array, true_or_false
@@ -20,7 +22,8 @@ from .contents import facts_problem
 from .evaluator import TorchEvaluator
 from .trial_budgets.trial_budget import TrialBudget
 
-__all__ = ["checked_network", "described", "frozen", "own_probes", "taken"]
+__all__ = ["checked_network", "described", "frozen", "own_probes", "paired", "taken"]
+__all__ += ["trained_networks"]
 
 
 def frozen(network: RatioNetwork) -> RatioNetwork:
@@ -79,12 +82,26 @@ def checked_network(network: Any, theta: np.ndarray, x: np.ndarray) -> RatioNetw
     return network
 
 
+def trained_networks(network: RatioNetwork, theta_size: int) -> tuple[list[RatioNetwork], int]:
+    """What was built by a specification, and for how many parameters."""
+    while isinstance(network, QuadraticCorrection | OverReferences):
+        network = network.inner
+    members = list(getattr(network, "members", (network,)))
+    if isinstance(members[0], Pairs):
+        return [member.inner for member in members], 2 * theta_size
+    return members, theta_size
+
+
 def described(specification: Any, network: RatioNetwork, theta_size: int) -> Any:
     """The specification, if it builds such networks; otherwise None."""
-    inner = network.inner if isinstance(network, QuadraticCorrection) else network
-    members = getattr(inner, "members", (inner,))
-    fits = all(describes(specification, member, theta_size) for member in members)
+    members, size = trained_networks(network, theta_size)
+    fits = all(describes(specification, member, size) for member in members)
     return specification if fits else None
+
+
+def paired(theta: np.ndarray) -> np.ndarray:
+    """Pairs ``(n, 2 D)`` of parameters ``(n, D)``, each beside the one before it."""
+    return np.concatenate([theta, np.roll(theta, 1, axis=0)], axis=1)
 
 
 def _theta_size(network: RatioNetwork) -> int | None:

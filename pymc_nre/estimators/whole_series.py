@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..networks.over_time import OverTime
+from ..networks.composed.over_time import OverTime
 from ..runtime.arrays import whole_number
 from .checks import check_ratio
 from .estimator import RatioEstimator

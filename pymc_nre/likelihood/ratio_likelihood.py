@@ -15,6 +15,7 @@ import pytensor
 from pytensor.tensor import TensorVariable
 
 from ..estimators.checks import as_observations, check_ratio
+from ..estimators.direct import beside_reference
 from ..estimators.estimator import RatioEstimator
 from ..ops.data_check import warn_if_data_are_far
 from ..ops.engines.choice import check_engine
@@ -28,6 +29,7 @@ from ..simulation.simulator import Simulator, as_simulator
 from . import derived  # noqa: F401  # what PyMC may not derive from the variable
 from .batches import check_batch, table_of
 from .conditions import as_conditions, warn_if_conditions_leave, with_conditions
+from .direct import Comparison, comparison_of, direct_likelihood
 from .random_variable import RatioLikelihoodRV
 from .tensors import as_tensor, holds_graph
 
@@ -44,6 +46,7 @@ def log_ratio(
     outside: str = "repel",
     engine: str = "auto",
     precision: str = "double",
+    reference: Mapping[str, Any] | None = None,
     **parameters: Any,
 ) -> TensorVariable:
     r"""Log ratios of observations as a symbolic tensor, one entry for each.
@@ -64,6 +67,8 @@ def log_ratio(
     precision : {"double", "single"}
         Of compiled code. Single is about twice as fast from 1,000 observations on; log ratios
         are then good to about 1e-6 each, which NUTS does not notice.
+    reference : mapping of str to array, shape (*own), optional
+        What a direct ratio, by the loss `DNRE`, compares with, as in `RatioLikelihood`.
     **parameters : array or tensor, shape (*batch, *own)
         Every parameter of the ratio, by name. Both sides are broadcast, by design: observations
         ``(n, 1)`` and parameters ``(m,)`` make a table ``(n, m)``. And every condition, which goes
@@ -89,9 +94,10 @@ def log_ratio(
     ...     mu = pm.Normal("mu", 0, 3)
     ...     x = pm.Potential("x", nre.log_ratio(ratio, [0.1, 0.9, 0.4], mu=mu).sum())
     """
-    check_ratio(ratio, "log_ratio")
+    check_ratio(ratio, "log_ratio", direct=True)
+    comparison = comparison_of(ratio, reference, None, "log_ratio")
     check_outside(outside)
-    check_engine(engine, precision, ratio, outside)
+    check_engine(engine, precision, _ordinary(ratio), outside)
     parameters, given = split_keywords(ratio.conditions, parameters)
     x, given = next_and_past(x, given, ratio.conditions, "log_ratio")
     tensors = _as_parameters(ratio, parameters, "log_ratio")
@@ -101,7 +107,10 @@ def log_ratio(
     check_event_shape(ratio.observation_shape, x.type.shape, "log_ratio")
     conditions = as_conditions(ratio, given, _batch_of(ratio, x.type.shape), "log_ratio")
     packed = with_conditions("log_ratio", ratio, x, conditions)
-    values = table_of(ratio, packed, tensors, **options)
+    if comparison is None:
+        values = table_of(ratio, packed, tensors, **options)
+    else:
+        values = direct_likelihood(ratio, packed, tensors, comparison, table=True, **options)
     warn_if_conditions_leave("log_ratio", ratio, conditions)
     warn_if_data_are_far("log_ratio", ratio, x)
     return values
@@ -154,6 +163,14 @@ class RatioLikelihood(pm.Distribution):
     precision : {"double", "single"}
         Of compiled code. Single is about twice as fast from 1,000 observations on; log ratios
         are then good to about 1e-6 each, which NUTS does not notice.
+    reference : mapping of str to array, shape (*own), optional
+        What a direct ratio, by the loss `DNRE`, compares with: every parameter by name. By default
+        it is the best for the data of 256 draws of the training prior, and another one when data
+        are replaced.
+    evidence : int, optional
+        Of a direct ratio: compare with so many draws of the training prior instead, the trials that
+        share their parameters together, which gives the log ratio to the evidence. It takes as many
+        evaluations of the network.
     **parameters : array or tensor, shape (*batch, *own)
         Every parameter of the ratio, by name; and every condition, as an array, a column of a
         table or `pymc.Data`, with a value for each observation or one for all.
@@ -174,7 +191,8 @@ class RatioLikelihood(pm.Distribution):
         simulated: in other units, or with codes for missing values.
     TrialsWarning
         If more observations share a parameter than ``ratio.budget`` allows, or than 30 where
-        nothing is known of how many a trained ratio bears.
+        nothing is known of how many a trained ratio bears; or if of the draws of ``evidence=``
+        hardly more than one counts.
 
     Examples
     --------
@@ -204,10 +222,12 @@ class RatioLikelihood(pm.Distribution):
         outside: str = "repel",
         engine: str = "auto",
         precision: str = "double",
+        reference: Mapping[str, Any] | None = None,
+        evidence: int | None = None,
         **parameters: Any,
     ) -> TensorVariable:
         _check_order(name)
-        check_ratio(ratio, name)
+        check_ratio(ratio, name, direct=True)
         parameters, given = split_keywords(ratio.conditions, parameters)
         observed, given = next_and_past(observed, given, ratio.conditions, name)
         observed = check_observed(name, ratio, observed)
@@ -229,6 +249,8 @@ class RatioLikelihood(pm.Distribution):
             outside=outside,
             engine=engine,
             precision=precision,
+            reference=reference,
+            evidence=evidence,
             **tensors,
             **conditions,
         )
@@ -248,6 +270,8 @@ class RatioLikelihood(pm.Distribution):
         outside: str = "repel",
         engine: str = "auto",
         precision: str = "double",
+        reference: Mapping[str, Any] | None = None,
+        evidence: int | None = None,
         shape: Any = None,
         size: Any = None,
         **parameters: Any,
@@ -256,7 +280,7 @@ class RatioLikelihood(pm.Distribution):
 
         Parameters
         ----------
-        ratio, simulator, outside, engine, **parameters
+        ratio, simulator, outside, engine, precision, reference, evidence, **parameters
             As for `RatioLikelihood`.
         shape : int or tuple, optional
             Shape of the draws, ``(*batch, *event)``.
@@ -267,9 +291,10 @@ class RatioLikelihood(pm.Distribution):
         -------
         TensorVariable
         """
-        check_ratio(ratio, "RatioLikelihood.dist")
+        check_ratio(ratio, "RatioLikelihood.dist", direct=True)
+        comparison = comparison_of(ratio, reference, evidence, "RatioLikelihood")
         check_outside(outside)
-        check_engine(engine, precision, ratio, outside)
+        check_engine(engine, precision, _ordinary(ratio), outside)
         parameters, given = split_keywords(ratio.conditions, parameters)
         tensors = _as_parameters(ratio, parameters, "RatioLikelihood.dist")
         anything = (None,) * _MOST_AXES  # no data are known here
@@ -283,6 +308,7 @@ class RatioLikelihood(pm.Distribution):
             outside=outside,
             engine=engine,
             precision=precision,
+            comparison=comparison,
         )
 
     @classmethod
@@ -294,6 +320,7 @@ class RatioLikelihood(pm.Distribution):
         outside: str,
         engine: str,
         precision: str,
+        comparison: Comparison | None = None,
         size: Any = None,
         rng: Any = None,
     ) -> TensorVariable:
@@ -310,11 +337,17 @@ class RatioLikelihood(pm.Distribution):
             outside=outside,
             engine=engine,
             precision=precision,
+            comparison=comparison,
             signature=signature,
         )
         if rng is None:
             rng = pytensor.shared(np.random.default_rng())
         return op.make_node(rng, size, *parameters).outputs[1]
+
+
+def _ordinary(ratio: RatioEstimator) -> RatioEstimator:
+    """What is evaluated of it."""
+    return beside_reference(ratio) if ratio.is_direct else ratio
 
 
 def _numbers(ratio: RatioEstimator, x: Any) -> Any:

@@ -6,8 +6,10 @@ states the facts that the rest of the library reads:
 
 ``reference``
     What the likelihood is divided by: ``"evidence"``, or for `CARL` ``"fixed"``, the
-    likelihood at fixed parameters. A loss with a fixed reference carries
-    ``reference_simulations`` and is called with a third batch, drawn from their ``x``.
+    likelihood at fixed parameters, or for `DNRE` ``"pair"``, that at any others. A loss with a
+    fixed reference carries ``reference_simulations`` and is called with a third batch, drawn from
+    their ``x``. One of pairs is ``antisymmetric`` or not, and its network takes both parameter
+    vectors as one, ``(*, 2 D)``.
 ``normalized``
     Whether the optimal logit is the log ratio itself, or only up to a function of ``x``.
 ``chance``

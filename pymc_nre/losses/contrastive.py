@@ -73,7 +73,8 @@ def check_number(value: Any, name: str) -> None:
         raise TypeError(f"{name} must be a number, got {value!r}.")
 
 
-def _take_candidates(loss: Any) -> None:
+def take_candidates(loss: Any) -> None:
+    """Read the fields of a loss with candidates, as whole numbers and plain ones."""
     plain_fields(loss)
     name = f"{type(loss).__name__}: candidates"
     candidates = whole_number(loss.candidates, name, least=-math.inf)
@@ -141,7 +142,7 @@ class NREB(Contrastive):
     normalized: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _take_candidates(self)
+        take_candidates(self)
         if self.candidates < 2:
             raise ValueError(f"NREB needs candidates >= 2, got {self.candidates}.")
 
@@ -196,7 +197,7 @@ class NREC(Contrastive):
     normalized: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _take_candidates(self)
+        take_candidates(self)
         if self.candidates < 1:
             raise ValueError(f"NREC needs candidates >= 1, got {self.candidates}.")
         check_number(self.gamma, "NREC: gamma")

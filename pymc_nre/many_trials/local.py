@@ -34,7 +34,7 @@ from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..exceptions import SimulationError, TrainingWarning, warn
 from ..likelihood.model_parameters import data_of, model_in_use, trials_of
-from ..networks.correction import QuadraticCorrection
+from ..networks.composed.correction import QuadraticCorrection
 from ..runtime.arrays import real_number, whole_number
 from ..runtime.progress import say
 from ..runtime.random_streams import plain_seed, seed_sequence

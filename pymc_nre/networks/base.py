@@ -37,6 +37,8 @@ class RatioNetwork(nn.Module):
         By default each number of an observation is standardized by itself.
     """
 
+    evaluations = 1  # of a small network for each logit; memory is counted by it
+
     def __init__(
         self,
         theta_size: int,

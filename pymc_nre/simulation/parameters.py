@@ -29,7 +29,7 @@ _UNNAMED = re.compile(r"(^|_)dim_\d+$")  # what xarray and ArviZ call a dimensio
 RESERVED = frozenset(
     {"name", "ratio", "observed", "dims", "total_size", "simulator", "outside"}
     | {"engine", "precision", "shape", "size", "rng", "return_next_rng", "dtype", "random_seed"}
-    | {"initval", "transform", "default_transform"}
+    | {"initval", "transform", "default_transform", "reference", "evidence"}
 )
 
 

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from ..estimators.checks import told_of_decades
 from ..estimators.domain import Domain
 from ..estimators.estimator import RatioEstimator
+from ..estimators.parts import paired
 from ..exceptions import TrainingWarning, warn
 from ..losses.base import Loss
 from ..networks.base import RatioNetwork
 from ..networks.beside import beside
+from ..networks.composed.pairs import Pairs
 from ..networks.incomplete import incomplete
 from ..networks.specifications import build, is_known_network
 from ..runtime.checkpoint import Checkpoint, CheckpointWriter
@@ -68,7 +70,7 @@ class Recipe:
 
     def build(self, simulations: Simulations) -> RatioNetwork:
         """A network for simulations of this form, which must be another one each time."""
-        net = build(self.network, simulations.layout.size, simulations.event_shape)
+        net = self._untrained(simulations.layout.size, simulations.event_shape)
         weights = {*map(id, net.parameters())}
         if any(id(weight) in weights for other in self.built for weight in other.parameters()):
             raise ValueError(
@@ -78,6 +80,17 @@ class Recipe:
         self.built.append(net)
         check_weights(net)
         return net
+
+    def _untrained(self, size: int, event_shape: tuple[int, ...]) -> RatioNetwork:
+        """For parameters ``(D,)``; of a direct ratio, for pairs of them."""
+        if self.loss.reference != "pair":
+            return build(self.network, size, event_shape)
+        if getattr(self.network, "features", None) is not None:
+            raise ValueError(
+                f"{self.loss!r} compares two parameter vectors, and features= of a network are of "
+                "one. Leave features= out, or train with DNRE('additive'), whose network has one."
+            )
+        return Pairs(build(self.network, 2 * size, event_shape), self.loss.antisymmetric)
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,8 @@ def train_network(
         net = recipe.build(sample)
     net.float().fit_standardization(*batches.training)
     if not is_known_network(recipe.network):
-        try_out(net, sample.theta, _seen(sample.x, missing), not sample.layout.integer)
+        theta = paired(sample.theta[:100]) if loss.reference == "pair" else sample.theta
+        try_out(net, theta, _seen(sample.x, missing), not sample.layout.integer)
     identity = Identity()
     if checkpoint.path is not None:
         settings = plan, recipe.validation, random_seed, missing

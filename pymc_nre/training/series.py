@@ -25,7 +25,7 @@ from ..exceptions import TrainingWarning
 from ..losses.base import checked_loss
 from ..networks.base import RatioNetwork
 from ..networks.beside import beside
-from ..networks.offset import Offset
+from ..networks.composed.offset import Offset
 from ..networks.specifications import MLP, build
 from ..runtime.arrays import whole_number
 from ..runtime.kinds import check_kind

@@ -28,7 +28,8 @@ def with_budget(
     ``unseen`` are the rows of the sample that each member has not seen.
     """
     rows = reduce(np.intersect1d, unseen)
-    if sample.counts[rows].sum() < FEWEST or not len(ratio.layout.continuous):
+    few = sample.counts[rows].sum() < FEWEST
+    if few or ratio.is_direct or not len(ratio.layout.continuous):
         return ratio
     try:
         # Of a copy, whose evaluator goes with the features that it remembers.

@@ -11,7 +11,7 @@ from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.diagnostics import report, reports
-from pymc_nre.networks.correction import QuadraticCorrection
+from pymc_nre.networks.composed.correction import QuadraticCorrection
 
 TASK = nre.tasks.GaussianMean()
 PAIRS = TASK.simulate(1_000, random_seed=1)

@@ -10,7 +10,7 @@ from untrained import make_estimator
 from pymc_nre.estimators import evaluator as evaluate
 from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.networks import MLP, DeepSet
-from pymc_nre.networks.ensemble import Ensemble
+from pymc_nre.networks.composed.ensemble import Ensemble
 
 
 def numpy_data(n=7, theta_size=3, event_shape=(2, 2)):

@@ -9,7 +9,7 @@ from untrained import make_estimator
 import pymc_nre as nre
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.networks import RatioNetwork
-from pymc_nre.networks.correction import QuadraticCorrection
+from pymc_nre.networks.composed.correction import QuadraticCorrection
 from pymc_nre.simulation.conditions.layout import Conditions
 from pymc_nre.simulation.conditions.missing import Missing
 

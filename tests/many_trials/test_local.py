@@ -19,7 +19,7 @@ from pymc_nre.likelihood.model_parameters import trials_of
 from pymc_nre.many_trials import local
 from pymc_nre.many_trials.local import _Posterior
 from pymc_nre.networks import RatioNetwork
-from pymc_nre.networks.correction import QuadraticCorrection
+from pymc_nre.networks.composed.correction import QuadraticCorrection
 from pymc_nre.ops.engines.walled import Walled
 
 N = 200

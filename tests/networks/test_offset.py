@@ -3,7 +3,7 @@
 import torch
 
 from pymc_nre.networks import MLP
-from pymc_nre.networks.offset import Offset
+from pymc_nre.networks.composed.offset import Offset
 
 
 def test_the_sum_of_both_and_only_one_is_trained():

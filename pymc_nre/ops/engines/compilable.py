@@ -15,9 +15,9 @@ from ...kernels.traced.evaluator import CompiledEvaluator, Traced
 from ...kernels.traced.network import trace
 from ...kernels.traced.rows import UnsupportedError
 from ...networks.base import RatioNetwork, SplitNetwork
-from ...networks.correction import QuadraticCorrection
+from ...networks.composed.correction import QuadraticCorrection
+from ...networks.composed.ensemble import Ensemble
 from ...networks.embeddings import Rows
-from ...networks.ensemble import Ensemble
 from ...networks.layers import Standardize
 from .walled import Walled
 

@@ -14,8 +14,8 @@ from traced import evaluator_of, everything, rows_of, traced
 from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.networks import MLP, DeepSet, Dense, ResidualMLP, build
 from pymc_nre.networks.base import ResidualBlock, SplitNetwork
-from pymc_nre.networks.correction import QuadraticCorrection
-from pymc_nre.networks.ensemble import Ensemble
+from pymc_nre.networks.composed.correction import QuadraticCorrection
+from pymc_nre.networks.composed.ensemble import Ensemble
 from pymc_nre.networks.layers import ACTIVATIONS, BatchNorm, Standardize
 
 # Each of at most 10 layers sums at most 71 products and so rounds by less than 71 eps =

@@ -15,8 +15,8 @@ from pymc_nre.estimators.evaluator import TorchEvaluator
 from pymc_nre.kernels.traced import twin
 from pymc_nre.kernels.traced.twin import JaxEvaluator
 from pymc_nre.networks import MLP, Dense, ResidualMLP, build
-from pymc_nre.networks.correction import QuadraticCorrection
-from pymc_nre.networks.ensemble import Ensemble
+from pymc_nre.networks.composed.correction import QuadraticCorrection
+from pymc_nre.networks.composed.ensemble import Ensemble
 from pymc_nre.networks.layers import ACTIVATIONS
 
 TOLERANCE = {"float64": 1e-11, "float32": 2e-4}  # sums of 16 products, eight layers deep

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from .base import RatioNetwork, floating
+from ..base import RatioNetwork, floating
 
 __all__ = ["QuadraticCorrection"]
 
@@ -48,6 +48,11 @@ class QuadraticCorrection(RatioNetwork):
             device = like.device if kept or not like.is_meta else "cpu"
             value = start(size).to(dtype=like.dtype, device=device)
             self.register_buffer(name, value, persistent=kept)
+
+    @property
+    def evaluations(self) -> int:  # type: ignore[override]
+        """Those of the inner network."""
+        return self.inner.evaluations
 
     def parts(self) -> list[Tensor]:
         """Center, matrix, bounds, linear and quadratic part, edge."""

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from .base import RatioNetwork
-from .layers import Standardize
+from ..base import RatioNetwork
+from ..layers import Standardize
 
 __all__ = ["OverTime"]
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .base import RatioNetwork
+from ..base import RatioNetwork
 
 __all__ = ["Ensemble"]
 

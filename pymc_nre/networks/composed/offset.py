@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import RatioNetwork
+from ..base import RatioNetwork
 
 __all__ = ["Offset"]
 
