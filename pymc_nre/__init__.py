@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from . import diagnostics, losses, networks, plots, tasks
+from . import diagnostics, losses, networks, plots, steps, tasks
 from .amortized.grid import posterior_grid
 from .amortized.importance import resample, weighted_draws
 from .estimators.ensemble import ensemble
@@ -61,6 +61,7 @@ __all__ = [
     "resample",
     "simulate",
     "simulate_series",
+    "steps",
     "tasks",
     "train",
     "train_series",

@@ -42,7 +42,7 @@ _BULK = 0.01  # half of a Student t of 2 degrees of freedom, 10,000 draws, is wi
 
 
 def check_ratio(ratio: Any, who: str, argument: str = "ratio", *, direct: bool = False) -> None:
-    """Raise TypeError unless it is an estimator; one that wants a reference only if that is said."""
+    """Raise TypeError unless it is an estimator, a direct one only where those are taken."""
     remedy = "Pass what nre.train or nre.load gives."
     check_kind(ratio, RatioEstimator, f"{who}: {argument}", "a RatioEstimator", remedy)
     if ratio.is_direct and not direct:

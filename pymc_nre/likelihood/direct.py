@@ -80,8 +80,8 @@ def comparison_of(ratio: RatioEstimator, reference: Any, evidence: Any, who: str
         return Comparison()
     if not isinstance(reference, Mapping):
         raise TypeError(
-            f"{who}: reference: expected a value for each parameter by name, got "
-            f"{type(reference).__name__}. Write reference={{'{next(iter(ratio.parameters))}': ...}}."
+            f"{who}: reference: expected a value for each of {', '.join(ratio.parameters)} by "
+            f"name, got {type(reference).__name__}. Write reference={{name: value, ...}}."
         )
     name = f"{who}: reference"
     theta = finite_array(ratio.layout.pack(reference, name), name)

@@ -28,10 +28,14 @@ __all__ = [
     "columns_of",
     "conditions_of",
     "data_of",
+    "direct_likelihoods_of",
     "expressions_of",
     "likelihoods_of",
     "model_in_use",
     "of_free_variables",
+    "own_node",
+    "packed_data",
+    "parameters_of",
     "ratios_of",
     "rows_of_draws",
     "trials_of",
@@ -57,13 +61,14 @@ def likelihoods_of(model: pm.Model, ratio: RatioEstimator) -> list[Any]:
     return [
         variable
         for variable in model.observed_RVs
-        if isinstance(_own(variable).op, RatioLikelihoodRV) and _own(variable).op.ratio == ratio
+        if isinstance(own_node(variable).op, RatioLikelihoodRV)
+        and own_node(variable).op.ratio == ratio
     ]
 
 
 def ratios_of(model: pm.Model) -> dict[str, RatioEstimator]:
     """The ratio of each `RatioLikelihood` of a model, by the name of the variable."""
-    nodes = {variable.name: _own(variable) for variable in model.observed_RVs}
+    nodes = {variable.name: own_node(variable) for variable in model.observed_RVs}
     return {k: node.op.ratio for k, node in nodes.items() if isinstance(node.op, RatioLikelihoodRV)}
 
 
@@ -74,26 +79,36 @@ def expressions_of(model: pm.Model, ratio: RatioEstimator) -> list[list[Any]]:
     """
     found = likelihoods_of(model, ratio)
     if found:
-        return [_parameters(variable) for variable in found]
+        return [parameters_of(variable) for variable in found]
     return [[model[name] for name in ratio.parameters]]
 
 
 def are_held_back(model: pm.Model | None, ratio: RatioEstimator) -> bool:
     """Whether all likelihoods of this ratio keep parameters from leaving its domain."""
     found = [] if model is None else likelihoods_of(model, ratio)
-    policies = {_own(variable).op.outside for variable in found}
+    policies = {own_node(variable).op.outside for variable in found}
     return bool(policies) and policies <= set(HELD_BACK)
 
 
-def _own(variable: Any) -> Any:
+def own_node(variable: Any) -> Any:
     """The node of a likelihood, out of what PyMC wraps around it for ``total_size=``."""
     node = variable.owner
     return node.inputs[0].owner if isinstance(node.op, MinibatchRandomVariable) else node
 
 
+def direct_likelihoods_of(model: pm.Model) -> list[Any]:
+    """The variables of a model whose likelihood is a direct ratio."""
+    return [
+        variable
+        for variable in model.observed_RVs
+        if isinstance(own_node(variable).op, RatioLikelihoodRV)
+        and own_node(variable).op.ratio.is_direct
+    ]
+
+
 def conditions_of(variable: Any) -> list[Any]:
     """What is known beside the observations of a likelihood; nothing for ordinary variables."""
-    node = _own(variable)
+    node = own_node(variable)
     if not isinstance(node.op, RatioLikelihoodRV):
         return []
     return list(node.op.dist_params(node))[len(node.op.ratio.parameters) :]
@@ -104,15 +119,21 @@ def data_of(model: pm.Model, ratio: RatioEstimator, who: str) -> np.ndarray:
 
     That is with their conditions, and NaN for what is missing.
     """
-    rows = []
-    for variable in likelihoods_of(model, ratio):
-        observed = _observed(model, variable)
-        if ratio.conditions is not None:
-            values = [value.eval(mode="FAST_COMPILE") for value in conditions_of(variable)]
-            named = dict(zip(ratio.conditions.shapes, values, strict=True))
-            observed = ratio.conditions.pack(observed, named, who)
-        rows.append(observed.reshape(-1, *ratio.event_shape))
-    return np.concatenate(rows)
+    found = [packed_data(model, variable, who) for variable in likelihoods_of(model, ratio)]
+    return np.concatenate([data.reshape(-1, *ratio.event_shape) for data in found])
+
+
+def packed_data(model: pm.Model, variable: Any, who: str) -> np.ndarray:
+    """Observations ``(*batch, *event)`` of one likelihood, as the network of its ratio takes them.
+
+    That is with their conditions, and NaN for what is missing.
+    """
+    observed, ratio = _observed(model, variable), own_node(variable).op.ratio
+    if ratio.conditions is None:
+        return observed
+    values = [value.eval(mode="FAST_COMPILE") for value in conditions_of(variable)]
+    named = dict(zip(ratio.conditions.shapes, values, strict=True))
+    return ratio.conditions.pack(observed, named, who)
 
 
 def _observed(model: pm.Model, variable: Any) -> np.ndarray:
@@ -120,9 +141,9 @@ def _observed(model: pm.Model, variable: Any) -> np.ndarray:
     return np.asarray(model.rvs_to_values[variable].eval(mode="FAST_COMPILE"), dtype=float)
 
 
-def _parameters(variable: Any) -> list[Any]:
+def parameters_of(variable: Any) -> list[Any]:
     """What a likelihood gives to its ratio as parameters, in their order."""
-    node = _own(variable)
+    node = own_node(variable)
     return list(node.op.dist_params(node))[: len(node.op.ratio.parameters)]
 
 
@@ -189,7 +210,7 @@ def _evaluated(
             f"The posterior lacks {', '.join(absent)}, free variables of the model. Pass the model "
             "that was sampled."
         )
-    function = of_free_variables(model, _parameters(variable))
+    function = of_free_variables(model, parameters_of(variable))
     return _packed(posterior, ratio, [rv.name for rv in model.free_RVs], function)
 
 

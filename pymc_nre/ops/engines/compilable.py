@@ -10,6 +10,8 @@ import numpy as np
 from torch import nn
 
 from ...estimators.estimator import RatioEstimator
+from ...estimators.evaluator import Evaluator
+from ...estimators.parts import paired
 from ...estimators.wall import Wall
 from ...kernels.traced.evaluator import CompiledEvaluator, Traced
 from ...kernels.traced.network import trace
@@ -21,7 +23,7 @@ from ...networks.embeddings import Rows
 from ...networks.layers import Standardize
 from .walled import Walled
 
-__all__ = ["compilable", "is_small", "lost_in_single", "whole"]
+__all__ = ["compilable", "evaluator_of_pairs", "is_small", "lost_in_single", "whole"]
 
 _SMALL = 8  # with more numbers in an observation, their part of the first layer is kept
 _ROUNDED = 1e-3  # of the largest log ratio: a thousand times what single precision should cost
@@ -75,6 +77,22 @@ def lost_in_single(ratio: RatioEstimator, walled: bool) -> str:
     if error <= _ROUNDED * largest:  # not so NaN
         return ""
     return f"its log ratios would be off by {error:.2g}, as its numbers are rounded first"
+
+
+@lru_cache(maxsize=32)
+def evaluator_of_pairs(ratio: RatioEstimator) -> Evaluator:
+    """Of a direct ratio, for pairs ``(1 or n, 2 D)`` and features: compiled code where it can be.
+
+    Without a wall, which is around each of the two.
+    """
+    if ratio.device.type == "cpu":
+        draws = paired(ratio.domain.draws[:_ROWS])
+        probes = np.resize(ratio.probe_x, (len(draws), *ratio.probe_x.shape[1:]))
+        try:
+            return CompiledEvaluator.of(trace(ratio.network, draws, probes))
+        except UnsupportedError:
+            pass
+    return ratio.evaluator
 
 
 def _takes_numbers(network: RatioNetwork) -> bool:
