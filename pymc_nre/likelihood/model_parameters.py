@@ -58,12 +58,7 @@ def model_in_use(model: pm.Model | None, who: str) -> pm.Model | None:
 
 def likelihoods_of(model: pm.Model, ratio: RatioEstimator) -> list[Any]:
     """The variables of a model whose likelihood is this ratio."""
-    return [
-        variable
-        for variable in model.observed_RVs
-        if isinstance(own_node(variable).op, RatioLikelihoodRV)
-        and own_node(variable).op.ratio == ratio
-    ]
+    return [rv for rv in model.observed_RVs if _ratio_of(rv) == ratio]
 
 
 def ratios_of(model: pm.Model) -> dict[str, RatioEstimator]:
@@ -98,12 +93,14 @@ def own_node(variable: Any) -> Any:
 
 def direct_likelihoods_of(model: pm.Model) -> list[Any]:
     """The variables of a model whose likelihood is a direct ratio."""
-    return [
-        variable
-        for variable in model.observed_RVs
-        if isinstance(own_node(variable).op, RatioLikelihoodRV)
-        and own_node(variable).op.ratio.is_direct
-    ]
+    ratios = ((rv, _ratio_of(rv)) for rv in model.observed_RVs)
+    return [rv for rv, ratio in ratios if ratio is not None and ratio.is_direct]
+
+
+def _ratio_of(variable: Any) -> RatioEstimator | None:
+    """Of a likelihood, if it is one by a ratio."""
+    op = own_node(variable).op
+    return op.ratio if isinstance(op, RatioLikelihoodRV) else None
 
 
 def conditions_of(variable: Any) -> list[Any]:

@@ -113,11 +113,10 @@ class DirectRatioMetropolis(pm.Metropolis):
         """What the likelihoods are given as parameters, of a point of this step's variables."""
         given = [parameter for each in likelihoods for parameter in parameters_of(each)]
         outputs = model.replace_rvs_by_values(given)
-        others = {
-            each: self.shared[each.name] for each in model.value_vars if each not in self.vars
-        }
+        others = [each for each in model.value_vars if each not in self.vars]
+        shared = {each: self.shared[each.name] for each in others}
         outputs, point_of = join_nonshared_inputs(
-            point=point, outputs=outputs, inputs=self.vars, shared_inputs=others
+            point=point, outputs=outputs, inputs=self.vars, shared_inputs=shared
         )
         return compile_function([point_of], outputs, on_unused_input="ignore", **options)
 
@@ -174,10 +173,10 @@ class DirectRatioMetropolis(pm.Metropolis):
         self._warned = True
         return SamplerWarning(
             WarningType.BAD_PARAMS,
-            f"DirectRatioMetropolis: log ratios of three points that should add up to nothing leave "
-            f"{self.transitivity:.2g} (root mean square, on these data), so that what is sampled is "
-            "not quite the posterior. Train with DNRE('additive') or the default loss, on more "
-            "simulations, or sample the model by another step.",
+            "DirectRatioMetropolis: log ratios in cycles of three points should add up to nothing, "
+            f"and on these data leave {self.transitivity:.2g} (root mean square), so that what is "
+            "sampled is not quite the posterior. Train on more simulations, with DNRE('additive') "
+            "or the default loss.",
             "warn",
         )
 
