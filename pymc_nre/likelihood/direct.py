@@ -6,13 +6,11 @@ average is taken,
 
 .. math:: \log \frac{p(X \mid \theta)}{p(X)} =
     -\log \frac1S \sum_j \exp\Bigl(-\sum_i f(\theta, \theta_j, x_i)\Bigr).
-
-A model wants a value for each observation. It gets what one more observation adds, which is
-:math:`\log p(x_i \mid \theta) / p(x_i \mid x_1, \dots, x_{i-1})`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,14 +23,17 @@ from ..estimators.direct import against, beside_reference, best_reference
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import TrialsWarning, warn
 from ..ops.best_reference import BestReference
+from ..ops.engines.choice import share
+from ..ops.evidence import TrialEvidence
 from ..ops.guards import held_data
 from ..runtime.arrays import finite_array
 from .batches import flat, likelihood_of, table_of
 
-__all__ = ["Comparison", "comparison_of", "direct_likelihood", "warn_if_few_count"]
+__all__ = ["Comparison", "check_evidence", "comparison_of", "direct_likelihood"]
 
 _MOST_ROWS = 2**21  # of observations with each of the draws: 17 MB for each number of them
 _FEW = 2.0  # effective draws, below which one or two decide
+_SOME_GROUPS = 20  # are looked at
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ def _reference(ratio: RatioEstimator, x: TensorVariable, comparison: Comparison)
         return np.array(comparison.fixed)
     if isinstance(x, TensorConstant):
         return best_reference(ratio, np.asarray(x.data, float).reshape(-1, *ratio.event_shape))
-    rows = x.astype("float64").reshape((-1, *ratio.event_shape))
-    return BestReference(ratio.for_evaluation())(rows)
+    evaluated = ratio.for_evaluation()  # kept here until there is a node that keeps it
+    return BestReference(evaluated)(x.astype("float64").reshape((-1, *ratio.event_shape)))
 
 
 def _beside(ratio: RatioEstimator, x: TensorVariable, reference: Any) -> TensorVariable:
@@ -134,13 +135,13 @@ def _beside(ratio: RatioEstimator, x: TensorVariable, reference: Any) -> TensorV
         batch = *lead, *rows.shape[:-1]
         parts = [np.broadcast_to(part, (*batch, part.shape[-1])) for part in (rows, reference)]
         return pt.constant(np.concatenate(parts, axis=-1))
-    reference = pt.as_tensor_variable(reference)
-    rows = flat(x.astype("float64"), ratio.event_shape)
-    lead = [reference.shape[axis] for axis in range(reference.ndim - 1)]
-    batch = [*lead, *(x.shape[axis] for axis in range(axes))]
-    reference = reference.dimshuffle(*range(len(lead)), *["x"] * axes, len(lead))
-    parts = [pt.broadcast_to(part, (*batch, part.shape[-1])) for part in (rows, reference)]
-    return pt.concatenate(parts, axis=-1)
+    if isinstance(reference, np.ndarray):  # compiled code is not kept on disk with large constants
+        reference = pt.specify_shape(share("references", reference), reference.shape)
+    rows, lead = flat(x.astype("float64"), ratio.event_shape), reference.ndim - 1
+    reference = reference.dimshuffle(*range(lead), *["x"] * axes, lead)
+    # Not by `broadcast_to`, which would ask whether lengths that are not known are equal.
+    nothing = [pt.zeros_like(part[..., 0])[..., None] for part in (reference, rows)]
+    return pt.concatenate([rows + nothing[0], reference + nothing[1]], axis=-1)
 
 
 def _to_evidence(
@@ -152,26 +153,12 @@ def _to_evidence(
     options: Mapping[str, Any],
 ) -> TensorVariable:
     joined = _beside(ratio, x, ratio.references(draws, "evidence"))
-    known = joined.type.shape[:-1]
-    if None not in known and np.prod(known) > _MOST_ROWS:
-        raise ValueError(
-            f"evidence={draws:,} compares {np.prod(known) // draws:,} observations with as many "
-            f"draws each; expected at most {_MOST_ROWS:,} comparisons. With so many trials one or "
-            "two draws decide anyway: leave evidence= out, and the best of 256 is the reference."
-        )
     values = table_of(view, joined, parameters, **options)
-    trials = _shared_axes(ratio, parameters, values.ndim - 1)
-    groups = [axis for axis in range(values.ndim - 1) if axis not in trials]
-    order = [*groups, *trials]
-    shape = values.shape[1:]
-    sizes = [shape[axis] for axis in groups]
-    ordered = values.dimshuffle(0, *(1 + axis for axis in order))
-    together = ordered.reshape((draws, *sizes, -1), ndim=2 + len(groups))
-    # What the first observations say together, then the first two, and so on.
-    summed = np.log(draws) - pt.logsumexp(-pt.cumsum(together, axis=-1), axis=0)
-    added = pt.concatenate([summed[..., :1], pt.diff(summed, axis=-1)], axis=-1)
-    back = added.reshape([shape[axis] for axis in order], ndim=len(order))
-    return back.dimshuffle(*(order.index(axis) for axis in range(len(order))))
+    axes = values.ndim - 1
+    trials = _shared_axes(ratio, parameters, axes)
+    order = [*(axis for axis in range(axes) if axis not in trials), *trials]
+    found = TrialEvidence(len(trials))(values.dimshuffle(0, *(1 + axis for axis in order)))
+    return found.dimshuffle(*(order.index(axis) for axis in range(axes)))
 
 
 def _shared_axes(
@@ -186,23 +173,50 @@ def _shared_axes(
     return [axis for axis in range(axes) if axis not in varying]
 
 
-def warn_if_few_count(
-    who: str, ratio: RatioEstimator, x: TensorVariable, comparison: Comparison | None
+def check_evidence(
+    who: str,
+    ratio: RatioEstimator,
+    x: TensorVariable,
+    parameters: Mapping[str, TensorVariable],
+    draws: int,
 ) -> None:
-    """Warn where hardly more than one of the draws makes the data likely, if these are known."""
+    """Warn where hardly more than one of the draws makes the data likely, if these are known.
+
+    Raises
+    ------
+    ValueError
+        If there are too many observations for so many draws.
+    """
     data = held_data(x)
-    if comparison is None or comparison.draws is None or data is None:
+    if data is None:
         return
-    rows = np.asarray(data, dtype=float).reshape(-1, *ratio.event_shape)
-    best = best_reference(ratio, rows)
-    others = ratio.references(comparison.draws, "evidence")
-    logs = -against(ratio, best, others, rows)
-    weights = np.exp(logs - logs.max())
-    effective = weights.sum() ** 2 / (weights**2).sum()
+    axes = data.ndim - len(ratio.event_shape)
+    observations = math.prod(data.shape[:axes])
+    if observations * draws > _MOST_ROWS:
+        raise ValueError(
+            f"{who}: evidence={draws:,} compares {observations:,} observations with as many draws "
+            f"each; expected at most {_MOST_ROWS:,} comparisons. With so many trials one or two "
+            "draws decide anyway: leave evidence= out, and the best of 256 is the reference."
+        )
+    trials = _shared_axes(ratio, parameters, axes)
+    groups = [axis for axis in range(axes) if axis not in trials]
+    count = math.prod(data.shape[axis] for axis in groups)
+    ordered = np.asarray(data, float).transpose(*groups, *trials, *range(axes, data.ndim))
+    each = ordered.reshape(count, -1, *ratio.event_shape)[:: max(1, count // _SOME_GROUPS)]
+    others = ratio.references(draws, "evidence")
+    effective = min((_effective(ratio, others, rows) for rows in each), default=np.inf)
     if effective < _FEW:
         warn(
-            f"{who}: of the {comparison.draws:,} prior draws that evidence= averages over, "
-            f"{effective:.1f} count for {len(rows):,} observations: the rest make them far less "
-            "likely. Give it more draws, or leave it out, and the best of 256 is the reference.",
+            f"{who}: of the {draws:,} prior draws that evidence= averages over, "
+            f"{effective:.1f} count for {each.shape[1]:,} observations: the rest make them far "
+            "less likely. Give it more draws, or leave it out, and the best of 256 is the "
+            "reference.",
             TrialsWarning,
         )
+
+
+def _effective(ratio: RatioEstimator, others: np.ndarray, rows: np.ndarray) -> float:
+    """How many of parameters ``(S, D)`` the average is made of for observations of one group."""
+    logs = -against(ratio, best_reference(ratio, rows), others, rows)
+    weights = np.exp(logs - logs.max())
+    return float(weights.sum() ** 2 / (weights**2).sum())

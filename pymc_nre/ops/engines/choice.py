@@ -39,6 +39,7 @@ __all__ = [
     "check_engine",
     "is_private",
     "log_ratios",
+    "share",
 ]
 
 ENGINES = ("auto", "compiled", "torch")
@@ -77,7 +78,7 @@ def as_data(ratio: RatioEstimator, x: TensorVariable) -> TensorVariable:
     check_held(ratio, x)
     if not isinstance(x, TensorConstant):
         return x.astype("float64")
-    return _share("x", np.asarray(x.data, dtype=float))
+    return share("x", np.asarray(x.data, dtype=float))
 
 
 def as_rows(x: TensorVariable, event_shape: tuple[int, ...]) -> TensorVariable:
@@ -85,7 +86,7 @@ def as_rows(x: TensorVariable, event_shape: tuple[int, ...]) -> TensorVariable:
     if x.ndim == 1 + len(event_shape):
         return x
     if is_private(x):
-        return _share("x", x.get_value(borrow=True).reshape(-1, *event_shape))
+        return share("x", x.get_value(borrow=True).reshape(-1, *event_shape))
     return x.reshape((-1, *event_shape))
 
 
@@ -110,8 +111,8 @@ def log_ratios(
         return _by_torch(ratio, theta, x if is_private(x) else only_finite(ratio, x), walled)
     found, x = _with_features(ratio, x, walled)
     constants = (
-        _share("moments", found.moments),
-        _share("weights", found.weights.astype(PRECISIONS[precision])),
+        share("moments", found.moments),
+        share("weights", found.weights.astype(PRECISIONS[precision])),
     )
     return LogRatioAndGradient(CompiledEngine(found.program))(theta, x, *constants)
 
@@ -170,11 +171,11 @@ def _with_features(
     if len(data) * columns * 8 > _KEPT_BYTES and (found := whole(ratio, walled)) is not None:
         return found, x
     features = ratio.evaluator.features(data) if len(data) else np.empty((0, columns))
-    known = _share("features", features)
+    known = share("features", features)
     if private:
         return joined, known
     evaluated = ratio.for_evaluation()
-    return joined, Features(evaluated)(x, _share("x", data), known)
+    return joined, Features(evaluated)(x, share("x", data), known)
 
 
 def _value_now(x: TensorVariable, event_shape: tuple[int, ...]) -> np.ndarray:
@@ -191,7 +192,7 @@ def is_private(x: TensorVariable) -> bool:
     return isinstance(x, SharedVariable) and _shared.get(x.name) is x
 
 
-def _share(kind: str, array: np.ndarray) -> SharedVariable:
+def share(kind: str, array: np.ndarray) -> SharedVariable:
     """One shared variable for equal arrays, named by their content."""
     # Axes of length one stay known as such: they broadcast.
     shape = tuple(1 if length == 1 else None for length in array.shape)
