@@ -50,6 +50,8 @@ class DirectRatioMetropolis(pm.Metropolis):
 
     Raises
     ------
+    TypeError
+        If there is no model.
     ValueError
         If the model has no direct ratio, or one of a minibatch.
 
@@ -89,9 +91,7 @@ class DirectRatioMetropolis(pm.Metropolis):
         compile_kwargs: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        model = model_in_use(model, "DirectRatioMetropolis")
-        if model is None:
-            raise TypeError("DirectRatioMetropolis: expected model=, or to be called inside one.")
+        model = model_in_use(model, "DirectRatioMetropolis")  # without one PyMC has raised before
         likelihoods = _checked(model)
         point = model.initial_point() if initial_point is None else initial_point
         given = {"initial_point": point, "compile_kwargs": compile_kwargs}
