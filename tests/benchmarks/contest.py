@@ -6,6 +6,7 @@ likes, to a value and a gradient: ``(function, coordinate)``. A sampler is a fun
 D parameters of a hierarchy, its center first.
 """
 
+import platform
 import resource
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -29,12 +30,13 @@ class Contest:
         worker.serve({name: getattr(self, name) for name in orders})
 
     def describe(self):
-        """Names, and versions of libraries."""
+        """Names, and versions of Python and of libraries."""
+        versions = {name: _version(name) for name in self.libraries}
         return {
             "evaluators": list(self.evaluators),
             "samplers": list(self.samplers),
             "trainers": list(self.trainers),
-            "libraries": {name: _version(name) for name in self.libraries},
+            "libraries": {"Python": platform.python_version()} | versions,
         }
 
     def prepare(self, name, n):

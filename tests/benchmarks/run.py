@@ -22,6 +22,7 @@ os.environ |= ONE_THREAD
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ("evaluation", "sampling", "cold_start", "memory", "growth", "training")
+EXTRAS = ("neighbors", "setu")  # of ours, each with an environment of its own
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Context:
 def main():
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
-    neighbors = _environment("neighbors", options.neighbors_python, options)
-    setu = _environment("setu", options.setu_python, options)
+    given = (options.neighbors_python, options.setu_python)
+    neighbors, setu = (_environment(*one, options) for one in zip(EXTRAS, given, strict=True))
     context = Context(
         Path(sys.executable), neighbors, setu, options.work, options.quick, options.rounds
     )
@@ -88,7 +89,7 @@ def _options():
     parser.add_argument("--rounds", type=int, default=3, help="of what takes minutes")
     parser.add_argument("--neighbors-python", type=Path, help="of an environment that has them")
     parser.add_argument("--setu-python", type=Path, help="of one that has setu, apart from them")
-    parser.add_argument("--without-neighbors", action="store_true")
+    parser.add_argument("--without", nargs="+", choices=EXTRAS, default=(), help="who stays away")
     scratch = Path(tempfile.gettempdir()) / "pymc_nre_benchmarks"
     parser.add_argument("--work", type=Path, default=scratch, help="networks, logs, raw results")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
@@ -97,7 +98,7 @@ def _options():
 
 def _environment(extra, given, options):
     """The Python that was named, or one in an environment made here of an extra of ours."""
-    if options.without_neighbors:
+    if extra in options.without:
         return None
     if given:
         return given
