@@ -8,6 +8,7 @@ there are. Nothing else of a file is looked at before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 
 from ..networks.base import RatioNetwork
 from ..networks.beside import Beside
+from ..networks.calibration.calibrated import Calibrated
 from ..networks.correction import QuadraticCorrection
 from ..networks.ensemble import Ensemble
 from ..networks.incomplete import Incomplete, sees_holes
@@ -32,6 +34,7 @@ __all__ = ["conditions_of", "facts_problem", "layout_of", "missing_of", "network
 __all__ += ["section"]
 
 _MOST_AXES = 12  # of one parameter or observation; batches have axes before them
+_MOST_PIECES = 10_000  # of all curves together
 _TOLD_OF = ("stopped", "best_loss", "n_train", "chance")  # what is shown of a training
 
 
@@ -59,6 +62,8 @@ def network_of(metadata: Mapping[str, Any], build: Callable[..., RatioNetwork]) 
     size, event_shape = layout_of(metadata).size, tuple(metadata["event_shape"])
     members = [build(size, event_shape) for _ in range(metadata.get("members", 1))]
     net = members[0] if len(members) == 1 else Ensemble(members, metadata["mean_of"])
+    if metadata.get("calibrated"):
+        net = Calibrated(net, size, *metadata["calibrated"])
     if metadata.get("tilted"):
         net = QuadraticCorrection(net, size, edge=metadata.get("edge", False))
     make_curved(net, metadata.get("curved", ()))
@@ -112,6 +117,11 @@ def _are_parameters(value: Any) -> bool:
     return all(map(str.isidentifier, value)) and all(map(_is_shape, value.values()))
 
 
+def _are_sizes(value: Any) -> bool:
+    # An array is made of as many numbers before it is compared with that of the file.
+    return _is_shape(value) and len(value) == 2 and math.prod(value) <= _MOST_PIECES
+
+
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
@@ -150,6 +160,7 @@ _LATER = {  # older files have only some of these
     "tilted": (lambda v: isinstance(v, bool), "true or false"),
     "edge": (lambda v: isinstance(v, bool), "true or false"),
     "curved": (_are_texts, "a list of names"),
+    "calibrated": (_are_sizes, "regions and pieces, 10,000 at most"),
     "batched": (lambda v: v is None or isinstance(v, bool), "true, false or nothing"),
     "budget": (lambda v: v is None or isinstance(v, dict), "fields or nothing"),
     "libraries": (_are_libraries, "versions by name"),

@@ -20,6 +20,7 @@ import torch
 import xarray as xr
 
 from ..networks.base import RatioNetwork
+from ..networks.calibration.calibrated import Calibrated
 from ..networks.correction import QuadraticCorrection
 from ..networks.specifications import curved, specification_to_dict
 from ..runtime.archive import write_archive
@@ -34,7 +35,7 @@ from .contents import problems, section
 from .description import in_words
 from .domain import Domain
 from .evaluator import TorchEvaluator
-from .parts import checked_network, described, frozen, own_probes, taken
+from .parts import as_trained, checked_network, described, frozen, own_probes, taken
 from .trial_budgets.trial_budget import TrialBudget
 
 __all__ = ["RatioEstimator"]
@@ -200,8 +201,18 @@ class RatioEstimator:
 
     @property
     def uncorrected(self) -> RatioNetwork:
-        """The network as it was trained, without what local centering takes off."""
+        """The network without what local centering takes off."""
         return self.network.inner if self.is_locally_centered else self.network
+
+    @property
+    def trained(self) -> RatioNetwork:
+        """The network as it was trained, without calibration and local centering."""
+        return as_trained(self.network)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether its logits were mapped to others, by `pymc_nre.calibrate`."""
+        return isinstance(self.uncorrected, Calibrated)
 
     @property
     def is_locally_centered(self) -> bool:
@@ -211,7 +222,7 @@ class RatioEstimator:
     @property
     def members(self) -> int:
         """How many networks there are: one, but in an ensemble."""
-        return len(getattr(self.uncorrected, "members", (1,)))
+        return len(getattr(self.trained, "members", (1,)))
 
     @property
     def device(self) -> torch.device:
@@ -333,7 +344,7 @@ class RatioEstimator:
     @property
     def architecture(self) -> str:
         """What kind of network it is, in words."""
-        one = self.uncorrected.members[0] if self.members > 1 else self.uncorrected
+        one = self.trained.members[0] if self.members > 1 else self.trained
         kind = self.specification or type(getattr(one, "module", one)).__name__
         return f"{self.members} x {kind}" if self.members > 1 else f"{kind}"
 
@@ -384,13 +395,15 @@ class RatioEstimator:
         for name, known in (("conditions", self.conditions), ("missing", self.missing)):
             if known is not None:
                 own |= {"version": 2, name: known.to_dict()}
+        if self.is_calibrated:
+            own |= {"version": 2, "calibrated": list(self.uncorrected.sizes)}
         return own | {
             "parameters": {name: list(shape) for name, shape in self.parameters.items()},
             "integer": sorted(self.layout.integer),
             "event_shape": list(self.event_shape),
             "network": specification_to_dict(self.specification),
             "members": self.members,
-            "mean_of": getattr(self.uncorrected, "mean_of", None),
+            "mean_of": getattr(self.trained, "mean_of", None),
             "tilted": self.is_locally_centered,
             "edge": self.is_locally_centered and self.network.has_edge,
             "reference": self.reference,

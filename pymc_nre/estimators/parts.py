@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ..networks.base import RatioNetwork
+from ..networks.calibration.calibrated import Calibrated
 from ..networks.correction import QuadraticCorrection
 from ..networks.layers import Standardize
 from ..networks.specifications import describes
@@ -20,12 +21,19 @@ from .contents import facts_problem
 from .evaluator import TorchEvaluator
 from .trial_budgets.trial_budget import TrialBudget
 
-__all__ = ["checked_network", "described", "frozen", "own_probes", "taken"]
+__all__ = ["as_trained", "checked_network", "described", "frozen", "own_probes", "taken"]
 
 
 def frozen(network: RatioNetwork) -> RatioNetwork:
     """A copy in double precision, for evaluation only."""
     return copy.deepcopy(network).double().eval().requires_grad_(False)
+
+
+def as_trained(network: RatioNetwork) -> RatioNetwork:
+    """What is inside of the parts that are fitted to a network afterwards."""
+    while isinstance(network, QuadraticCorrection | Calibrated):
+        network = network.inner
+    return network
 
 
 def own_probes(x: Any, most: int) -> np.ndarray:
@@ -81,16 +89,16 @@ def checked_network(network: Any, theta: np.ndarray, x: np.ndarray) -> RatioNetw
 
 def described(specification: Any, network: RatioNetwork, theta_size: int) -> Any:
     """The specification, if it builds such networks; otherwise None."""
-    inner = network.inner if isinstance(network, QuadraticCorrection) else network
-    members = getattr(inner, "members", (inner,))
+    trained = as_trained(network)
+    members = getattr(trained, "members", (trained,))
     fits = all(describes(specification, member, theta_size) for member in members)
     return specification if fits else None
 
 
 def _theta_size(network: RatioNetwork) -> int | None:
     """How many numbers it standardizes; None if it does that in a way of its own."""
-    inner = network.inner if isinstance(network, QuadraticCorrection) else network
-    one = getattr(inner, "members", (inner,))[0]
+    trained = as_trained(network)
+    one = getattr(trained, "members", (trained,))[0]
     standardize = getattr(one, "standardize_theta", None)
     return standardize.mean.numel() if isinstance(standardize, Standardize) else None
 

@@ -15,6 +15,7 @@ from ...kernels.traced.evaluator import CompiledEvaluator, Traced
 from ...kernels.traced.network import trace
 from ...kernels.traced.rows import UnsupportedError
 from ...networks.base import RatioNetwork, SplitNetwork
+from ...networks.calibration.calibrated import Calibrated
 from ...networks.correction import QuadraticCorrection
 from ...networks.embeddings import Rows
 from ...networks.ensemble import Ensemble
@@ -80,7 +81,7 @@ def lost_in_single(ratio: RatioEstimator, walled: bool) -> str:
 def _takes_numbers(network: RatioNetwork) -> bool:
     """Whether the numbers of an observation reach the first layer one by one."""
     # Types are asked for exactly: a subclass may compute something else.
-    if type(network) is QuadraticCorrection:
+    if type(network) in (QuadraticCorrection, Calibrated):
         return _takes_numbers(network.inner)
     if type(network) is Ensemble:
         return all(map(_takes_numbers, network.members))
