@@ -4,7 +4,8 @@ Every network is two functions, ``embed(x)`` and ``head(theta, features)``, so t
 is embedded once, however many parameters it meets (`base`). Users write small frozen values such
 as ``MLP((64, 64))``, and modules are built when sizes are known (`specifications`). Embeddings turn
 sets, series and images into features (`embeddings`, `convolutions`); several networks act as one
-(`ensemble`), and a quadratic in the parameters may be taken off one (`correction`).
+(`ensemble`), logits may go through curves (`calibration`), and a quadratic in the parameters may be
+taken off one (`correction`).
 """
 
 from .base import RatioNetwork

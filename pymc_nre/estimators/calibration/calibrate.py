@@ -39,7 +39,7 @@ def calibrate(
     simulations: Simulations,
     reference_simulations: Simulations | None = None,
     *,
-    method: str = "kernel",
+    method: str = "isotonic",
     regions: int | None = None,
 ) -> RatioEstimator:
     r"""Calibrate a ratio on simulations that it was not trained on.
@@ -62,10 +62,11 @@ def calibrate(
     reference_simulations : Simulations, optional
         For the ratio to a fixed reference (`CARL`), and only for it: simulations there, as many or
         more.
-    method : {"kernel", "histogram", "isotonic"}
-        What is counted together: logits under Gaussian bells, in bins that hold as many each, or in
-        bins so chosen that the curve rises everywhere. Points of all three are joined by a smooth
-        curve, so that NUTS can follow it, and beyond the outermost it has slope one.
+    method : {"isotonic", "histogram", "kernel"}
+        What logits are counted together: those of bins so chosen that the curve rises everywhere,
+        of bins that hold as many each, or under Gaussian bells. The points of all three are joined
+        by a curve with a continuous slope, so that NUTS can follow it; beyond the outermost it has
+        slope one.
     regions : int, optional
         How many regions of the parameters have a curve of their own. By default 8, but one for
         every 1,000 simulations at most; with one, all parameters share a curve.
@@ -106,7 +107,7 @@ def calibrate(
     ...     ratio, simulations(4_000, 3), simulations(4_000, 4, at={"mu": 0.0})
     ... )
     >>> calibrated.loss
-    'CARL(2,000 reference simulations at mu = 0), calibrated (kernel, 4 regions)'
+    'CARL(2,000 reference simulations at mu = 0), calibrated (isotonic, 4 regions)'
     """
     _check_ratio(ratio)
     if not isinstance(method, str) or method not in METHODS:
