@@ -28,8 +28,8 @@ from .windows import METHODS, curve_points
 
 __all__ = ["calibrate"]
 
-_FEWEST = 500  # a curve's error is then .2 where it is best known
-_REGIONS = 8  # more follow errors better, and less noise: docs/training.md
+_FEWEST = 500  # they make ten points at most, with an error of .2 each
+_REGIONS = 8  # far better than one where errors are large, little worse where not: docs/training.md
 _OF_A_REGION = 1_000
 _NOT_THERE = 1e-3  # a pair that counts for less in a region is left out of its sums
 
@@ -50,7 +50,8 @@ def calibrate(
     that the other makes: there logits stay as they are.
 
     The simulations must be fresh: on those that it was trained on a network seems to be right.
-    Where they are cheap, training on them too is better than this.
+    Where there is the choice, training on them too is better than this, and a ratio that is right
+    but for a few hundredths is made worse for many trials, by the noise of the curves.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 __all__ = ["centers_among"]
 
 _DRAWS = 5_000  # as many tell where the centers are
-_ROUNDS = 30  # after them no center moved by a tenth of the distance between two
+_ROUNDS = 30  # centers need not be the best ones
 _REACH = 0.6  # of the distance to the next center: half way between two both count the same
 
 

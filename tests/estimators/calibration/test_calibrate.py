@@ -355,3 +355,11 @@ def test_what_does_not_fit_is_refused(case):
 def test_ensembles_are_calibrated_whole():
     with pytest.raises(ValueError, match=re.escape("was calibrated. Combine those from before")):
         nre.ensemble([of_network(), of_network()])
+
+
+def test_it_is_not_trained_on():
+    """Curves are for the logits that there were."""
+    supply = nre.Online({"mu": pm.Uniform.dist(-2, 2)}, lambda rng, mu: rng.normal(mu))
+    ratio = nre.calibrate(estimator("evidence"), simulate(600)[0])
+    with pytest.raises(ValueError, match=re.escape("calibrated, and fine-tuning would change")):
+        nre.center(ratio, supply, steps=2, progressbar=False)
