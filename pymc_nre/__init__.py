@@ -5,6 +5,7 @@ from importlib.metadata import version
 from . import diagnostics, losses, networks, plots, steps, tasks
 from .amortized.grid import posterior_grid
 from .amortized.importance import resample, weighted_draws
+from .estimators.calibration.calibrate import calibrate
 from .estimators.ensemble import ensemble
 from .estimators.estimator import RatioEstimator
 from .estimators.files import load
@@ -48,6 +49,7 @@ __all__ = [
     "Transitions",
     "TrialBudget",
     "TrialsWarning",
+    "calibrate",
     "center",
     "diagnostics",
     "ensemble",

@@ -3,6 +3,7 @@
 Everything that trains ends in a `RatioEstimator`, and everything that infers begins with one. It is
 a value: what changes it makes another. It knows its domain, the region of parameters it was
 trained in (`domain`), is evaluated by torch on NumPy arrays (`evaluator`), is saved and loaded
-without pickle (`files`), may be the mean of several (`ensemble`), and may know how many trials it
-bears, which its own scores on simulations tell (`trial_budgets`).
+without pickle (`files`), may be the mean of several (`ensemble`) or be calibrated on simulations
+(`calibration`), and may know how many trials it bears, which its own scores on simulations tell
+(`trial_budgets`).
 """

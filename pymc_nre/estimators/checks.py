@@ -19,6 +19,7 @@ from ..simulation.series.cuts import next_and_past
 from ..simulation.simulations import Simulations
 from ..simulation.simulator import Simulator, as_simulator
 from .estimator import RatioEstimator
+from .parts import as_trained
 
 __all__ = [
     "as_numbers",
@@ -240,6 +241,7 @@ def told_of_decades(network: RatioNetwork, x: np.ndarray) -> str:
 
 def _standardized(network: RatioNetwork, x: np.ndarray) -> np.ndarray:
     """Observations ``(n, *event)`` as a network's layers see them, if it tells."""
+    network = as_trained(network)
     network = getattr(network, "inner", network)
     network = getattr(network, "members", [network])[0]
     module = getattr(network, "standardize_x", None)

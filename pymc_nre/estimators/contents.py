@@ -8,6 +8,7 @@ there are. Nothing else of a file is looked at before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 
 from ..networks.base import RatioNetwork, floating
 from ..networks.beside import Beside
+from ..networks.calibration.calibrated import Calibrated
 from ..networks.composed.correction import QuadraticCorrection
 from ..networks.composed.ensemble import Ensemble
 from ..networks.composed.over_references import OverReferences
@@ -34,6 +36,7 @@ __all__ = ["conditions_of", "facts_problem", "layout_of", "missing_of", "network
 __all__ += ["problems", "section"]
 
 _MOST_AXES = 12  # of one parameter or observation; batches have axes before them
+_MOST_PIECES = 10_000  # of all curves together
 _TOLD_OF = ("stopped", "best_loss", "n_train", "chance")  # what is shown of a training
 
 
@@ -69,6 +72,8 @@ def network_of(metadata: Mapping[str, Any], build: Callable[..., RatioNetwork]) 
     if pairs is not None and pairs["references"]:
         like = floating(net)
         net = OverReferences(net, like.new_zeros(pairs["references"], size))
+    if metadata.get("calibrated"):
+        net = Calibrated(net, size, *metadata["calibrated"])
     if metadata.get("tilted"):
         net = QuadraticCorrection(net, size, edge=metadata.get("edge", False))
     make_curved(net, metadata.get("curved", ()))
@@ -133,6 +138,11 @@ def _are_parameters(value: Any) -> bool:
     return all(map(str.isidentifier, value)) and all(map(_is_shape, value.values()))
 
 
+def _are_sizes(value: Any) -> bool:
+    # An array is made of as many numbers before it is compared with that of the file.
+    return _is_shape(value) and len(value) == 2 and math.prod(value) <= _MOST_PIECES
+
+
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
@@ -179,6 +189,7 @@ _LATER = {  # older files have only some of these
     "tilted": (lambda v: isinstance(v, bool), "true or false"),
     "edge": (lambda v: isinstance(v, bool), "true or false"),
     "curved": (_are_texts, "a list of names"),
+    "calibrated": (_are_sizes, "regions and pieces, 10,000 at most"),
     "batched": (lambda v: v is None or isinstance(v, bool), "true, false or nothing"),
     "budget": (lambda v: v is None or isinstance(v, dict), "fields or nothing"),
     "libraries": (_are_libraries, "versions by name"),

@@ -71,11 +71,15 @@ def _check(ratios: list[Any]) -> None:
         raise ValueError("ensemble needs at least one estimator, got none.")
     for ratio in ratios:
         check_ratio(ratio, "ensemble", "ratios", direct=True)
-        if ratio.is_locally_centered:
-            raise ValueError(
-                "ensemble got an estimator that was centered around a posterior. Combine those "
-                "from before, and center the ensemble."
-            )
+        for changed, done, remedy in (
+            (ratio.is_calibrated, "calibrated", "calibrate"),
+            (ratio.is_locally_centered, "centered around a posterior", "center"),
+        ):
+            if changed:
+                raise ValueError(
+                    f"ensemble got an estimator that was {done}. Combine those from before, and "
+                    f"{remedy} the ensemble."
+                )
         if ratio.members > 1:
             raise ValueError(
                 "ensemble got an estimator that is an ensemble already: its members would count "

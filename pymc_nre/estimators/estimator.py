@@ -20,6 +20,7 @@ import torch
 import xarray as xr
 
 from ..networks.base import RatioNetwork
+from ..networks.calibration.calibrated import Calibrated
 from ..networks.composed.correction import QuadraticCorrection
 from ..networks.composed.over_references import OverReferences
 from ..networks.specifications import curved, specification_to_dict
@@ -35,7 +36,16 @@ from .contents import pairs_of, problems, section
 from .description import in_words
 from .domain import Domain
 from .evaluator import TorchEvaluator
-from .parts import checked_network, described, frozen, own_probes, paired, taken, trained_networks
+from .parts import (
+    as_trained,
+    checked_network,
+    described,
+    frozen,
+    own_probes,
+    paired,
+    taken,
+    trained_networks,
+)
 from .trial_budgets.trial_budget import TrialBudget
 
 __all__ = ["RatioEstimator"]
@@ -206,8 +216,18 @@ class RatioEstimator:
 
     @property
     def uncorrected(self) -> RatioNetwork:
-        """The network as it was trained, without what local centering takes off."""
+        """The network without what local centering takes off."""
         return self.network.inner if self.is_locally_centered else self.network
+
+    @property
+    def trained(self) -> RatioNetwork:
+        """The network as it was trained, without calibration and local centering."""
+        return as_trained(self.network)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether its logits were mapped to others, by `pymc_nre.calibrate`."""
+        return isinstance(self.uncorrected, Calibrated)
 
     @property
     def is_locally_centered(self) -> bool:
@@ -217,7 +237,7 @@ class RatioEstimator:
     @property
     def members(self) -> int:
         """How many networks there are: one, but in an ensemble."""
-        return len(getattr(self.uncorrected, "members", (1,)))
+        return len(getattr(self.trained, "members", (1,)))
 
     @property
     def device(self) -> torch.device:
@@ -511,16 +531,18 @@ class RatioEstimator:
         for name, known in (("conditions", self.conditions), ("missing", self.missing)):
             if known is not None:
                 own |= {"version": 2, name: known.to_dict()}
-        pairs = pairs_of(self.uncorrected)
+        pairs = pairs_of(self.trained)
         if pairs is not None:
             own |= {"version": 2, "pairs": pairs}
+        if self.is_calibrated:
+            own |= {"version": 2, "calibrated": list(self.uncorrected.sizes)}
         return own | {
             "parameters": {name: list(shape) for name, shape in self.parameters.items()},
             "integer": sorted(self.layout.integer),
             "event_shape": list(self.event_shape),
             "network": specification_to_dict(self.specification),
             "members": self.members,
-            "mean_of": getattr(self.uncorrected, "mean_of", None),
+            "mean_of": getattr(self.trained, "mean_of", None),
             "tilted": self.is_locally_centered,
             "edge": self.is_locally_centered and self.network.has_edge,
             "reference": self.reference,

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ..networks.base import RatioNetwork
+from ..networks.calibration.calibrated import Calibrated
 from ..networks.composed.correction import QuadraticCorrection
 from ..networks.composed.over_references import OverReferences
 from ..networks.composed.pairs import Pairs
@@ -22,13 +23,20 @@ from .contents import facts_problem
 from .evaluator import TorchEvaluator
 from .trial_budgets.trial_budget import TrialBudget
 
-__all__ = ["checked_network", "described", "frozen", "own_probes", "paired", "taken"]
-__all__ += ["trained_networks"]
+__all__ = ["as_trained", "checked_network", "described", "frozen", "own_probes", "paired"]
+__all__ += ["taken", "trained_networks"]
 
 
 def frozen(network: RatioNetwork) -> RatioNetwork:
     """A copy in double precision, for evaluation only."""
     return copy.deepcopy(network).double().eval().requires_grad_(False)
+
+
+def as_trained(network: RatioNetwork) -> RatioNetwork:
+    """What is inside of the parts that are fitted to a network afterwards."""
+    while isinstance(network, QuadraticCorrection | Calibrated):
+        network = network.inner
+    return network
 
 
 def own_probes(x: Any, most: int) -> np.ndarray:
@@ -84,7 +92,8 @@ def checked_network(network: Any, theta: np.ndarray, x: np.ndarray) -> RatioNetw
 
 def trained_networks(network: RatioNetwork, theta_size: int) -> tuple[list[RatioNetwork], int]:
     """What was built by a specification, and for how many parameters."""
-    while isinstance(network, QuadraticCorrection | OverReferences):
+    network = as_trained(network)
+    if isinstance(network, OverReferences):
         network = network.inner
     members = list(getattr(network, "members", (network,)))
     if isinstance(members[0], Pairs):
@@ -106,8 +115,8 @@ def paired(theta: np.ndarray) -> np.ndarray:
 
 def _theta_size(network: RatioNetwork) -> int | None:
     """How many numbers it standardizes; None if it does that in a way of its own."""
-    inner = network.inner if isinstance(network, QuadraticCorrection) else network
-    one = getattr(inner, "members", (inner,))[0]
+    trained = as_trained(network)
+    one = getattr(trained, "members", (trained,))[0]
     standardize = getattr(one, "standardize_theta", None)
     return standardize.mean.numel() if isinstance(standardize, Standardize) else None
 

@@ -138,6 +138,11 @@ def _check(ratio: RatioEstimator, simulations: Any, replicates: int) -> None:
     check_same_parameters(ratio, _shapes_of(simulations))
     if isinstance(simulations, Simulations):
         check_observations(ratio, simulations)
+    if ratio.is_calibrated:
+        raise ValueError(
+            "This ratio was calibrated, and fine-tuning would change the logits that its curves "
+            "are for. Fine-tune the ratio that you had before, and calibrate then."
+        )
     if ratio.is_locally_centered:
         raise ValueError(
             "This ratio was centered around a posterior, which fine-tuning it everywhere would "

@@ -3,8 +3,8 @@ r"""Functions of parameters and an observation, :math:`s(\theta, x)`, to be trai
 Every network is two functions, ``embed(x)`` and ``head(theta, features)``, so that an observation
 is embedded once, however many parameters it meets (`base`). Users write small frozen values such
 as ``MLP((64, 64))``, and modules are built when sizes are known (`specifications`). Embeddings turn
-sets, series and images into features (`embeddings`, `convolutions`), and networks are made of other
-networks (`composed`).
+sets, series and images into features (`embeddings`, `convolutions`), networks are made of other
+networks (`composed`), and logits may go through curves (`calibration`).
 """
 
 from .base import RatioNetwork

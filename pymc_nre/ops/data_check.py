@@ -99,7 +99,7 @@ def _tell(
 
 def _standardization(ratio: RatioEstimator) -> Standardize | None:
     """What holds the moments of the training data, if the network has it."""
-    network = ratio.uncorrected
+    network = ratio.trained
     network = network.members[0] if ratio.members > 1 else network
     module = getattr(network, "standardize_x", None)
     module = module.numbers if isinstance(module, Seen) else module

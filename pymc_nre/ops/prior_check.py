@@ -289,7 +289,7 @@ def _bears(ratio: RatioEstimator, trials: np.ndarray) -> bool:
 
 def _steps(ratio: RatioEstimator) -> int:
     """How many trials are added up in one observation: a whole series has its steps."""
-    return getattr(ratio.uncorrected, "steps", 1)
+    return getattr(ratio.trained, "steps", 1)
 
 
 def _sharing(

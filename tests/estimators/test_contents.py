@@ -126,6 +126,15 @@ BAD = {
     ),
     "members of another count": (put("members", 2), "mean_of must say"),
     "a tilt that is not there": (put("tilted", True), r"weights/center is missing"),
+    "a calibration that is not there": (
+        put("calibrated", [8, 33]),
+        r"weights/centers is missing",
+    ),
+    "a calibration of one number": (put("calibrated", [8]), "calibrated must be regions and"),
+    "a calibration beyond memory": (
+        put("calibrated", [2**40, 2**40]),
+        "calibrated must be regions and pieces, 10,000 at most",
+    ),
     "weights of another type": (
         array("weights/x_in.bias", lambda a: a.astype(np.int64)),
         r"weights/'?x_in.bias must be float64 \(6,\), is int64 \(6,\)",

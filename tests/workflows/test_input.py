@@ -182,6 +182,11 @@ def briefly_trained():
     return trained()
 
 
+@cache
+def of_carl():
+    return make_estimator({"mu": ()}, reference="fixed", loss="CARL")
+
+
 def closed(draw):
     """A figure that is drawn and closed."""
 
@@ -851,6 +856,16 @@ CALLS = {
         lambda length: nre.whole_series(of_steps(), length).log_ratio(np.zeros((2, 5)), mu=0.5),
         1,
         length=count(5),
+    ),
+    "calibrate": call(
+        lambda ratio, simulations, reference_simulations, regions: nre.calibrate(
+            ratio, simulations, reference_simulations, regions=regions
+        ),
+        1,
+        ratio=a(of_carl),
+        simulations=a(lambda: pairs(600)),
+        reference_simulations=a(at_one_point),
+        regions=count(2, optional=True),
     ),
     "ensemble": call(lambda ratios: nre.ensemble([ratios]), ratios=a(briefly_trained)),
     "trial_budget of": call(

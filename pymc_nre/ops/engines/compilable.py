@@ -17,6 +17,7 @@ from ...kernels.traced.evaluator import CompiledEvaluator, Traced
 from ...kernels.traced.network import trace
 from ...kernels.traced.rows import UnsupportedError
 from ...networks.base import RatioNetwork, SplitNetwork
+from ...networks.calibration.calibrated import Calibrated
 from ...networks.composed.correction import QuadraticCorrection
 from ...networks.composed.ensemble import Ensemble
 from ...networks.embeddings import Rows
@@ -98,7 +99,7 @@ def evaluator_of_pairs(ratio: RatioEstimator) -> Evaluator:
 def _takes_numbers(network: RatioNetwork) -> bool:
     """Whether the numbers of an observation reach the first layer one by one."""
     # Types are asked for exactly: a subclass may compute something else.
-    if type(network) is QuadraticCorrection:
+    if type(network) in (QuadraticCorrection, Calibrated):
         return _takes_numbers(network.inner)
     if type(network) is Ensemble:
         return all(map(_takes_numbers, network.members))
