@@ -75,7 +75,6 @@ class TorchEvaluator:
         like = floating(network)
         self._options = {"dtype": like.dtype, "device": like.device}
         self._remembered: list[_Embedded] = []
-        self._block = max(1, _BLOCK // network.evaluations)
 
     def value(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Log ratios ``(n,)``."""
@@ -159,6 +158,11 @@ class TorchEvaluator:
             return torch.zeros_like(leaf)
         (product,) = torch.autograd.grad(along, leaf, materialize_grads=True)
         return product
+
+    @property
+    def _block(self) -> int:
+        """Rows at once."""
+        return max(1, _BLOCK // self.network.evaluations)
 
     def _blocks(self, theta: np.ndarray, x: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
         """Theta and features, block by block."""
