@@ -9,13 +9,13 @@ elements of lift slope a and solidity s give the thrust of a rotor of tip speed 
 
 with Glauert's induced velocity v, and the power
 :math:`P = T w + \tfrac18 \rho A s c_d u^3 (1 + 4.65 \mu^2)`: Leishman, Principles of Helicopter
-Aerodynamics, sections 3.3, 2.14 and 5.4. Motors are Drela's first-order model (MIT, 2007): a constant
-kv, a resistance and a friction torque, which scale with mass as in similar motors. Batteries have an
-inner resistance and a rated current, and those with more of it store less.
+Aerodynamics, sections 3.3, 2.14 and 5.4. Motors are Drela's first-order model (MIT, 2007): a
+constant kv, a resistance and a friction torque, which scale with mass as in similar motors.
+Batteries have an inner resistance and a rated current, and those with more of it store less.
 
 A design has 16 numbers (`RANGES`; meters, kilograms, volts, hours), an outcome seven (`OUTCOMES`).
-One that cannot hover has an outcome too: it flies for no time, nowhere, at no speed, and its power and
-current are those that hovering would take.
+One that cannot hover has an outcome too: it flies for no time, nowhere, at no speed, and its power
+and current are those that hovering would take.
 """
 
 import numpy as np
@@ -56,7 +56,7 @@ MAX_SPEED = 80.0  # to look for the top speed below
 PAYLOAD, ELECTRONICS = 0.3, 0.12  # kg
 CAMERA = (0.07, 0.07, 0.07)  # length, width, height of the payload, m
 BOARD = (0.06, 0.025)  # length and height of the electronics, m
-SPECIFIC_ENERGY, PRICE_OF_CURRENT = 185.0, 0.6  # Wh/kg, and how much less of it per unit of discharge
+SPECIFIC_ENERGY, PRICE_OF_CURRENT = 185.0, 0.6  # Wh/kg; what a unit of discharge costs of it
 ENERGY_DENSITY, USABLE = 250e3, 0.9  # Wh/m³, the share of it that is flown
 BATTERY_SHAPE = np.array([2.5, 1.3, 1.0])  # length to width to height
 SAG = 0.11  # of the voltage at the rated current
@@ -92,10 +92,11 @@ def weigh(d, payload=PAYLOAD, electronics=ELECTRONICS):
     shell = 2 * SHELL * (long * wide + long * high + wide * high)
     section = np.pi * WALL * d["arm"] / SLENDERNESS
     tubes = 4 * CARBON * section * (tube_length(d) + d["legs"])
-    propellers = 4 * 0.012 * (d["diameter"] / 0.254) ** 2.5 * d["solidity"] / 0.1  # 12 g for ten inches
-    controllers = 4 * (0.008 + 0.1 * d["motor"])
+    ten_inches = d["diameter"] / 0.254
+    propellers = 4 * 0.012 * ten_inches**2.5 * d["solidity"] / 0.1  # 12 g each
+    motors = 4 * d["motor"] + 4 * (0.008 + 0.1 * d["motor"])  # and their controllers
     battery = battery_size(d)[0]
-    mass = shell + tubes + propellers + controllers + 4 * d["motor"] + battery + payload + electronics
+    mass = shell + tubes + propellers + motors + battery + payload + electronics
     moment = battery * d["battery_x"] + payload * d["payload_x"] - electronics * board_x(d)
     return mass, moment / mass
 
@@ -111,7 +112,7 @@ def interferences(d):
     radius, height = motor_size(d)
     aside = np.maximum(x - d["body_length"] / 2, 0), np.maximum(y - d["body_width"] / 2, 0)
     to_body = np.hypot(*aside)
-    above = d["arm"] / SLENDERNESS / 2 + height  # where propellers turn, over the middle of the body
+    above = d["arm"] / SLENDERNESS / 2 + height  # where propellers turn, over half the body
     _, (long, wide, high) = battery_size(d)
     free = d["battery_x"] - long / 2 + d["body_length"] / 2 - BOARD[0]  # before the electronics
     stacked = high + BOARD[1] <= d["body_height"]
@@ -175,7 +176,7 @@ def motor(d, turns, shaft):
     """Voltage and electric power ``(n,)`` of one motor."""
     k = 60 / (2 * np.pi * d["kv"])  # Nm/A
     size = d["motor"] / 0.055
-    resistance = k**2 / (9e-4 * size ** (5 / 3))  # 0.12 ohm for 55 g and 920 turns per minute and volt
+    resistance = k**2 / (9e-4 * size ** (5 / 3))  # 0.12 ohm for 55 g and a kv of 920
     friction = 0.005 * size  # Nm
     current = (shaft / turns + friction) / k
     voltage = turns * k + current * resistance
@@ -183,7 +184,7 @@ def motor(d, turns, shaft):
 
 
 def fly(d, speed, mass, share):
-    """At a speed: current of the battery, and what is left of voltage and current, as a share.
+    """At a speed: current of the battery, what is left as a share of what there is, and power.
 
     ``share`` of the thrust is in front. Less than nothing is left where the design cannot do it.
     """
@@ -221,9 +222,8 @@ def outcomes(payload=PAYLOAD, electronics=ELECTRONICS, **design):
     able = balanced & (left >= 0)
     speed = able * top_speed(d, mass, share)
     current = fly(d, speed, mass, share)[0]
-    reach = [0 * speed]
-    for part in np.linspace(0.15, 1, 12):
-        reach.append(part * speed / fly(d, part * speed, mass, share)[0])
+    slower = [part * speed for part in np.linspace(0.15, 1, 12)]
+    reach = [v / fly(d, v, mass, share)[0] for v in slower]
     hours = USABLE * d["capacity"]
     columns = {
         "mass": mass,
