@@ -36,6 +36,7 @@ WANTED = {
 # Of what was wanted, in each but interferences. It is two sds of the noise: with less noise the
 # posterior would be narrower than what is allowed, with more many of its draws would miss.
 TOLERANCE = 2 * NOISE
+WAYS = ["prior", *dict(LOSSES), "optimizer", "exact posterior"]  # in the figure
 CHAINS = 400  # with the exact likelihood
 LOWER, UPPER = np.array(list(RANGES.values())).T
 PRIOR_SD = (UPPER - LOWER) / 12**0.5
@@ -47,13 +48,13 @@ FULL = {
     "losses": len(LOSSES),
     "wanted": list(WANTED),
     "training": {},
-    "sampling": {"tune": 1_000, "draws": 1_000, "chains": 4, "target_accept": 0.9},
+    "sampling": {"tune": 500, "draws": 500, "chains": 4},
 }
 QUICK = {
     "simulations": 2_000,
     "draws_of_prior": 20_000,
     "proposals": 100,
-    "steps": 200,
+    "steps": 0,
     "losses": 1,
     "wanted": ["steady"],
     "training": {"epochs": 20},
@@ -164,7 +165,8 @@ def compared(ratios, settings, seed):
         found[name, "random search"] = prior[:budget], known[:budget]
         ways = {loss: proposals(ratio, wanted, settings, seed) for loss, ratio in ratios.items()}
         ways["optimizer"] = optimized(wanted, budget, seed)[-n:]
-        ways["exact posterior"] = exact(wanted, settings, seed)
+        if settings["steps"]:
+            ways["exact posterior"] = exact(wanted, settings, seed)
         found |= {(name, way): (designs, simulated(designs)) for way, designs in ways.items()}
     return found
 
@@ -244,7 +246,7 @@ def main(quick=False, seed=1):
     found = compared(ratios, settings, seed)
     rows = {key: row(*what, WANTED[key[0]]) for key, what in found.items()}
     table = pd.DataFrame(rows).T
-    plot(found, table, settings["wanted"][0], ["prior", *ratios, "optimizer", "exact posterior"])
+    plot(found, table, settings["wanted"][0], [way for way in WAYS if way in table.index.levels[1]])
     print(f"{table.to_string(float_format='{:.5g}'.format)}\n\nFigures: {FIGURES}")
     return table
 
