@@ -37,6 +37,7 @@ WANTED = {
 # posterior would be narrower than what is allowed, with more many of its draws would miss.
 TOLERANCE = 2 * NOISE
 WAYS = ["prior", *dict(LOSSES), "optimizer", "exact posterior"]  # in the figure
+COLORS = {way: f"C{k}" for k, way in enumerate(WAYS)}
 CHAINS = 400  # with the exact likelihood
 LOWER, UPPER = np.array(list(RANGES.values())).T
 PRIOR_SD = (UPPER - LOWER) / 12**0.5
@@ -171,6 +172,10 @@ def compared(ratios, settings, seed):
     return found
 
 
+def does_it(x, wanted):
+    return np.logical_and(*judged(x, wanted))
+
+
 def row(designs, x, wanted):
     """Shares, and how far those designs are apart that do what was wanted.
 
@@ -208,33 +213,33 @@ def draw(ax, design):
 
 def plot(found, table, name, ways):
     """What was found does, where it lies, how much of it is good, and what some looks like."""
-    wanted = WANTED[name]
-    figure = plt.figure(figsize=(13, 7), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1.2, 1))
+    wanted, parts = WANTED[name], ["diameter", "capacity"]
+    figure = plt.figure(figsize=(13, 7.5), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1.4, 1))
     outcome, plane, shares = upper.subplots(1, 3, width_ratios=(2, 1, 1))
+    good = {way: found[name, way][0][does_it(found[name, way][1], wanted)] for way in ways}
     for k, way in enumerate(ways):
-        designs, x = found[name, way]
-        low, middle, high = np.quantile(misses(x, wanted), [0.05, 0.5, 0.95], axis=0)
+        miss = misses(found[name, way][1], wanted)
+        low, middle, high = np.quantile(miss, [0.05, 0.5, 0.95], axis=0)
         at = np.arange(len(middle)) + 0.12 * (k - (len(ways) - 1) / 2)
-        errors = [middle - low, high - middle]
-        outcome.errorbar(at, middle, errors, fmt="o", ms=4, color=f"C{k}", label=way)
-        good = designs[np.logical_and(*judged(x, wanted))]
-        parts = (good[:300, list(RANGES).index(part)] for part in ("diameter", "capacity"))
-        plane.plot(*parts, ".", ms=5, alpha=0.7, color=f"C{k}")
-        if way == "default":
-            for ax, design in zip(
-                lower.subplots(1, 5), good[:: max(1, len(good) // 5)], strict=False
-            ):
-                draw(ax, design)
+        style = {"fmt": "o", "ms": 4, "color": COLORS[way], "label": way}
+        outcome.errorbar(at, middle, [middle - low, high - middle], **style)
+    for way in [way for way in ("exact posterior", "default", "optimizer") if way in ways]:
+        x, y = good[way][:300, [list(RANGES).index(part) for part in parts]].T
+        plane.plot(x, y, ".", ms=5, color=COLORS[way])
     outcome.axhspan(-1, 1, color="0.9", zorder=-1, label="wanted")
-    outcome.set(ylim=(-8, 11), ylabel="miss, in tolerances", title=f"{name}: median and 90 %")
+    outcome.set(ylim=(-7, 7), ylabel="miss, in tolerances", title=f"{name}: median and 90 %")
     outcome.set_xticks(range(len(wanted) - 1), list(OUTCOMES)[:-1])
-    outcome.legend(frameon=False, ncols=3, fontsize="small", loc="upper left")
+    upper.legend(frameon=False, ncols=len(ways) + 1, loc="outside lower center")
     plane.set(xlabel="propeller diameter (m)", ylabel="capacity (Ah)", title="those that do it")
     plane.set(xlim=RANGES["diameter"], ylim=RANGES["capacity"])
-    table["both"].unstack(0)[list(table.index.unique(0))].loc[ways[::-1]].plot.barh(ax=shares)
+    both = table["both"].unstack(0)[list(table.index.unique(0))].loc[ways[::-1]]
+    both.plot.barh(ax=shares, color=["0.2", "0.5", "0.8"])
     shares.set(title="share that does it", xlim=(0, 1), ylabel="")
-    shares.legend(frameon=False)
+    shares.legend(frameon=False, title=None)
+    some = good["default"][:: max(1, len(good["default"]) // 5)]
+    for ax, design in zip(lower.subplots(1, 5), some, strict=False):
+        draw(ax, design)
     figure.savefig(FIGURES / "quadcopter_design.png", dpi=120)
 
 
