@@ -52,14 +52,14 @@ FULL = {
     "sampling": {"tune": 500, "draws": 500, "chains": 4},
 }
 QUICK = {
-    "simulations": 2_000,
+    "simulations": 3_000,
     "draws_of_prior": 20_000,
     "proposals": 100,
     "steps": 0,
     "losses": 1,
     "wanted": ["steady"],
     "training": {"epochs": 20},
-    "sampling": {"tune": 200, "draws": 100, "chains": 2},
+    "sampling": {"tune": 200, "draws": 100, "chains": 2, "compute_convergence_checks": False},
 }
 
 
