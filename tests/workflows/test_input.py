@@ -18,6 +18,7 @@ import numpy as np
 import pymc as pm
 import pytest
 import xarray as xr
+from direct_ratios import direct
 from hostile import (
     REFUSED,
     ROWS,
@@ -117,6 +118,12 @@ def observed(x, mu):
 def observed_by(ratio):
     with pm.Model() as built:
         nre.RatioLikelihood("x", ratio, mu=0.5, observed=[0.1], engine="torch")
+    return built.compile_logp()({})
+
+
+def compared(**options):
+    with pm.Model() as built:
+        nre.RatioLikelihood("x", direct(), mu=0.5, observed=[0.1, 0.4], engine="torch", **options)
     return built.compile_logp()({})
 
 
@@ -563,6 +570,7 @@ CALLS = {
     ),
     # losses and networks
     "NREB": call(losses.NREB, candidates=count(3)),
+    "DNRE": call(lambda candidates: losses.DNRE("plain", candidates), candidates=count(3)),
     "NREC": call(losses.NREC, candidates=count(3), gamma=number(2.0)),
     "MultiScale": call(
         lambda candidates, smallest, largest, weight: losses.MultiScale(
@@ -866,6 +874,24 @@ CALLS = {
         simulations=a(lambda: pairs(600)),
         reference_simulations=a(at_one_point),
         regions=count(2, optional=True),
+    ),
+    "RatioEstimator.log_ratio of a direct ratio": call(
+        lambda x, mu, reference: direct().log_ratio(x, mu=mu, reference={"mu": reference}),
+        x=X,
+        mu=MU,
+        reference=MU,
+    ),
+    "RatioEstimator.relative_to": call(
+        lambda mu: direct().relative_to(mu=mu).log_ratio([0.1, 0.4], mu=0.2), mu=Array(())
+    ),
+    "RatioEstimator.marginal": call(
+        lambda draws: direct().marginal(draws).log_ratio([0.1, 0.4], mu=0.2), draws=count(5)
+    ),
+    "RatioLikelihood of a direct ratio": call(
+        lambda reference: compared(reference={"mu": reference}), 1, reference=Array(())
+    ),
+    "RatioLikelihood to the evidence": call(
+        lambda evidence: compared(evidence=evidence), 1, evidence=count(50)
     ),
     "ensemble": call(lambda ratios: nre.ensemble([ratios]), ratios=a(briefly_trained)),
     "trial_budget of": call(
