@@ -25,7 +25,7 @@ from ..networks.composed.correction import QuadraticCorrection
 from ..networks.composed.over_references import OverReferences
 from ..networks.specifications import curved, specification_to_dict
 from ..runtime.archive import write_archive
-from ..runtime.arrays import array_with_holes, finite_array, real_array, true_or_false, whole_number
+from ..runtime.arrays import array_with_holes, real_array, true_or_false, whole_number
 from ..runtime.devices import resolve_device
 from ..simulation.conditions.layout import Conditions, split_keywords
 from ..simulation.conditions.missing import Missing
@@ -350,13 +350,7 @@ class RatioEstimator:
         0.0
         """
         self._check_direct("relative_to")
-        theta = finite_array(self.layout.pack(reference, "relative_to"), "relative_to")
-        if theta.ndim != 1:
-            raise ValueError(
-                "relative_to: expected one value of each parameter, got a batch of shape "
-                f"{theta.shape[:-1]}."
-            )
-        return self._over(theta[None], "fixed")
+        return self._over(self.layout.pack_one(reference, "relative_to")[None], "fixed")
 
     def marginal(self, draws: int = 256) -> RatioEstimator:
         r"""Of a direct ratio, the one to the evidence, by draws of the training prior.

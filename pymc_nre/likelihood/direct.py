@@ -26,7 +26,6 @@ from ..ops.best_reference import BestReference
 from ..ops.engines.choice import share
 from ..ops.evidence import TrialEvidence
 from ..ops.guards import held_data
-from ..runtime.arrays import finite_array
 from .batches import flat, likelihood_of, table_of
 
 __all__ = ["Comparison", "check_evidence", "comparison_of", "direct_likelihood"]
@@ -84,13 +83,7 @@ def comparison_of(ratio: RatioEstimator, reference: Any, evidence: Any, who: str
             f"{who}: reference: expected a value for each of {', '.join(ratio.parameters)} by "
             f"name, got {type(reference).__name__}. Write reference={{name: value, ...}}."
         )
-    name = f"{who}: reference"
-    theta = finite_array(ratio.layout.pack(reference, name), name)
-    if theta.ndim != 1:
-        raise ValueError(
-            f"{name}: expected one value of each parameter, got a batch of shape "
-            f"{theta.shape[:-1]}."
-        )
+    theta = ratio.layout.pack_one(reference, f"{who}: reference")
     return Comparison(fixed=tuple(theta.tolist()))
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..runtime.arrays import holds_integers, real_array
+from ..runtime.arrays import finite_array, holds_integers, real_array
 
 __all__ = ["Layout"]
 
@@ -102,6 +102,25 @@ class Layout:
                 f"{caller}: expected the {kind} {', '.join(self.shapes)}, got "
                 f"{'; '.join(problems)}. Name each of them, and nothing else."
             )
+
+    def pack_one(self, parameters: Mapping[str, Any], caller: str) -> np.ndarray:
+        """Packed ``(D,)`` of one finite value of each parameter, by name.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If they are not that.
+        """
+        self.check_names(parameters, caller)
+        finite = {n: finite_array(value, f"{caller}: {n}") for n, value in parameters.items()}
+        packed = self.pack(finite, caller)
+        if packed.ndim != 1:
+            names = ", ".join(n for n, own in self.shapes.items() if finite[n].ndim > len(own))
+            raise ValueError(
+                f"{caller}: {names}: expected one value of each parameter, got a batch of shape "
+                f"{packed.shape[:-1]}."
+            )
+        return packed
 
     def pack(self, parameters: Mapping[str, np.ndarray], caller: str = "log_ratio") -> np.ndarray:
         """Packed ``(*batch, D)`` of named arrays ``(*batch, *own)``, batches broadcast."""
