@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..networks.composed.over_references import OverReferences
 from ..networks.layers import Standardize
 from ..networks.specifications import curved
 from ..networks.tails import Curve
@@ -22,6 +23,7 @@ def in_words(ratio: Any) -> str:
         "observation": describe_shape(ratio.observation_shape),
         "conditions": ratio.conditions.in_words() if ratio.conditions else "",
         "missing": ratio.missing.in_words() if ratio.missing else "",
+        "reference": _reference(ratio),
         "network": _network(ratio),
         "heavy tails": _tails(ratio),
         "loss": _loss(ratio),
@@ -42,6 +44,19 @@ def _denominator(ratio: Any) -> str:
         return f"p(x | {', '.join(given)})" if given else "p(x)"
     ending = {"fixed": "_ref", "pair": "_prime"}[ratio.reference]
     return f"p(x | {', '.join([*(name + ending for name in ratio.parameters), *given])})"
+
+
+def _reference(ratio: Any) -> str:
+    """What was made of a direct ratio."""
+    if not isinstance(ratio.trained, OverReferences):
+        return ""
+    values = ratio.trained.references.cpu().numpy()
+    if ratio.reference == "evidence":
+        return f"by {len(values):,} draws of the training prior"
+    return ", ".join(
+        f"{label} = {value:.6g}"
+        for label, value in zip(ratio.layout.labels, values[0], strict=True)
+    )
 
 
 def _given(ratio: Any) -> list[str]:

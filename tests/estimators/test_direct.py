@@ -71,6 +71,8 @@ def test_fixed_reference_makes_an_ordinary_ratio():
     np.testing.assert_allclose(ratio.log_ratio(X, mu=0.2), expected, atol=1e-10)
     assert ratio.reference == "fixed"
     assert "p(x | mu_ref)" in repr(ratio)
+    assert "reference   mu = 0.7" in repr(ratio)
+    assert "by 50 draws of the training prior" in repr(direct().marginal(50))
     with pytest.raises(ValueError, match="one value of each parameter"):
         direct().relative_to(mu=[0.0, 1.0])
     with pytest.raises(ValueError, match="NaN or infinite"):
