@@ -53,10 +53,8 @@ def _reference(ratio: Any) -> str:
     values = ratio.trained.references.cpu().numpy()
     if ratio.reference == "evidence":
         return f"by {len(values):,} draws of the training prior"
-    return ", ".join(
-        f"{label} = {value:.6g}"
-        for label, value in zip(ratio.layout.labels, values[0], strict=True)
-    )
+    named = zip(ratio.layout.labels, values[0], strict=True)
+    return ", ".join(f"{label} = {value:.6g}" for label, value in named)
 
 
 def _given(ratio: Any) -> list[str]:

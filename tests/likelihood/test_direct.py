@@ -66,6 +66,7 @@ def test_trials_are_added_up_before_the_average(trained, engine):
     assert abs(found.sum() - one_by_one.sum()) > 0.1
 
 
+@pytest.mark.one_python
 def test_groups_are_averaged_apart(trained):
     data = RNG.normal(0.5, 1.0, (3, 4))
     with pm.Model() as model:
@@ -117,6 +118,7 @@ def test_reference_follows_the_data(trained):
         np.testing.assert_allclose(term(mu=0.2), expected, atol=1e-9)
 
 
+@pytest.mark.one_python
 def test_data_that_are_a_graph_are_averaged_too(trained):
     with pm.Model() as model:
         data, mu = pm.Data("data", X), pm.Normal("mu", 0, 1)
@@ -152,6 +154,7 @@ def by_jax(path, options):
     return float(value), np.array(gradient)
 
 
+@pytest.mark.one_python
 def test_jax_gives_the_same(trained, tmp_path):
     trained.save(tmp_path / "ratio.nre")
     with process_with_jax(optimized=False) as there:
@@ -179,6 +182,7 @@ def test_symbolic_log_ratio_is_a_table(trained):
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+@pytest.mark.one_python
 def test_model_of_a_direct_ratio_samples_and_predicts():
     ratio = direct()
     with pm.Model():

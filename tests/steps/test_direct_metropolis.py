@@ -47,6 +47,7 @@ def exact(grid=GRID, data=X):
     return law / law.sum()
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("antisymmetric", [True, False])
 @pytest.mark.parametrize("width", [0.15, 1.0])
 def test_stationary_law_of_an_exact_ratio_is_the_posterior(antisymmetric, width):
@@ -56,6 +57,7 @@ def test_stationary_law_of_an_exact_ratio_is_the_posterior(antisymmetric, width)
     np.testing.assert_allclose(law, exact(), atol=1e-8)
 
 
+@pytest.mark.one_python
 def test_plain_head_is_made_antisymmetric():
     """An error that is the same both ways cancels, and would make it wrong otherwise."""
 
@@ -113,6 +115,7 @@ def test_chain_has_the_posterior():
     assert float(cycles[..., -1].max()) < 1e-9
 
 
+@pytest.mark.one_python
 def test_hierarchy_beside_nuts():
     """Group means by direct steps, what they come from by NUTS; known exactly."""
     data = RNG.normal([[0.5], [1.5], [-1.0]], 1.0, (3, 4))
@@ -161,6 +164,7 @@ def test_cycles_that_do_not_close_are_told(caplog):
     assert float(idata["sample_stats"]["transitivity"][0, -1]) > 0.3
 
 
+@pytest.mark.one_python
 def test_chains_in_other_processes():
     options = QUIET | {"mp_ctx": "forkserver"}
     with model_of(direct()):
