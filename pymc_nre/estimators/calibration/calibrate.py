@@ -132,7 +132,7 @@ def calibrate(
 
 def _check_ratio(ratio: Any) -> None:
     check_ratio(ratio, "calibrate")
-    if not ratio.normalized or ratio.reference == "pair":
+    if not ratio.normalized:
         raise ValueError(
             "calibrate: ratio: expected one whose logits are log ratios themselves, got one by "
             f"{ratio.loss or 'a loss'} that is not. Train by CARL, NREA, NREC, or the default loss."
