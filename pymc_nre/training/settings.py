@@ -15,7 +15,7 @@ __all__ = ["Plan", "Settings", "default_network"]
 
 # Evidence for the defaults: docs/training.md.
 _STEPS = 6_000  # gradient steps of a default run: where the tasks' accuracy levels off ...
-_FEWEST_EPOCHS = 20  # ... unless that would see each simulation less often than this
+_FEWEST_EPOCHS = 40  # ... unless each simulation is seen less often: many are learned from longer
 _MOST_EPOCHS = 300  # small sets overfit long before 6,000 steps
 _WEIGHT_DECAY = 1e-4
 _DEEP = 10_000  # simulations from which on a third layer gains

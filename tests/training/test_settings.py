@@ -6,6 +6,7 @@ import torch
 from quick_training import TASK, quick
 
 import pymc_nre as nre
+from pymc_nre.training.settings import Settings
 
 
 def test_bad_input(simulations, monkeypatch):
@@ -36,6 +37,21 @@ def test_the_default_network_follows_the_number_of_simulations(simulations):
         len(quick(some, epochs=1).specification.hidden) for some in (simulations, enough, supply)
     ]
     assert layers == [2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("n", "fresh", "epochs"),
+    [
+        (900, False, 300),  # at most
+        (9_000, False, 172),  # 6,000 steps of 256
+        (90_000, False, 40),  # at least
+        (900_000, False, 40),
+        (90_000, True, 18),  # fresh ones are not seen again
+    ],
+)
+def test_the_default_length_follows_the_number_of_simulations(n, fresh, epochs):
+    assert Settings().plan(n, nre.losses.NREC(), fresh, n).epochs == epochs
+    assert Settings(epochs=7).plan(n, nre.losses.NREC(), fresh, n).epochs == 7
 
 
 POSITIVE = "expected a number above 0 and finite"
