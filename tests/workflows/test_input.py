@@ -961,10 +961,10 @@ CALLS = {
 NO_INPUT = {
     *("DomainWarning", "EstimatorFileError", "PosteriorWarning", "SimulationError"),
     *("SimulationWarning", "TrainingWarning", "TrialsWarning"),
-    *("diagnostics", "losses", "networks", "plots", "tasks"),  # rooms
+    *("diagnostics", "losses", "networks", "plots", "steps", "tasks"),  # rooms
     *("diagnostics.Report", "tasks.Posterior", "Transitions", "TrialBudget"),  # what comes back
     *("RatioEstimator", "losses.Loss", "losses.NREA", "networks.RatioNetwork"),
-    "networks.specification_from_dict",
+    *("networks.specification_from_dict", "steps.DirectRatioMetropolis"),
 }
 
 
