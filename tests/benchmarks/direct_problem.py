@@ -1,0 +1,118 @@
+"""What benchmarks of direct ratios share: ratios kept on disk, and problems of one line.
+
+A line is one parameter of a task whose others are known, so that a posterior is a sum over few
+points, and the stationary law of a chain a vector.
+"""
+
+import time
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp
+
+import pymc_nre as nre
+from pymc_nre.estimators.direct import against, best_reference
+from pymc_nre.tasks.base import span
+
+LOSSES = {head: nre.losses.DNRE(head) for head in ("antisymmetric", "plain", "additive")}
+LOSSES["NRE-C"] = nre.losses.NREC(candidates=5)
+SIMULATIONS = 10_000
+FINE, REACH = 20_001, 5  # points for exact moments; standard deviations that a grid reaches
+
+
+def trained(folder, task, loss, simulations=SIMULATIONS, seed=1):
+    """A ratio by its defaults, from disk if it is there."""
+    path = folder / f"{task}-{loss}-{simulations}-{seed}.nre"
+    if not path.exists():
+        began = time.process_time()
+        drawn = getattr(nre.tasks, task)().simulate(simulations, random_seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", nre.TrainingWarning)
+            ratio = nre.train(drawn, loss=LOSSES[loss], random_seed=seed, progressbar=False)
+        ratio.save(path)
+        print(f"{path.name}: {time.process_time() - began:.0f} s", flush=True)
+    return nre.load(path)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One parameter of a task, uniform between -end and end; the others are known."""
+
+    task: str
+    name: str
+    end: float
+
+    def __str__(self):
+        return f"{self.task}, {self.name}"
+
+    def data(self, n, count):
+        """Data sets: a true parameter vector by name, and observations ``(n,)``."""
+        task, rng = getattr(nre.tasks, self.task)(), np.random.default_rng((n, 7))
+        drawn = task.simulate(count, random_seed=7)
+        for theta in drawn.theta:
+            truth = drawn.layout.unpack(theta)
+            rows = {name: np.full(n, value) for name, value in truth.items()}
+            yield truth, task.simulator(rng, **rows)
+
+    def exact(self, truth, x, points):
+        """A grid ``(points,)`` around the exact posterior, and its weights there."""
+        task = getattr(nre.tasks, self.task)()
+
+        def weights(grid):
+            values = truth | {self.name: grid[:, None]}
+            return normalized(task.log_likelihood(x, **values).sum(1))
+
+        fine = span(0.0, self.end, self.end, FINE)
+        mean, sd = moments(fine, weights(fine))
+        grid = span(mean, REACH * sd, self.end, points)
+        return grid, weights(grid)
+
+    def packed(self, ratio, truth, grid):
+        """Parameter vectors ``(len(grid), D)``."""
+        rows = {name: np.full(len(grid), value) for name, value in truth.items()}
+        return ratio.layout.pack(rows | {self.name: grid})
+
+
+LINES = (
+    Line("GaussianMean", "mu", 10.0),
+    Line("LocationScale", "mu", 5.0),
+    Line("LocationScale", "log_sigma", 1.0),
+)
+
+
+def normalized(logs):
+    """Weights of log densities on a grid."""
+    return np.exp(logs - logsumexp(logs))
+
+
+def moments(grid, weights):
+    """Mean and standard deviation."""
+    mean = weights @ grid
+    return mean, np.sqrt(weights @ (grid - mean) ** 2)
+
+
+def far(one, other):
+    """Total variation of two laws on a grid."""
+    return np.abs(one - other).sum() / 2
+
+
+def compared(grid, law, exact):
+    """Total variation, error of the mean in exact standard deviations, ratio of these."""
+    (mean, sd), (right, its) = moments(grid, law), moments(grid, exact)
+    return {"far": far(law, exact), "error": abs(mean - right) / its, "width": sd / its}
+
+
+def to_one(ratio, theta, other, x):
+    """Log ratios ``(G,)`` of parameters ``(G, D)`` to one ``(D,)``, of all observations."""
+    return to_many(ratio, theta, other[None], x)[:, 0]
+
+
+def to_many(ratio, theta, others, x):
+    """Log ratios ``(G, S)`` of parameters ``(G, D)`` to others ``(S, D)``, of all observations."""
+    return np.stack([against(ratio, own, others, x) for own in theta])
+
+
+def to_best(ratio, theta, x):
+    """What a model says by default, ``(G,)``."""
+    return to_one(ratio, theta, best_reference(ratio, x), x)
