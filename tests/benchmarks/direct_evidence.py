@@ -9,20 +9,23 @@ from functools import partial
 from itertools import product
 
 import numpy as np
-from direct_problem import LINES, compared, normalized, to_best, to_many, to_one, trained
+from direct_problem import FINE, LINES, compared, normalized, to_best, to_many, to_one, trained
 from results import Results
 from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
 from tables import Table
 
-from pymc_nre.estimators.direct import _CANDIDATES, best_reference
-from pymc_nre.likelihood.direct import _FEW, _effective
+import pymc_nre as nre
+from pymc_nre.estimators.direct import _CANDIDATES, against, best_reference
+from pymc_nre.tasks.base import span
 
 KEYS = ("line", "n", "set")
 DRAWS = (10, 100, 1_000)
-SETS = {1: 20, 10: 12, 100: 5}
-PAIRS = {1: 20, 10: 6, 100: 2}  # data sets for which all pairs of candidates are compared
-POINTS, RANDOM = 31, 5
+SETS = {1: 20, 10: 12, 100: 4}
+PAIRS = {1: 20, 10: 4, 100: 1}  # data sets for which all pairs of candidates are compared
+POINTS, RANDOM, VALUES = 31, 5, 20
 MEASURES = ("error", "width", "far")
+FEW, BEHIND = 2.0, 10.0  # effective draws, and log ratios, from which one could warn
 FAILED = 0.25  # exact standard deviations, or of these, more than by the default
 
 
@@ -36,12 +39,13 @@ def run(folder, say):
             results.get(measured, **dict(zip(KEYS, (str(line), n, k), strict=True)))
         say(f"{line}, {n} trials")
     records = results.read()
-    return [_of_choices(records), _of_warnings(records), _of_pairs(records)]
+    tables = [_of_choices(records), _of_warnings(records), _of_pairs(records)]
+    return [*tables, _of_values(folder)]
 
 
 def _measured(ratio, line, truth, x, pairs):
     grid, exact = line.exact(truth, x, POINTS)
-    given, others = line.packed(ratio, truth, grid), ratio.domain.draws[: max(DRAWS)]
+    given, others = line.packed(truth, grid), ratio.domain.draws[: max(DRAWS)]
     logs, best = to_many(ratio, given, others, x), best_reference(ratio, x)
     lead = -to_one(ratio, others, best, x)  # how far behind the reference each draw is
 
@@ -50,8 +54,7 @@ def _measured(ratio, line, truth, x, pairs):
 
     found = {"best": by(to_best(ratio, given, x)), "one": [by(v) for v in logs.T[:RANDOM]]}
     for count in DRAWS:
-        own = {"effective": _effective(ratio, others[:count], x)}
-        own["behind"] = float(lead[:count].min())
+        own = {"effective": _effective(lead[:count]), "behind": float(lead[:count].min())}
         found[str(count)] = own | by(-logsumexp(-logs[:, :count], axis=1))
     if pairs:
         candidates = ratio.domain.draws[:_CANDIDATES]
@@ -61,6 +64,12 @@ def _measured(ratio, line, truth, x, pairs):
             "same": bool((chosen == best).all())
         }
     return found
+
+
+def _effective(lead):
+    """How many draws an average is made of, by how far behind they are."""
+    weights = np.exp(lead.min() - lead)
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def _of_choices(records):
@@ -89,32 +98,36 @@ def _cells(found):
 
 def _of_warnings(records):
     """Where averages over draws fail, and what would have told."""
-    columns = ("line", "trials", "draws", "effective", "warned", "failed", "warned of them")
-    columns += ("false alarms", "behind", "behind, failed")
+    columns = ("line", "trials", "draws", "failed", "effective", f"below {FEW:g}", "of failed")
+    columns += ("behind", f"above {BEHIND:g}", "of failed")
     rows = []
     for name, n, count in product(map(str, LINES), SETS, DRAWS):
         own = [row for key, row in records.items() if key[:2] == (name, n)]
-        if not own:
-            continue
-        few = np.array([row[str(count)]["effective"] for row in own])
-        behind = np.array([row[str(count)]["behind"] for row in own])
-        failed, warned = np.array([_failed(row, str(count)) for row in own]), few < _FEW
-        rows.append(
-            [
-                *(name, n, count, f"{np.median(few):.1f}", int(warned.sum()), int(failed.sum())),
-                *(int((warned & failed).sum()), int((warned & ~failed).sum())),
-                f"{np.median(behind):.2f}",
-                f"{behind[failed].min():.2f}" if failed.any() else "-",
-            ]
-        )
+        if own:
+            rows.append([name, n, count, *_told([_of_one(row, count) for row in own])])
+    everything = [_of_one(row, count) for row in records.values() for count in DRAWS]
+    rows.append(["all", "", "", *_told(everything)])
     return Table(
         "Where averages over draws fail",
         columns,
         rows,
         f"Failed: the mean is {FAILED} exact standard deviations farther off than with the best of "
-        "256, or the standard deviation by as much of the exact one. Behind: how much less likely "
-        "the likeliest of the draws makes the data than the best of 256, in log ratios.",
+        "256, or the log of the standard deviation. Effective: draws that count, median. Behind: "
+        "how much less likely the likeliest of the draws makes the data than the best of 256, in "
+        "log ratios, median. Beside each stands how often it is beyond a limit, and in how many of "
+        "the failures.",
     )
+
+
+def _of_one(row, count):
+    return *(row[str(count)][what] for what in ("effective", "behind")), _failed(row, str(count))
+
+
+def _told(found):
+    few, behind, failed = map(np.array, zip(*found, strict=True))
+    yield f"{failed.sum()} of {len(failed)}"
+    for values, warned in ((few, few < FEW), (behind, behind > BEHIND)):
+        yield from (f"{np.median(values):.1f}", int(warned.sum()), int((warned & failed).sum()))
 
 
 def _failed(row, count):
@@ -137,3 +150,36 @@ def _of_pairs(records):
         ("line", "trials", "the same", *MEASURES, *(f"{what}, by pairs" for what in MEASURES)),
         rows,
     )
+
+
+def _of_values(folder):
+    """Errors of the evidence itself, which a fixed reference does not give."""
+    rows = []
+    for line, n in product((LINES[0], LINES[3]), SETS):
+        ratio = trained(folder, line.task, "antisymmetric")
+        errors = [_errors(ratio, line.task, theta, x) for theta, x in line.data(n, VALUES)]
+        rows.append([line.task, n, *(f"{v:.2f}" for v in np.sqrt(np.square(errors).mean(0)))])
+    columns = ("task", "trials", *(f"{count:,} draws" for count in DRAWS))
+    note = (
+        "Root mean square errors of log p(X | theta) / p(X) at the true theta, over "
+        f"{VALUES} data sets; those of the ratio itself are in all of them."
+    )
+    return Table("The evidence itself", columns, rows, note)
+
+
+def _errors(ratio, task, theta, x):
+    """Of estimates by so many draws."""
+    task = getattr(nre.tasks, task)()
+    likelihood = task.log_likelihood(x, **ratio.layout.unpack(theta)).sum()
+    logs = against(ratio, theta, ratio.domain.draws[: max(DRAWS)], x)
+    estimates = (np.log(count) - logsumexp(-logs[:count]) for count in DRAWS)
+    return [value - (likelihood - _log_evidence(task, x)) for value in estimates]
+
+
+def _log_evidence(task, x):
+    """Of all observations together."""
+    if isinstance(task, nre.tasks.GaussianMean):
+        grid = span(0.0, task.half_width, task.half_width, FINE)
+        return logsumexp(task.log_likelihood(x, grid[:, None]).sum(1)) - np.log(FINE)
+    among = np.kron(np.ones((len(x), len(x))), task.matrix @ task.matrix.T)
+    return multivariate_normal.logpdf(x.ravel(), cov=among + task.noise**2 * np.eye(x.size))

@@ -37,22 +37,22 @@ def trained(folder, task, loss, simulations=SIMULATIONS, seed=1):
 
 @dataclass(frozen=True)
 class Line:
-    """One parameter of a task, uniform between -end and end; the others are known."""
+    """One of a task's parameters, here uniform between -end and end; the others are known."""
 
     task: str
     name: str
     end: float
+    column: int = 0
 
     def __str__(self):
         return f"{self.task}, {self.name}"
 
     def data(self, n, count):
-        """Data sets: a true parameter vector by name, and observations ``(n,)``."""
+        """Data sets: true parameters ``(D,)`` and observations ``(n, *event)``."""
         task, rng = getattr(nre.tasks, self.task)(), np.random.default_rng((n, 7))
         drawn = task.simulate(count, random_seed=7)
-        for theta in drawn.theta:
-            truth = drawn.layout.unpack(theta)
-            rows = {name: np.full(n, value) for name, value in truth.items()}
+        for truth in drawn.theta:
+            rows = drawn.layout.unpack(np.tile(truth, (n, 1)))
             yield truth, task.simulator(rng, **rows)
 
     def exact(self, truth, x, points):
@@ -60,7 +60,7 @@ class Line:
         task = getattr(nre.tasks, self.task)()
 
         def weights(grid):
-            values = truth | {self.name: grid[:, None]}
+            values = task.estimator().layout.unpack(self.packed(truth, grid)[:, None])
             return normalized(task.log_likelihood(x, **values).sum(1))
 
         fine = span(0.0, self.end, self.end, FINE)
@@ -68,16 +68,19 @@ class Line:
         grid = span(mean, REACH * sd, self.end, points)
         return grid, weights(grid)
 
-    def packed(self, ratio, truth, grid):
+    def packed(self, truth, grid):
         """Parameter vectors ``(len(grid), D)``."""
-        rows = {name: np.full(len(grid), value) for name, value in truth.items()}
-        return ratio.layout.pack(rows | {self.name: grid})
+        rows = np.tile(truth, (len(grid), 1))
+        rows[:, self.column] = grid
+        return rows
 
 
 LINES = (
     Line("GaussianMean", "mu", 10.0),
     Line("LocationScale", "mu", 5.0),
-    Line("LocationScale", "log_sigma", 1.0),
+    Line("LocationScale", "log_sigma", 1.0, column=1),
+    Line("LinearGaussian", "theta[0]", 3.0),
+    Line("GaussianMixture", "theta[0]", 10.0),
 )
 
 

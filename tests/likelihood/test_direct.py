@@ -1,5 +1,7 @@
 """Direct ratios in models: compared with fixed parameters, the best ones, or prior draws."""
 
+import warnings
+
 import numpy as np
 import pymc as pm
 import pytest
@@ -195,12 +197,15 @@ def test_model_of_a_direct_ratio_samples_and_predicts():
     assert predicted["posterior_predictive"]["x"].shape == (2, 500, len(X))
 
 
-def test_where_hardly_a_draw_counts_is_told():
-    data = RNG.normal(0.3, 1.0, 400)
-    with pytest.warns(nre.TrialsWarning, match="count for 400 observations"), pm.Model():
-        nre.RatioLikelihood(
-            "x", direct(error=cyclic), mu=pm.Normal("mu", 0, 1), observed=data, evidence=20
-        )
+def test_draws_that_are_all_far_from_the_data_are_told():
+    """The nearest of 3 is, and of 256 one is the best: that one draw decides is not told."""
+    ratio, data = direct(error=cyclic), RNG.normal(9.0, 1.0, 400)
+    assert np.abs(ratio.domain.draws[:3, 0] - data.mean()).min() > 0.3
+    with pytest.warns(nre.TrialsWarning, match="400 observations less likely"), pm.Model():
+        nre.RatioLikelihood("x", ratio, mu=pm.Normal("mu", 0, 1), observed=data, evidence=3)
+    with warnings.catch_warnings(), pm.Model():
+        warnings.filterwarnings("error", "x: of the 256 prior draws", nre.TrialsWarning)
+        nre.RatioLikelihood("x", ratio, mu=pm.Normal("mu", 0, 1), observed=data, evidence=256)
 
 
 @pytest.mark.parametrize(
