@@ -60,9 +60,11 @@ def _measured(ratio, task, loss, sampler):
     [theta] = task.simulate(1, random_seed=11).theta
     rows = ratio.layout.unpack(np.tile(theta / 2, (OBSERVED, 1)))  # away from the ends
     x = task.simulator(np.random.default_rng(11), **rows)
-    idata, clock = _sampled(task, ratio, x, sampler, **SETTINGS)
+    clock = _Watch(time.process_time)
+    idata = _sampled(task, ratio, x, sampler, callback=clock, **SETTINGS)
     with _Counted() as counted:
-        _sampled(task, ratio, x, sampler, engine="torch", **COUNTED)
+        rows = _Watch(lambda: counted.rows)
+        _sampled(task, ratio, x, sampler, engine="torch", callback=rows, **COUNTED)
     exact, posterior = task.posterior(x), idata["posterior"]
     errors, widths = [], []
     for name, mean in exact.mean.items():
@@ -72,8 +74,8 @@ def _measured(ratio, task, loss, sampler):
     ess = az.ess(posterior)
     found = {
         "ess": min(float(ess[name].min()) for name in exact.mean),
-        "seconds": clock.seconds,
-        "passes": counted.rows / OBSERVED / (COUNTED["tune"] + COUNTED["draws"]),
+        "seconds": clock.passed,
+        "passes": rows.passed / OBSERVED / (COUNTED["tune"] + COUNTED["draws"] - 1),
         "error": float(max(errors)),
         "widths": [float(min(widths)), float(max(widths))],
     }
@@ -86,31 +88,29 @@ def _sampled(task, ratio, x, sampler, engine="auto", **settings):
         warnings.simplefilter("ignore")
         values = {name: model[name] for name in ratio.parameters}
         nre.RatioLikelihood("x", ratio, observed=x, engine=engine, **values)
-        clock = _Clock()
-        idata = pm.sample(
+        return pm.sample(
             step=STEPS[sampler](),
             cores=1,
             random_seed=5,
             progressbar=False,
             compute_convergence_checks=False,
-            callback=clock,
             **settings,
         )
-    return idata, clock
 
 
-class _Clock:
-    """Processor time from the first draw to the last."""
+class _Watch:
+    """What passes by a clock or a counter from the first draw to the last."""
 
-    def __init__(self):
-        self.began = None
+    def __init__(self, read):
+        self.read, self.began = read, None
 
     def __call__(self, **_):
-        self.ended = time.process_time()
-        self.began = self.began or self.ended
+        self.ended = self.read()
+        if self.began is None:
+            self.began = self.ended
 
     @property
-    def seconds(self):
+    def passed(self):
         return self.ended - self.began
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import product
 
 import numpy as np
-from direct_problem import FINE, LINES, compared, normalized, to_best, to_many, to_one, trained
+from direct_problem import LINES, compared, normalized, to_best, to_many, to_one, trained
 from results import Results
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
@@ -23,7 +23,7 @@ KEYS = ("line", "n", "set")
 DRAWS = (10, 100, 1_000)
 SETS = {1: 20, 10: 12, 100: 4}
 PAIRS = {1: 20, 10: 4, 100: 1}  # data sets for which all pairs of candidates are compared
-POINTS, RANDOM, VALUES = 31, 5, 20
+POINTS, RANDOM, VALUES, MANY = 31, 5, 20, 20_001
 MEASURES = ("error", "width", "far")
 FEW, BEHIND = 2.0, 10.0  # effective draws, and log ratios, from which one could warn
 FAILED = 0.25  # exact standard deviations, or of these, more than by the default
@@ -73,7 +73,7 @@ def _effective(lead):
 
 
 def _of_choices(records):
-    columns = ("line", "trials", "compared with", "error", "worst", "width", "total variation")
+    columns = ("unknown", "trials", "compared with", "error", "worst", "width", "total variation")
     rows = []
     for name, n in product(map(str, LINES), SETS):
         own = [row for key, row in records.items() if key[:2] == (name, n)]
@@ -98,7 +98,7 @@ def _cells(found):
 
 def _of_warnings(records):
     """Where averages over draws fail, and what would have told."""
-    columns = ("line", "trials", "draws", "failed", "effective", f"below {FEW:g}", "of failed")
+    columns = ("unknown", "trials", "draws", "failed", "effective", f"below {FEW:g}", "of failed")
     columns += ("behind", f"above {BEHIND:g}", "of failed")
     rows = []
     for name, n, count in product(map(str, LINES), SETS, DRAWS):
@@ -147,7 +147,7 @@ def _of_pairs(records):
             rows.append([name, n, f"{same} of {len(own)}", *errors])
     return Table(
         "The reference: by going from best to best, and by all pairs of 256",
-        ("line", "trials", "the same", *MEASURES, *(f"{what}, by pairs" for what in MEASURES)),
+        ("unknown", "trials", "the same", *MEASURES, *(f"{what}, by pairs" for what in MEASURES)),
         rows,
     )
 
@@ -179,7 +179,7 @@ def _errors(ratio, task, theta, x):
 def _log_evidence(task, x):
     """Of all observations together."""
     if isinstance(task, nre.tasks.GaussianMean):
-        grid = span(0.0, task.half_width, task.half_width, FINE)
-        return logsumexp(task.log_likelihood(x, grid[:, None]).sum(1)) - np.log(FINE)
+        grid = span(0.0, task.half_width, task.half_width, MANY)
+        return logsumexp(task.log_likelihood(x, grid[:, None]).sum(1)) - np.log(MANY)
     among = np.kron(np.ones((len(x), len(x))), task.matrix @ task.matrix.T)
     return multivariate_normal.logpdf(x.ravel(), cov=among + task.noise**2 * np.eye(x.size))

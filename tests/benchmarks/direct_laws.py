@@ -13,7 +13,7 @@ from itertools import pairwise, product
 
 import numpy as np
 import pymc as pm
-from direct_problem import LINES, compared, far, normalized, to_best, trained
+from direct_problem import LINES, PLANES, compared, far, moments, normalized, to_best, trained
 from results import Results
 from tables import Table
 
@@ -21,10 +21,11 @@ import pymc_nre as nre
 from pymc_nre.steps.comparison import Comparison
 from pymc_nre.steps.direct_metropolis import _EVERY
 
-KEYS = ("line", "head", "simulations", "seed", "n", "set")
+KEYS = ("part", "head", "simulations", "seed", "n", "set")
 HEADS = ("antisymmetric", "plain", "additive")
 TRAININGS = ((10_000, 1),)
-TRIALS, POINTS, SETS = (1, 10, 100), 61, 4
+TRIALS, SETS = (1, 10, 100), 4
+POINTS = {1: 61, 2: 15}  # of an axis, by how many there are
 STEPS = (0.3, 2.4)  # standard deviations of the exact posterior
 BINS = (0.0, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, np.inf)
 
@@ -32,23 +33,23 @@ BINS = (0.0, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, np.inf)
 def run(folder, say):
     """Tables of heads, and of what cycles tell."""
     results = Results(folder / "direct_laws.jsonl", KEYS)
-    lines = {str(line): line for line in LINES}
-    for (simulations, seed), line, head in product(TRAININGS, LINES, HEADS):
-        ratio = trained(folder, line.task, head, simulations, seed)
+    parts = (*LINES, *PLANES)
+    for (simulations, seed), part, head in product(TRAININGS, parts, HEADS):
+        ratio = trained(folder, part.task, head, simulations, seed)
         for n in TRIALS:
-            for k, (truth, x) in enumerate(line.data(n, SETS)):
-                which = (str(line), head, simulations, seed, n, k)
-                measured = partial(_measured, ratio, line, truth, x)
+            for k, (truth, x) in enumerate(part.data(n, SETS)):
+                which = (str(part), head, simulations, seed, n, k)
+                measured = partial(_measured, ratio, part, truth, x)
                 results.get(measured, **dict(zip(KEYS, which, strict=True)))
-        say(f"{line}, {head}, {simulations} simulations, seed {seed}")
+        say(f"{part}, {head}, {simulations} simulations, seed {seed}")
     records = results.read()
-    return [_of_heads(records, lines), _of_cycles(records)]
+    return [_of_heads(records, map(str, parts)), _of_cycles(records)]
 
 
-def _measured(ratio, line, truth, x):
+def _measured(ratio, part, truth, x):
     """Laws of both steps, by both readings of the head, and what is compared with fixed ones."""
-    grid, exact = line.exact(truth, x, POINTS)
-    given = line.packed(truth, grid)
+    grid, exact = part.exact(truth, x, POINTS[len(part.ends)])
+    given = part.packed(truth, grid)
     if not ratio.is_direct:
         values = np.stack([ratio.evaluator.value(own[None], x).sum() for own in given])
         raw, fixed = values - values[:, None], normalized(values)
@@ -57,7 +58,7 @@ def _measured(ratio, line, truth, x):
     swapped = (raw - raw.T) / 2
     found = {"fixed": compared(grid, fixed, exact)}
     for step in STEPS:
-        width = step * np.sqrt(exact @ (grid - exact @ grid) ** 2)
+        width = step * moments(grid, exact)[1]
         law, cycles = _stationary(swapped, grid, width)
         alone, _ = _stationary(raw, grid, width)
         between = {"fixed": far(law, fixed), "transitive": far(law, _potential(swapped, law))}
@@ -80,7 +81,7 @@ def _table(ratio, truth, x, given):
 def _stationary(logs, grid, width):
     """The stationary law of Metropolis, and the root mean square of its cycles."""
     accepted = np.exp(np.minimum(0.0, logs))
-    proposed = np.exp(-0.5 * ((grid - grid[:, None]) / width) ** 2)
+    proposed = np.exp(-0.5 * (((grid - grid[:, None]) / width) ** 2).sum(-1))
     moves = proposed / proposed.sum(1).max() * accepted  # what is left over stays
     np.fill_diagonal(moves, 0.0)
     moves += np.diag(1 - moves.sum(1))
@@ -104,12 +105,12 @@ def _potential(logs, law):
     return normalized(law @ logs)
 
 
-def _of_heads(records, lines):
-    columns = ("line", "trials", "head", "fixed reference", "width")
+def _of_heads(records, names):
+    columns = ("unknown", "trials", "head", "fixed reference", "width")
     for step in STEPS:
         columns += (f"steps of {step}", "width", "raw", "cycles")
     rows = []
-    for name, n, head in product(lines, TRIALS, HEADS):
+    for name, n, head in product(names, TRIALS, HEADS):
         chosen = [
             row for key, row in records.items() if key[:3] == (name, head, 10_000) and key[4] == n
         ]

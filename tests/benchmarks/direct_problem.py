@@ -1,7 +1,7 @@
-"""What benchmarks of direct ratios share: ratios kept on disk, and problems of one line.
+"""What benchmarks of direct ratios share: ratios kept on disk, and posteriors on small grids.
 
-A line is one parameter of a task whose others are known, so that a posterior is a sum over few
-points, and the stationary law of a chain a vector.
+Of a task one or two parameters are unknown, so that a posterior is a sum over few points, and the
+stationary law of a chain a vector.
 """
 
 import time
@@ -18,7 +18,7 @@ from pymc_nre.tasks.base import span
 LOSSES = {head: nre.losses.DNRE(head) for head in ("antisymmetric", "plain", "additive")}
 LOSSES["NRE-C"] = nre.losses.NREC(candidates=5)
 SIMULATIONS = 10_000
-FINE, REACH = 20_001, 5  # points for exact moments; standard deviations that a grid reaches
+FINE, ZOOMS = 101, 6  # points of an axis, of which the first grid must see a posterior
 
 
 def trained(folder, task, loss, simulations=SIMULATIONS, seed=1):
@@ -36,13 +36,14 @@ def trained(folder, task, loss, simulations=SIMULATIONS, seed=1):
 
 
 @dataclass(frozen=True)
-class Line:
-    """One of a task's parameters, here uniform between -end and end; the others are known."""
+class Part:
+    """One or two of a task's parameters, here uniform in a box; the others are known."""
 
     task: str
     name: str
-    end: float
-    column: int = 0
+    ends: tuple  # the box is from -end to end
+    columns: tuple = (0,)
+    reach: float = 5.0  # of a grid, in standard deviations
 
     def __str__(self):
         return f"{self.task}, {self.name}"
@@ -56,31 +57,43 @@ class Line:
             yield truth, task.simulator(rng, **rows)
 
     def exact(self, truth, x, points):
-        """A grid ``(points,)`` around the exact posterior, and its weights there."""
+        """A grid ``(points**k, k)`` around the exact posterior, and its weights there."""
         task = getattr(nre.tasks, self.task)()
 
         def weights(grid):
             values = task.estimator().layout.unpack(self.packed(truth, grid)[:, None])
             return normalized(task.log_likelihood(x, **values).sum(1))
 
-        fine = span(0.0, self.end, self.end, FINE)
-        mean, sd = moments(fine, weights(fine))
-        grid = span(mean, REACH * sd, self.end, points)
+        middle, reach = np.zeros(len(self.ends)), np.array(self.ends)
+        for _ in range(ZOOMS):
+            grid = self._grid(middle, reach, FINE)
+            middle, sd = moments(grid, weights(grid))
+            reach = np.minimum(reach, np.maximum(2 * self.reach * sd, 4 * reach / FINE))
+        grid = self._grid(middle, self.reach * sd, points)
         return grid, weights(grid)
+
+    def _grid(self, middle, reach, points):
+        axes = [span(*each, points) for each in zip(middle, reach, self.ends, strict=True)]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
 
     def packed(self, truth, grid):
         """Parameter vectors ``(len(grid), D)``."""
         rows = np.tile(truth, (len(grid), 1))
-        rows[:, self.column] = grid
+        rows[:, self.columns] = grid
         return rows
 
 
 LINES = (
-    Line("GaussianMean", "mu", 10.0),
-    Line("LocationScale", "mu", 5.0),
-    Line("LocationScale", "log_sigma", 1.0, column=1),
-    Line("LinearGaussian", "theta[0]", 3.0),
-    Line("GaussianMixture", "theta[0]", 10.0),
+    Part("GaussianMean", "mu", (10.0,)),
+    Part("LocationScale", "mu", (5.0,)),
+    Part("LocationScale", "log_sigma", (1.0,), (1,)),
+    Part("LinearGaussian", "theta[0]", (3.0,)),
+    Part("GaussianMixture", "theta[0]", (10.0,)),
+)
+PLANES = (
+    Part("LocationScale", "both", (5.0, 1.0), (0, 1), 3.5),
+    Part("LinearGaussian", "theta[:2]", (3.0, 3.0), (0, 1), 3.5),
+    Part("GaussianMixture", "both", (10.0, 10.0), (0, 1), 3.5),
 )
 
 
@@ -90,7 +103,7 @@ def normalized(logs):
 
 
 def moments(grid, weights):
-    """Mean and standard deviation."""
+    """Means and standard deviations ``(k,)`` on a grid ``(G, k)``."""
     mean = weights @ grid
     return mean, np.sqrt(weights @ (grid - mean) ** 2)
 
@@ -101,9 +114,10 @@ def far(one, other):
 
 
 def compared(grid, law, exact):
-    """Total variation, error of the mean in exact standard deviations, ratio of these."""
+    """Total variation, largest error of a mean in exact standard deviations, ratio of these."""
     (mean, sd), (right, its) = moments(grid, law), moments(grid, exact)
-    return {"far": far(law, exact), "error": abs(mean - right) / its, "width": sd / its}
+    error, width = np.max(np.abs(mean - right) / its), np.exp(np.mean(np.log(sd / its)))
+    return {"far": float(far(law, exact)), "error": float(error), "width": float(width)}
 
 
 def to_one(ratio, theta, other, x):
