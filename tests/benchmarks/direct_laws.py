@@ -13,7 +13,17 @@ from itertools import pairwise, product
 
 import numpy as np
 import pymc as pm
-from direct_problem import LINES, PLANES, compared, far, moments, normalized, to_best, trained
+from direct_problem import (
+    LINES,
+    PLANES,
+    compared,
+    far,
+    moments,
+    normalized,
+    to_best,
+    to_many,
+    trained,
+)
 from results import Results
 from tables import Table
 
@@ -26,6 +36,7 @@ HEADS = ("antisymmetric", "plain", "additive")
 TRAININGS = ((10_000, 1),)
 TRIALS, SETS = (1, 10, 100), 4
 POINTS = {1: 61, 2: 15}  # of an axis, by how many there are
+MANY = 100  # points, above which pairs are not compared one by one, as a step does
 STEPS = (0.3, 2.4)  # standard deviations of the exact posterior
 BINS = (0.0, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, np.inf)
 
@@ -69,6 +80,8 @@ def _measured(ratio, part, truth, x):
 
 def _table(ratio, truth, x, given):
     """Log ratios ``(G, G)`` of the second to the first, as the network gives them."""
+    if len(given) > MANY:
+        return to_many(ratio, given, given, x).T
     with warnings.catch_warnings(), pm.Model():
         warnings.simplefilter("ignore")
         rv = nre.RatioLikelihood("x", ratio, observed=x, **ratio.layout.unpack(truth))
