@@ -33,9 +33,9 @@ __all__ = ["Comparison", "check_evidence", "comparison_of", "direct_likelihood"]
 
 _MOST_ROWS = 2**21  # of observations with each of the draws: 17 MB for each number of them
 # Log ratios that the likeliest draw is behind the best of 256. Of posteriors by draws farther
-# behind a third were off by a quarter of a standard deviation, of others 2 of 492. That one draw
-# decides does no harm, if it is a good one.
+# behind a third were off by a quarter of a standard deviation, of others 2 of 492.
 _BEHIND = 10.0
+_FEW = 2.0  # effective draws, below which posteriors are right and evidences off by 1 to 200
 _SOME_GROUPS = 20  # are looked at
 
 
@@ -207,17 +207,29 @@ def check_evidence(
     ordered = np.asarray(data, float).transpose(*groups, *trials, *range(axes, data.ndim))
     each = ordered.reshape(count, -1, *ratio.event_shape)[:: max(1, count // _SOME_GROUPS)]
     others = ratio.references(draws, "evidence")
-    behind = max((_behind(ratio, others, rows) for rows in each), default=0.0)
+    found = [_weighed(ratio, others, rows) for rows in each]
+    behind = max((lead for lead, _ in found), default=0.0)
+    effective = min((number for _, number in found), default=np.inf)
+    told = f"{who}: of the {draws:,} prior draws that evidence= averages over, "
+    count = f"{each.shape[1]:,} observations"
     if behind > _BEHIND:
         warn(
-            f"{who}: of the {draws:,} prior draws that evidence= averages over, the likeliest "
-            f"makes {each.shape[1]:,} observations less likely than the best of 256 does, by a log "
+            f"{told}the likeliest makes {count} less likely than the best of 256 does, by a log "
             f"ratio of {behind:.0f}: there the network has seen nothing alike. Give it more draws, "
             "or leave it out, and the best of 256 is the reference.",
             TrialsWarning,
         )
+    elif effective < _FEW:
+        warn(
+            f"{told}{effective:.1f} count for {count}. Posteriors are as good as by that one "
+            "alone, but the evidence may be off by a log ratio of 1 and far more. If it matters, "
+            "give it more draws; if not, leave it out.",
+            TrialsWarning,
+        )
 
 
-def _behind(ratio: RatioEstimator, others: np.ndarray, rows: np.ndarray) -> float:
-    """Log ratio of the best reference to the likeliest of parameters ``(S, D)``."""
-    return float(against(ratio, best_reference(ratio, rows), others, rows).min())
+def _weighed(ratio: RatioEstimator, others: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
+    """Log ratio of the best reference to the likeliest of parameters ``(S, D)``, how many count."""
+    behind = against(ratio, best_reference(ratio, rows), others, rows)
+    weights = np.exp(behind.min() - behind)
+    return float(behind.min()), float(weights.sum() ** 2 / (weights**2).sum())

@@ -193,7 +193,7 @@ class RatioLikelihood(pm.Distribution):
     TrialsWarning
         If more observations share a parameter than ``ratio.budget`` allows, or than 30 where
         nothing is known of how many a trained ratio bears; or if all draws of ``evidence=`` make
-        these far less likely than others do.
+        these far less likely than others do, or hardly more than one counts.
 
     Examples
     --------
