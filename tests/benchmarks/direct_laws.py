@@ -178,7 +178,7 @@ def _of_cycles(records):
                 ]
             )
     return Table(
-        "What cycles tell, antisymmetric and plain heads, 2,000 and 10,000 simulations",
+        "What cycles tell, antisymmetric and plain heads",
         ("cycles", "laws", "exact", "90 %", "above .1", "transitive", "90 %", "fixed", "90 %"),
         rows,
         "Root mean squares of log ratios in cycles. Total variation of the stationary law, median "
