@@ -192,8 +192,8 @@ class RatioLikelihood(pm.Distribution):
         simulated: in other units, or with codes for missing values.
     TrialsWarning
         If more observations share a parameter than ``ratio.budget`` allows, or than 30 where
-        nothing is known of how many a trained ratio bears; or if of the draws of ``evidence=``
-        hardly more than one counts.
+        nothing is known of how many a trained ratio bears; or if all draws of ``evidence=`` make
+        these far less likely than others do, or hardly more than one counts.
 
     Examples
     --------

@@ -198,12 +198,16 @@ def test_model_of_a_direct_ratio_samples_and_predicts():
     assert predicted["posterior_predictive"]["x"].shape == (2, 500, len(X))
 
 
-def test_where_hardly_a_draw_counts_is_told():
-    data = RNG.normal(0.3, 1.0, 400)
-    with pytest.warns(nre.TrialsWarning, match="count for 400 observations"), pm.Model():
-        nre.RatioLikelihood(
-            "x", direct(error=cyclic), mu=pm.Normal("mu", 0, 1), observed=data, evidence=20
-        )
+@pytest.mark.parametrize(
+    ("far", "told"), [(2.0, "makes 400 observations less likely"), (0.0, "count for 400 obs")]
+)
+def test_draws_that_are_far_from_the_data_or_few_are_told(far, told):
+    """All of two are far behind the best of 256, or one is near the data and the other is not."""
+    ratio = direct(error=cyclic)
+    near, other = ratio.domain.draws[:2, 0]
+    data = RNG.normal(near - far * np.sign(other - near), 1.0, 400)
+    with pytest.warns(nre.TrialsWarning, match=told), pm.Model():
+        nre.RatioLikelihood("x", ratio, mu=pm.Normal("mu", 0, 1), observed=data, evidence=2)
 
 
 @pytest.mark.parametrize(
