@@ -150,7 +150,13 @@ def _to_evidence(
     axes = values.ndim - 1
     trials = _shared_axes(ratio, parameters, axes)
     order = [*(axis for axis in range(axes) if axis not in trials), *trials]
-    found = TrialEvidence(len(trials))(values.dimshuffle(0, *(1 + axis for axis in order)))
+    values = values.dimshuffle(0, *(1 + axis for axis in order))
+    evidence = TrialEvidence(len(trials))
+    if options["outside"] == "reject":  # of all draws alike: they have no average
+        rejected = pt.eq(values, -np.inf)
+        found = pt.switch(rejected[0], -np.inf, evidence(pt.switch(rejected, 0.0, values)))
+    else:
+        found = evidence(values)
     return found.dimshuffle(*(order.index(axis) for axis in range(axes)))
 
 

@@ -173,6 +173,19 @@ def test_parameters_outside_are_held_back(trained):
     assert value["repel"] < value["ignore"] - 10
 
 
+@pytest.mark.parametrize("mode", [None, "NUMBA"])
+def test_average_over_draws_outside_is_rejected(trained, mode):
+    """Minus infinity for every draw has no average, and was NaN."""
+    model = model_of(trained, outside="reject", evidence=50)
+    outside, inside = {"mu": 9.0, "log_sigma": 0.0}, {"mu": 0.4, "log_sigma": 0.1}
+    logp = model.compile_logp(mode=mode)
+    assert logp(outside) == -np.inf
+    found = data_term(model)(**inside)
+    np.testing.assert_allclose(found, by_references(trained, 50, X, **inside), atol=1e-9)
+    if mode is None:
+        np.testing.assert_allclose(model.compile_dlogp()(outside), [-9.0, 0.0])  # of the prior
+
+
 def test_symbolic_log_ratio_is_a_table(trained):
     reference = {"mu": 0.3, "log_sigma": -0.2}
     mu = np.array([0.0, 0.5, 1.0])
