@@ -83,7 +83,7 @@ def comparison_of(ratio: RatioEstimator, reference: Any, evidence: Any, who: str
             f"{who}: reference: expected a value for each of {', '.join(ratio.parameters)} by "
             f"name, got {type(reference).__name__}. Write reference={{name: value, ...}}."
         )
-    theta = ratio.layout.pack_one(reference, f"{who}: reference")
+    theta = ratio.one_reference(reference, f"{who}: reference")
     return Comparison(fixed=tuple(theta.tolist()))
 
 
@@ -122,7 +122,7 @@ def _beside(ratio: RatioEstimator, x: TensorVariable, reference: Any) -> TensorV
     """Vectors ``(*lead, *batch, K + D)`` of observations and references ``(*lead, D)``."""
     axes = x.ndim - len(ratio.event_shape)
     if isinstance(x, TensorConstant) and isinstance(reference, np.ndarray):
-        rows = np.asarray(x.data, float).reshape(*x.data.shape[:axes], -1)
+        rows = np.asarray(x.data, float).reshape(*x.data.shape[:axes], math.prod(ratio.event_shape))
         lead, size = reference.shape[:-1], reference.shape[-1]
         reference = reference.reshape(*lead, *[1] * axes, size)
         batch = *lead, *rows.shape[:-1]

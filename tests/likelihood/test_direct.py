@@ -240,6 +240,21 @@ def test_wrong_comparisons_are_refused(options, error, message):
         nre.RatioLikelihood("x", direct(), mu=pm.Normal("mu"), observed=X, **options)
 
 
+def test_a_reference_outside_is_told():
+    ratio = direct()
+    with pytest.warns(nre.DomainWarning, match="RatioLikelihood: reference: these parameters"):
+        nre.RatioLikelihood.dist(ratio, mu=0.0, reference={"mu": 100.0})
+    with pytest.warns(nre.DomainWarning, match="relative_to: these parameters are outside"):
+        ratio.relative_to(mu=100.0)
+
+
+@pytest.mark.parametrize("options", [{}, {"reference": {"mu": 0.0}}, {"evidence": 10}])
+def test_no_data_say_nothing(options):
+    with pm.Model() as model:
+        nre.RatioLikelihood("x", direct(), mu=pm.Normal("mu"), observed=np.zeros(0), **options)
+    assert data_term(model, sum=True)(mu=0.3) == 0.0
+
+
 def test_too_many_comparisons_are_refused():
     options = {"observed": np.zeros(1_000), "evidence": 5_000}
     with pm.Model(), pytest.raises(ValueError, match="evidence=5,000 compares 1,000 observations"):
