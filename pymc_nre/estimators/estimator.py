@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from ..exceptions import DomainWarning, warn
 from ..networks.base import RatioNetwork
 from ..networks.calibration.calibrated import Calibrated
 from ..networks.composed.correction import QuadraticCorrection
@@ -340,6 +341,11 @@ class RatioEstimator:
         TypeError, ValueError
             If it is no direct ratio, or these are not its parameters.
 
+        Warns
+        -----
+        DomainWarning
+            If it was not trained there.
+
         Examples
         --------
         >>> import pymc_nre as nre
@@ -350,7 +356,7 @@ class RatioEstimator:
         0.0
         """
         self._check_direct("relative_to")
-        return self._over(self.layout.pack_one(reference, "relative_to")[None], "fixed")
+        return self._over(self.one_reference(reference, "relative_to")[None], "fixed")
 
     def marginal(self, draws: int = 256) -> RatioEstimator:
         r"""Of a direct ratio, the one to the evidence, by draws of the training prior.
@@ -390,6 +396,18 @@ class RatioEstimator:
         """
         self._check_direct("marginal")
         return self._over(self.references(draws, "marginal: draws"), "evidence")
+
+    def one_reference(self, reference: Mapping[str, Any], who: str) -> np.ndarray:
+        """Packed parameters ``(D,)`` to compare with; those it was not trained on are told."""
+        theta = self.layout.pack_one(reference, who)
+        if not self.domain.inside(theta):
+            warn(
+                f"{who}: these parameters are outside of what the ratio was trained on, "
+                f"{self.describe_domain()}, and what it says of them is arbitrary. Compare with "
+                "some inside, which make the data likely.",
+                DomainWarning,
+            )
+        return theta
 
     def references(self, draws: Any, name: str) -> np.ndarray:
         """The first draws ``(S, D)`` of the training prior, always the same ones."""

@@ -86,7 +86,7 @@ def comparison_of(ratio: RatioEstimator, reference: Any, evidence: Any, who: str
             f"{who}: reference: expected a value for each of {', '.join(ratio.parameters)} by "
             f"name, got {type(reference).__name__}. Write reference={{name: value, ...}}."
         )
-    theta = ratio.layout.pack_one(reference, f"{who}: reference")
+    theta = ratio.one_reference(reference, f"{who}: reference")
     return Comparison(fixed=tuple(theta.tolist()))
 
 
@@ -125,7 +125,7 @@ def _beside(ratio: RatioEstimator, x: TensorVariable, reference: Any) -> TensorV
     """Vectors ``(*lead, *batch, K + D)`` of observations and references ``(*lead, D)``."""
     axes = x.ndim - len(ratio.event_shape)
     if isinstance(x, TensorConstant) and isinstance(reference, np.ndarray):
-        rows = np.asarray(x.data, float).reshape(*x.data.shape[:axes], -1)
+        rows = np.asarray(x.data, float).reshape(*x.data.shape[:axes], math.prod(ratio.event_shape))
         lead, size = reference.shape[:-1], reference.shape[-1]
         reference = reference.reshape(*lead, *[1] * axes, size)
         batch = *lead, *rows.shape[:-1]
@@ -153,7 +153,13 @@ def _to_evidence(
     axes = values.ndim - 1
     trials = _shared_axes(ratio, parameters, axes)
     order = [*(axis for axis in range(axes) if axis not in trials), *trials]
-    found = TrialEvidence(len(trials))(values.dimshuffle(0, *(1 + axis for axis in order)))
+    values = values.dimshuffle(0, *(1 + axis for axis in order))
+    evidence = TrialEvidence(len(trials))
+    if options["outside"] == "reject":  # of all draws alike: they have no average
+        rejected = pt.eq(values, -np.inf)
+        found = pt.switch(rejected[0], -np.inf, evidence(pt.switch(rejected, 0.0, values)))
+    else:
+        found = evidence(values)
     return found.dimshuffle(*(order.index(axis) for axis in range(axes)))
 
 

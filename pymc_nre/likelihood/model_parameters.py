@@ -27,6 +27,7 @@ __all__ = [
     "check_model",
     "columns_of",
     "conditions_of",
+    "data_graphs",
     "data_of",
     "direct_likelihoods_of",
     "expressions_of",
@@ -35,6 +36,7 @@ __all__ = [
     "of_free_variables",
     "own_node",
     "packed_data",
+    "packed_values",
     "parameters_of",
     "ratios_of",
     "rows_of_draws",
@@ -125,11 +127,22 @@ def packed_data(model: pm.Model, variable: Any, who: str) -> np.ndarray:
 
     That is with their conditions, and NaN for what is missing.
     """
-    observed, ratio = _observed(model, variable), own_node(variable).op.ratio
+    values = [graph.eval(mode="FAST_COMPILE") for graph in data_graphs(model, variable)]
+    return packed_values(own_node(variable).op.ratio, values, who)
+
+
+def data_graphs(model: pm.Model, variable: Any) -> list[Any]:
+    """The observations of a likelihood, and their conditions, which `pymc.set_data` may replace."""
+    return [model.rvs_to_values[variable], *conditions_of(variable)]
+
+
+def packed_values(ratio: RatioEstimator, values: list[Any], who: str) -> np.ndarray:
+    """What `data_graphs` say ``(*batch, *event)``, as the network takes it."""
+    observed, *given = values
+    observed = np.asarray(observed, dtype=float)
     if ratio.conditions is None:
         return observed
-    values = [value.eval(mode="FAST_COMPILE") for value in conditions_of(variable)]
-    named = dict(zip(ratio.conditions.shapes, values, strict=True))
+    named = dict(zip(ratio.conditions.shapes, given, strict=True))
     return ratio.conditions.pack(observed, named, who)
 
 

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor
+from pytensor.tensor import TensorConstant
 
 from ..estimators.contents import pairs_of
+from ..estimators.evaluator import same_numbers
 from ..estimators.wall import Wall
-from ..likelihood.model_parameters import own_node, packed_data
+from ..likelihood.model_parameters import data_graphs, own_node, packed_values
 from ..ops.engines.compilable import evaluator_of_pairs
 
 __all__ = ["Comparison"]
@@ -35,19 +38,36 @@ class Comparison:
 
     def __init__(self, model: pm.Model, variable: Any) -> None:
         op = own_node(variable).op
-        ratio, data = op.ratio, packed_data(model, variable, variable.name)
-        self.batch = data.shape[: data.ndim - len(ratio.event_shape)]
-        rows = data.reshape(-1, *ratio.event_shape)
-        self.counts = np.ones(len(rows))
-        if ratio.missing is not None:
-            self.counts[ratio.missing.without_any(rows)] = 0.0
+        self.ratio = ratio = op.ratio
         self.layout, self.domain, self.outside = ratio.layout, ratio.domain, op.outside
         self.sizes = [math.prod(own) for own in ratio.parameters.values()]
         self.wall = Wall.around(ratio.domain)
         self.antisymmetric = pairs_of(ratio.uncorrected)["antisymmetric"]
         self.evaluator = evaluator_of_pairs(ratio)
-        of_torch = self.evaluator is ratio.evaluator  # which embeds, and remembers, by itself
-        self.rows = rows if of_torch else ratio.evaluator.features(rows)
+        self._name, graphs = variable.name, data_graphs(model, variable)
+        self._may_change = not all(isinstance(graph, TensorConstant) for graph in graphs)
+        self._values = pytensor.function([], graphs, mode="FAST_COMPILE")
+        self._known: list[np.ndarray] | None = None
+        self.read_data()
+
+    def read_data(self) -> None:
+        """Take the data as they are now: `pymc.set_data` may have replaced them."""
+        known = self._known
+        if known is not None and not self._may_change:
+            return
+        values = self._values()
+        if known is not None and all(map(same_numbers, known, values)):
+            return
+        self._known = [np.array(value) for value in values]
+        data = packed_values(self.ratio, values, self._name)
+        self.batch = data.shape[: data.ndim - len(self.ratio.event_shape)]
+        rows = data.reshape(-1, *self.ratio.event_shape)
+        self.counts = np.ones(len(rows))
+        if self.ratio.missing is not None:
+            self.counts[self.ratio.missing.without_any(rows)] = 0.0
+        # Torch embeds, and remembers, by itself.
+        of_torch = self.evaluator is self.ratio.evaluator
+        self.rows = rows if of_torch else self.ratio.evaluator.features(rows)
 
     def __call__(self, one: list[np.ndarray], other: list[np.ndarray]) -> float:
         """Log ratio of all observations, of parameters ``(*batch, *own)`` in their order."""

@@ -139,6 +139,8 @@ class DirectRatioMetropolis(pm.Metropolis):
 
     def astep(self, q0: Any) -> tuple[Any, list[dict[str, Any]]]:
         """One step; every tenth time the point is kept, to be compared in a cycle."""
+        for comparison in self._comparisons:
+            comparison.read_data()
         q, [stats] = super().astep(q0)
         if self._steps % _EVERY == 0:
             self._go_round(q.data)

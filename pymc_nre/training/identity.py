@@ -89,8 +89,9 @@ def _given(net: RatioNetwork, loss: Loss, held_out: Batch) -> dict[str, Tensor]:
     """Logits and the loss of the first pairs, in training mode; the same whenever it is asked."""
     net = copy.deepcopy(net).train()
     theta, x, *others = (part[: max(_PAIRS, loss.minimum_batch)].cpu() for part in held_out)
+    asked = torch.cat([theta, theta.roll(1, 0)], -1) if loss.reference == "pair" else theta
     with torch.no_grad(), RandomStream(0).in_place():
-        logits = net.head(theta, net.embed(x))
+        logits = net.head(asked, net.embed(x))
         given = {"network": logits.flatten(), "loss": loss(net, theta, x, *others).reshape(1)}
     # Of candidates near the parameters its density, which another processor rounds otherwise.
     return given | ({"prior": others[-1].flatten()} if getattr(loss, "near", 0) else {})

@@ -113,7 +113,7 @@ def train_series(
     if wrong:
         raise TypeError(f"train_series takes no {wrong[0]}=: two trainings make one ratio.")
     loss = options.get("loss")
-    if loss is not None and checked_loss(loss).reference == "fixed":
+    if loss is not None and checked_loss(loss).reference != "evidence":
         raise ValueError(
             "train_series: expected a loss whose ratio is to the evidence, got "
             f"{type(loss).__name__}. Leave loss= out."

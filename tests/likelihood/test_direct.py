@@ -173,6 +173,19 @@ def test_parameters_outside_are_held_back(trained):
     assert value["repel"] < value["ignore"] - 10
 
 
+@pytest.mark.parametrize("mode", [None, "NUMBA"])
+def test_average_over_draws_outside_is_rejected(trained, mode):
+    """Minus infinity for every draw has no average, and was NaN."""
+    model = model_of(trained, outside="reject", evidence=50)
+    outside, inside = {"mu": 9.0, "log_sigma": 0.0}, {"mu": 0.4, "log_sigma": 0.1}
+    logp = model.compile_logp(mode=mode)
+    assert logp(outside) == -np.inf
+    found = data_term(model)(**inside)
+    np.testing.assert_allclose(found, by_references(trained, 50, X, **inside), atol=1e-9)
+    if mode is None:
+        np.testing.assert_allclose(model.compile_dlogp()(outside), [-9.0, 0.0])  # of the prior
+
+
 def test_symbolic_log_ratio_is_a_table(trained):
     reference = {"mu": 0.3, "log_sigma": -0.2}
     mu = np.array([0.0, 0.5, 1.0])
@@ -229,6 +242,21 @@ def test_draws_that_are_far_from_the_data_or_few_are_told(far, told):
 def test_wrong_comparisons_are_refused(options, error, message):
     with pm.Model(), pytest.raises(error, match=message):
         nre.RatioLikelihood("x", direct(), mu=pm.Normal("mu"), observed=X, **options)
+
+
+def test_a_reference_outside_is_told():
+    ratio = direct()
+    with pytest.warns(nre.DomainWarning, match="RatioLikelihood: reference: these parameters"):
+        nre.RatioLikelihood.dist(ratio, mu=0.0, reference={"mu": 100.0})
+    with pytest.warns(nre.DomainWarning, match="relative_to: these parameters are outside"):
+        ratio.relative_to(mu=100.0)
+
+
+@pytest.mark.parametrize("options", [{}, {"reference": {"mu": 0.0}}, {"evidence": 10}])
+def test_no_data_say_nothing(options):
+    with pm.Model() as model:
+        nre.RatioLikelihood("x", direct(), mu=pm.Normal("mu"), observed=np.zeros(0), **options)
+    assert data_term(model, sum=True)(mu=0.3) == 0.0
 
 
 def test_too_many_comparisons_are_refused():

@@ -174,6 +174,22 @@ def test_chains_in_other_processes():
     np.testing.assert_array_equal(one["posterior"]["mu"], other["posterior"]["mu"])
 
 
+def test_step_follows_data_that_are_replaced():
+    """One step in two chains: the second had the posterior of the data of the first."""
+    with pm.Model() as model:
+        data, mu = pm.Data("data", X), pm.Normal("mu", 0, 2)
+        nre.RatioLikelihood("x", direct(), mu=mu, observed=data)
+        step = DirectRatioMetropolis()
+    point = model.initial_point()
+    logp = model.compile_logp()
+    for values in (X, X - 3, np.tile(X, 3)):
+        with model:
+            pm.set_data({"data": values})
+        step.step(point)
+        expected = logp({"mu": 0.7}) - logp({"mu": -0.4})
+        assert step.delta_logp(np.array([0.7]), np.array([-0.4])) == pytest.approx(expected)
+
+
 def test_models_it_cannot_step_in_are_refused():
     with pm.Model():
         mu = pm.Normal("mu")

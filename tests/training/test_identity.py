@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import pymc_nre as nre
+from pymc_nre.losses import DNRE
 from pymc_nre.networks import MLP
 from pymc_nre.training.batching.contrasts import NearbyParameters
 from pymc_nre.training.identity import described
@@ -105,8 +106,20 @@ def train(simulations, path, **options):
             "network",
         ),
         ({"loss": Penalized(0.1)}, {"loss": Penalized(0.2)}, "loss"),
+        ({"loss": DNRE("plain", 3)}, {"loss": DNRE("plain", 4)}, "loss"),
+        ({"loss": DNRE("antisymmetric")}, {"loss": DNRE("plain")}, "network"),
     ],
-    ids=["module", "function", "closure", "in training", "width", "embedding", "loss"],
+    ids=[
+        "module",
+        "function",
+        "closure",
+        "training",
+        "width",
+        "embedding",
+        "loss",
+        "candidates",
+        "head",
+    ],
 )
 def test_another_network_or_loss_of_the_same_name_is_noticed(
     simulations, tmp_path, before, now, named

@@ -112,6 +112,7 @@ def test_vectors_and_embeddings():
         ({"checkpoint": "a"}, TypeError, "train_series takes no checkpoint=: two trainings"),
         ({"epoch": 2}, TypeError, "epoch"),
         ({"loss": nre.losses.CARL(AT_ONE)}, ValueError, "ratio is to the evidence, got CARL"),
+        ({"loss": nre.losses.DNRE()}, ValueError, "ratio is to the evidence, got DNRE"),
         ({"simulations": np.zeros((4, 5))}, TypeError, "train_series: simulations: expected"),
         (
             {"simulations": nre.Simulations({"mu": np.arange(9.0)}, np.zeros(9))},

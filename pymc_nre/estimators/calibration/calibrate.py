@@ -163,8 +163,14 @@ def _of_denominator(
             "calibrate: reference_simulations: expected simulations at the reference of the ratio, "
             f"{ratio.loss}, got none. Make them by simulate(prior, simulator, n, at={{...}})."
         )
-    CARL(reference_simulations)  # refuses those that are not all at the same parameters
+    told = CARL(reference_simulations)  # refuses those that are not all at the same parameters
     found = fitting(ratio, reference_simulations, "calibrate")
+    known = getattr(ratio.trained, "references", None)  # of a direct ratio; CARL keeps none
+    if known is not None and not np.allclose(known.cpu(), found.theta[:1]):
+        raise ValueError(
+            "calibrate: reference_simulations: expected simulations at the parameters that the "
+            f"ratio is relative to, {known[0].tolist()}, got {told}."
+        )
     return found.x[np.resize(np.random.default_rng(0).permutation(len(found)), len(simulations))]
 
 

@@ -6,12 +6,14 @@ import numpy as np
 import pymc as pm
 import pytest
 import torch
+from direct_ratios import direct
 from scipy.special import expit
 from scipy.stats import norm
 from traced import evaluator_of, everything, rows_of, traced
 from untrained import make_estimator
 
 import pymc_nre as nre
+from pymc_nre import tasks
 from pymc_nre.estimators.domain import Domain
 from pymc_nre.kernels.traced.evaluator import Traced
 from pymc_nre.networks import RatioNetwork
@@ -363,3 +365,18 @@ def test_it_is_not_trained_on():
     ratio = nre.calibrate(estimator("evidence"), simulate(600)[0])
     with pytest.raises(ValueError, match=re.escape("calibrated, and fine-tuning would change")):
         nre.center(ratio, supply, steps=2, progressbar=False)
+
+
+def test_reference_simulations_of_another_reference_are_refused():
+    """Of a direct ratio it is known, and curves for another one would be wrong."""
+    task = tasks.GaussianMean()
+    ratio = direct(task).relative_to(mu=1.0)
+    rng = np.random.default_rng(1)
+    at = {
+        mu: nre.Simulations({"mu": np.full(600, mu)}, rng.normal(mu, 1.0, 600))
+        for mu in (1.0, -1.0)
+    }
+    simulations = task.simulate(600, random_seed=1)
+    assert nre.calibrate(ratio, simulations, at[1.0]).is_calibrated
+    with pytest.raises(ValueError, match=r"relative to, \[1\.0\], got CARL\(600 reference .*-1\)"):
+        nre.calibrate(ratio, simulations, at[-1.0])
