@@ -65,7 +65,7 @@ def main():
     wanted = _settings(options)
     records = [r for r in results.read().values() if wanted.items() <= r.items()]
     path = options.out / "direct_sbibm.inc"
-    path.write_text("\n".join(table.markdown() for table in _tables(records, options)))
+    path.write_text("\n".join(table.markdown() for table in tables(records, options)))
     print(f"\n{path.read_text()}\n{path}", flush=True)
 
 
@@ -98,7 +98,7 @@ def _measure(which, references, options):
     task, number, n = TASKS[which["task"]], which["observation"], which["draws"]
     ratio = _ratio(task, which, options)
     x, rng = task.features(references.observation(task, number)), np.random.default_rng(number)
-    draws = _draws(which["way"], ratio, task, x, n, rng)
+    draws = posterior(which["way"], ratio, task, x, n, rng)
     accuracy = c2st(references.draws(task, number)[:n], task.natural(draws))
     history = ratio.history.attrs
     return {
@@ -128,7 +128,7 @@ def _ratio(task, which, options):
     return min(found, key=lambda ratio: ratio.history.attrs["best_loss"])
 
 
-def _draws(way, ratio, task, x, n, rng):
+def posterior(way, ratio, task, x, n, rng):
     """Draws ``(n, D)`` of the posterior of one observation, in the ratio's coordinates."""
     if way in _TUNE:
         return _by_chains(way, ratio, task, x, n, rng)
@@ -161,7 +161,7 @@ def _by_chains(way, ratio, task, x, n, rng):
     return rng.permutation(draws.reshape(-1, draws.shape[-1]))[:n]
 
 
-def _tables(records, options):
+def tables(records, options):
     """Losses by the same sampler; other ways of sampling the same ratios."""
     same = [r for r in records if r["way"] == _PARTICLES]
     yield _of_losses(same, options)
@@ -171,17 +171,16 @@ def _tables(records, options):
 
 
 def _of_losses(records, options):
-    """A row for each task that is complete."""
-    rows = []
-    for task in TASKS:
-        means = [_mean(records, task=task, loss=loss) for loss in options.losses]
-        if None not in means:
-            rows.append([task, *means, _told(records, task, "observation")])
-    by_loss = {loss: [row[k] for row in rows] for k, loss in enumerate(options.losses, start=1)}
-    rows.append(["mean", *(float(np.mean(column)) for column in by_loss.values()), ""])
-    rows.append([f"wins, of {len(rows) - 1}", *_wins(by_loss), ""])
-    columns = ("task", *(_titled(loss) for loss in options.losses), "observations")
+    """A row for each task; below them means, and how often a direct ratio wins."""
+    losses = [loss for loss in options.losses if _mean(records, loss=loss) is not None]
+    tasks = [task for task in TASKS if _mean(records, task=task) is not None]
+    by_loss = {loss: [_mean(records, task=task, loss=loss) for task in tasks] for loss in losses}
+    told = [_told(records, task, "observation") for task in tasks]
+    rows = [list(row) for row in zip(tasks, *by_loss.values(), told, strict=True)]
+    means = (None if None in column else float(np.mean(column)) for column in by_loss.values())
+    rows += [["mean", *means, ""], ["wins", *(_wins(loss, by_loss) for loss in losses), ""]]
     title = f"C2ST at {options.simulations:,} simulations ({options.draws:,} draws)"
+    columns = ("task", *map(_titled, losses), "observations")
     return Table(title, columns, rows, _note(records, options))
 
 
@@ -196,24 +195,23 @@ def _of_ways(same, others):
     return Table("C2ST by how it is sampled", ("ratio", "particles, fixed reference", *ways), rows)
 
 
-def _wins(by_loss):
-    """On how many tasks a DNRE is better than all rivals."""
-    for loss, column in by_loss.items():
-        if loss in (*RIVALS, "default"):
-            yield "-"
-        else:
-            rivals = np.min([by_loss[rival] for rival in RIVALS], axis=0)
-            yield int((np.array(column) < rivals).sum())
+def _wins(loss, by_loss):
+    """On how many tasks it is better than all rivals, of those that were measured."""
+    if not isinstance(LOSSES[loss], DNRE) or not by_loss.keys() >= set(RIVALS):
+        return None
+    cells = zip(by_loss[loss], *(by_loss[rival] for rival in RIVALS), strict=True)
+    won = [own < min(rivals) for own, *rivals in cells if None not in (own, *rivals)]
+    return f"{sum(won)} of {len(won)}"
 
 
 def _note(records, options):
     epochs = f"{options.epochs} epochs" if options.epochs else "as many epochs as by default"
     rates = ", ".join(f"{rate:g}" for rate in options.rates)
     return (
-        "*A loss's number is of parameter vectors that an observation meets. All but the default: "
-        f"five layers of 64 ELU, batches of 512, {epochs}, learning rate of {rates} by held-out loss. "
-        f"Training seeds: {_told(records, None, 'seed')}. Wins: better than NRE-A and BNRE both. "
-        "C2ST: .5 is best.*"
+        "*A loss's number is of the parameter vectors that an observation meets. All but the "
+        f"default: five layers of 64 ELU, batches of 512, {epochs}, learning rate of {rates} by "
+        f"held-out loss. Training seeds: {_told(records, None, 'seed')}. Wins: better than NRE-A "
+        "and BNRE both. C2ST: .5 is best.*"
     )
 
 
