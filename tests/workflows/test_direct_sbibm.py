@@ -34,6 +34,8 @@ def test_a_win_is_over_both_rivals_where_all_were_measured():
     assert "| sir | 0.600 | 0.700 | 0.590 | 0.500 | 1 |" in text
     assert "| mean | 0.650 | 0.650 | 0.620 | 0.500 |  |" in text
     assert "| wins | - | - | 1 of 2 | - |  |" in text
+    assert "| clear wins | - | - | 0 of 2 | - |  |" in text
+    assert "| clear losses | - | - | 1 of 2 | - |  |" in text
     [fewer] = direct_sbibm.tables([r for r in found if r["c2st"] not in (0.59, 0.5)], OPTIONS)
     text = fewer.markdown()
     assert "| sir | 0.600 | 0.700 | - | 1 |" in text
@@ -42,8 +44,9 @@ def test_a_win_is_over_both_rivals_where_all_were_measured():
 
 def test_other_ways_stand_beside_the_same_ratio():
     both = records(**{"plain, 2": [0.6, 0.7]}), records("NUTS", **{"plain, 2": [0.61, 0.72]})
-    *_, table = direct_sbibm.tables([*both[0], *both[1]], OPTIONS)
-    assert "| two_moons: DNRE plain, 2 | 0.700 | 0.720 |" in table.markdown()
+    another = both[0][1] | {"observation": 2, "c2st": 0.9}  # which NUTS was not asked for
+    *_, table = direct_sbibm.tables([*both[0], another, *both[1]], OPTIONS)
+    assert "| two_moons: DNRE plain, 2 | 0.700 | 0.720 | 1 |" in table.markdown()
 
 
 def test_particles_and_their_marginal_agree_on_a_direct_ratio():
