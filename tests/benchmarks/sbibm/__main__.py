@@ -5,12 +5,10 @@ the published draws. A killed run goes on where it was: networks and results are
 folder of ``--work``. Writes the tables that docs/benchmarks.md includes.
 """
 
-import argparse
 import os
 import time
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 # Before NumPy and torch are imported: the arrays are small, and other processes want cores too.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -20,14 +18,13 @@ import numpy as np
 from ..results import Results
 from .catalog import TASKS
 from .classifier_test import c2st
+from .options import parser as command_line
 from .published import BUDGETS
 from .recipes import RECIPES, combined, trained
 from .references import References
 from .report import POINTS, WHOLE, comparison, exactness, structure
 from .sampler import sample
 
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pymc_nre_sbibm"
-_DOCS = Path(__file__).parents[3] / "docs" / "benchmarks"
 _KEYS = ("task", "recipe", "simulations", "observation", "draws", "seed")
 _EXACT = "exact"  # stands for a recipe where the likelihood takes the place of a ratio
 
@@ -119,17 +116,10 @@ def _write_tables(records, options):
 
 
 def _options():
-    parser = argparse.ArgumentParser("python -m tests.benchmarks.sbibm", description=__doc__)
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="TASK")
+    parser = command_line("sbibm", __doc__)
     parser.add_argument("--simulations", nargs="+", type=int, default=[10_000], metavar="N")
-    parser.add_argument("--observations", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="I")
-    parser.add_argument("--draws", type=int, default=10_000)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="ten apart, for five")
     parser.add_argument("--recipe", choices=RECIPES, default="default_five")
     parser.add_argument("--exact", action="store_true", help="the likelihood instead of a ratio")
-    parser.add_argument("--work", type=Path, default=_CACHE / "work", help="networks and results")
-    parser.add_argument("--cache", type=Path, default=_CACHE, help="where the wheel is put")
-    parser.add_argument("--out", type=Path, default=_DOCS, help="where tables are written")
     return parser.parse_args()
 
 

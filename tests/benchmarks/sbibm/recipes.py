@@ -8,7 +8,7 @@ makes by itself partly cancel.
 import copy
 import warnings
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ RECIPES = {
 }
 
 
+@lru_cache(maxsize=1)  # several networks learn from the same ones
 def simulations(task, n, seed, iid=False):
     """``n`` training simulations; those that fail are left out."""
     with warnings.catch_warnings():
@@ -54,7 +55,7 @@ def simulations(task, n, seed, iid=False):
 
 def trained(task, n, recipe, folder, seed=1):
     """Ratios of all members; those that are in the folder already are not trained again."""
-    source = cache(lambda: simulations(task, n, seed, recipe.iid))
+    source = partial(simulations, task, n, seed, recipe.iid)
     paths = ((folder / f"default_{k}.nre", seed + k) for k in range(recipe.members))
     return [_member(source, recipe.options, *path) for path in paths]
 
