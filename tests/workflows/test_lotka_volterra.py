@@ -79,9 +79,7 @@ def means(example, x, usual, log_prior):
         lambda at: example.log_likelihood(at, x) + log_prior(at), *usual, seed=1
     )
     assert 1 / np.sum(weights**2) > 5_000
-    return {
-        name: example.moments(value, weights) for name, value in example.natural(theta).items()
-    }
+    return {name: example.moments(value, weights) for name, value in example.natural(theta).items()}
 
 
 def furthest(example, found):
