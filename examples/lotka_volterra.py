@@ -189,10 +189,10 @@ def training(x, quick, seed):
         return likelihood + norm.logpdf(theta, *usual).sum(1)
 
     usual = np.array(list(USUAL.values())).T
-    _, first = train(usual, 0, 8 if quick else 60)
+    _, first = train(usual, 0, 5 if quick else 60)
     center, spread = moments(*weighted(log_posterior, *usual, seed))
     near = np.array([center, 2 * spread])  # with room on either side
-    prior, ratio = train(near, 1, 4 if quick else 120)
+    prior, ratio = train(near, 1, 3 if quick else 120)
     return ratio, prior, near
 
 
@@ -244,7 +244,9 @@ def plot(draws, exact, data, rng):
         ax.plot([], [], "k--", lw=0.8, label="pelts, exact posterior")
         ax.plot(data["year"], data[name], "ko", ms=4, label="observed")
         ax.axvline(1920.5, color="0.5", lw=0.8)
-        ax.set(ylabel=f"{name}, thousands", yscale="log")
+        ax.set(ylabel=f"{name}, thousands", yscale="log", yticks=(5, 10, 20, 50, 100))
+        ax.yaxis.set_major_formatter("{x:.0f}")
+        ax.yaxis.set_minor_formatter("")
     axes[0].legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
     axes[1].set(xlabel="year")
     figure.savefig(FIGURES / "lotka_volterra.png", dpi=120)
@@ -266,7 +268,7 @@ def main(quick=False, seed=1):
     x = np.log(data[["hare", "lynx"]].to_numpy().T)
     ratio, prior, near = training(x, quick, seed)
 
-    settings = {"tune": 200, "draws": 100, "chains": 1} if quick else {"draws": 2_500, "chains": 4}
+    settings = {"tune": 100, "draws": 50, "chains": 1} if quick else {"draws": 2_500, "chains": 4}
     draws = sample(ratio, x, near[0], random_seed=seed, **settings)
     theta, weights = weighted(lambda at: log_likelihood(at, x) + log_prior(at), *near, seed)
     table = compare(draws, theta, weights)
