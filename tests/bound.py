@@ -59,7 +59,7 @@ def samples(ratio):
 def compiled_engine(ratio):
     found = compiled_of(ratio)
     arrays = found.moments, found.weights
-    return CompiledEngine(found.program), [choice._share("array", a) for a in arrays]
+    return CompiledEngine(found.program), [choice.share("array", a) for a in arrays]
 
 
 ENGINES = {"torch": torch_engine, "compiled": compiled_engine}

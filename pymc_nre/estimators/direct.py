@@ -18,7 +18,7 @@ from ..networks.composed.beside_reference import BesideReference
 from ..simulation.conditions.layout import Conditions
 from .estimator import RatioEstimator
 
-__all__ = ["REFERENCE", "against", "beside_reference", "best_reference"]
+__all__ = ["REFERENCE", "against", "beside_reference", "best_reference", "candidates"]
 
 REFERENCE = "reference"  # what stands beside an observation
 _CANDIDATES = 256  # of which a reference is the best
@@ -69,13 +69,18 @@ def against(
     return table.sum(0)
 
 
+def candidates(ratio: RatioEstimator) -> np.ndarray:
+    """Draws of the training prior ``(256, D)``, the best of which is a reference."""
+    return ratio.domain.draws[:_CANDIDATES]
+
+
 def best_reference(ratio: RatioEstimator, x: np.ndarray) -> np.ndarray:
     """Parameters ``(D,)`` that make observations ``(n, *event)`` likely, a draw of the prior.
 
     The best of 256 draws beside one of them, again beside the best, until it stays the best. That
     takes some hundreds of evaluations for each observation, where all pairs would take 65,536.
     """
-    draws = ratio.domain.draws[:_CANDIDATES]
+    draws = candidates(ratio)
     some = x[:: max(1, math.ceil(len(x) / _MOST_DATA))]
     # From the middle of the prior, where the network has seen most.
     best, seen = int(ratio.domain.rarity(draws).argmin()), set()

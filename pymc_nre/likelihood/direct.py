@@ -19,23 +19,23 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor.tensor import TensorConstant, TensorVariable
 
-from ..estimators.direct import against, beside_reference, best_reference
+from ..estimators.direct import against, beside_reference, best_reference, candidates
 from ..estimators.estimator import RatioEstimator
-from ..exceptions import TrialsWarning, warn
+from ..exceptions import DomainWarning, TrialsWarning, warn
 from ..ops.best_reference import BestReference
 from ..ops.engines.choice import share
 from ..ops.evidence import TrialEvidence
 from ..ops.guards import held_data
 from .batches import flat, likelihood_of, table_of
 
-__all__ = ["Comparison", "check_evidence", "comparison_of", "direct_likelihood"]
+__all__ = ["Comparison", "check_comparison", "comparison_of", "direct_likelihood"]
 
 _MOST_ROWS = 2**21  # of observations with each of the draws: 17 MB for each number of them
 # Log ratios that the likeliest draw is behind the best of 256. Of posteriors by draws farther
 # behind a third were off by a quarter of a standard deviation, of others 2 of 492.
 _BEHIND = 10.0
 _FEW = 2.0  # effective draws, below which posteriors are right and evidences off by 1 to 200
-_SOME_GROUPS = 20  # are looked at
+_SOME_GROUPS, _SOME_ROWS = 20, 100  # are looked at
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,54 @@ def _shared_axes(
     return [axis for axis in range(axes) if axis not in varying]
 
 
-def check_evidence(
+def check_comparison(
+    who: str,
+    ratio: RatioEstimator,
+    x: TensorVariable,
+    parameters: Mapping[str, TensorVariable],
+    reference: Any,
+    evidence: Any,
+) -> None:
+    """Warn where what a direct ratio is compared with does not suit the data, if these are known.
+
+    Raises
+    ------
+    ValueError
+        If there are too many observations for so many draws.
+    """
+    if evidence is not None:
+        _check_evidence(who, ratio, x, parameters, evidence)
+    else:
+        _warn_if_groups_differ(who, ratio, x, parameters, reference)
+
+
+def _warn_if_groups_differ(
+    who: str,
+    ratio: RatioEstimator,
+    x: TensorVariable,
+    parameters: Mapping[str, TensorVariable],
+    given: Mapping[str, Any] | None,
+) -> None:
+    """Warn where parameters vary, and one reference makes some observations far less likely."""
+    data, axes = held_data(x), x.ndim - len(ratio.event_shape)
+    if data is None or not data.size or len(_shared_axes(ratio, parameters, axes)) == axes:
+        return
+    rows = np.asarray(data, float).reshape(-1, *ratio.event_shape)
+    reference = best_reference(ratio, rows) if given is None else ratio.layout.pack(given)
+    others, some = candidates(ratio), rows[:: max(1, len(rows) // _SOME_ROWS)]
+    behind = -np.array([against(ratio, reference, others, row).min() for row in some[:, None]])
+    if behind.max() > _BEHIND:
+        warn(
+            f"{who}: parameters vary between observations, and the one reference that all are "
+            f"compared with makes {(behind > _BEHIND).mean():.0%} of them less likely than others "
+            f"do, by a log ratio of up to {behind.max():.0f}: there the network has seen nothing "
+            "alike, and parameters of such groups may be biased. Give evidence=256, or each group "
+            "a RatioLikelihood of its own.",
+            DomainWarning,
+        )
+
+
+def _check_evidence(
     who: str,
     ratio: RatioEstimator,
     x: TensorVariable,

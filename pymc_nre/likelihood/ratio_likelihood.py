@@ -30,7 +30,7 @@ from ..simulation.simulator import Simulator, as_simulator
 from . import derived  # noqa: F401  # what PyMC may not derive from the variable
 from .batches import check_batch, table_of
 from .conditions import as_conditions, warn_if_conditions_leave, with_conditions
-from .direct import Comparison, check_evidence, comparison_of, direct_likelihood
+from .direct import Comparison, check_comparison, comparison_of, direct_likelihood
 from .random_variable import RatioLikelihoodRV
 from .tensors import as_tensor, holds_graph
 
@@ -259,9 +259,9 @@ class RatioLikelihood(pm.Distribution):
         warn_if_many_trials(name, ratio, tensors, observed, total_size)
         warn_if_conditions_leave(name, ratio, conditions)
         warn_if_data_are_far(name, ratio, observed)
-        if evidence is not None:
+        if ratio.is_direct:
             packed = with_conditions(name, ratio, pt.as_tensor_variable(observed), conditions)
-            check_evidence(name, ratio, packed, tensors, evidence)
+            check_comparison(name, ratio, packed, tensors, reference, evidence)
         return variable
 
     @classmethod

@@ -113,7 +113,7 @@ class TrialEvidence(_OfTable):
         weights = terms / terms.sum(0)
         whole = -highest - numpy.log(terms.mean(0))
         own = (weights * table).sum(0)
-        count = table.size // sums.size
+        count = max(1, table.size // sums.size)  # there may be no trials
         return own + (whole + (weights * sums).sum(0)) / count
 
     def pullback(

@@ -5,6 +5,7 @@ import pymc as pm
 import pytest
 from direct_ratios import cyclic, direct
 from jax_process import process_with_jax
+from scipy import stats
 
 import pymc_nre as nre
 from pymc_nre import losses, tasks
@@ -218,7 +219,8 @@ def test_draws_that_are_far_from_the_data_or_few_are_told(far, told):
     """All of two are far behind the best of 256, or one is near the data and the other is not."""
     ratio = direct(error=cyclic)
     near, other = ratio.domain.draws[:2, 0]
-    data = RNG.normal(near - far * np.sign(other - near), 1.0, 400)
+    # As normal as can be, so that no draw suits them by chance better than that which should.
+    data = near - far * np.sign(other - near) + stats.norm.ppf((np.arange(400) + 0.5) / 400)
     with pytest.warns(nre.TrialsWarning, match=told), pm.Model():
         nre.RatioLikelihood("x", ratio, mu=pm.Normal("mu", 0, 1), observed=data, evidence=2)
 
@@ -270,3 +272,16 @@ def test_ordinary_ratios_take_no_reference():
     for options in ({"reference": {"mu": 0.0}}, {"evidence": 10}):
         with pm.Model(), pytest.raises(TypeError, match="denominator of its own"):
             nre.RatioLikelihood("x", ordinary, mu=pm.Normal("mu"), observed=X, **options)
+
+
+def test_groups_that_no_reference_suits_are_told():
+    data, group = np.repeat([-8.0, 0.0, 8.0], 4), np.repeat([0, 1, 2], 4)
+    for options in ({}, {"reference": {"mu": 0.0}}):
+        with pm.Model():
+            mu = pm.Uniform("mu", -9.5, 9.5, shape=3)[group]
+            with pytest.warns(nre.DomainWarning, match="the one reference that all"):
+                nre.RatioLikelihood("x", direct(), mu=mu, observed=data, **options)
+    with pm.Model():  # near each other, or sharing their parameters
+        mu = pm.Uniform("mu", -9.5, 9.5, shape=3)
+        nre.RatioLikelihood("x", direct(), mu=mu[group], observed=data / 8)
+        nre.RatioLikelihood("y", direct(), mu=mu[0], observed=data / 4)
