@@ -89,6 +89,21 @@ def test_comparison_agrees_with_the_model(outside):
         assert found == pytest.approx(expected, abs=1e-8) or found == expected == -np.inf
 
 
+@pytest.mark.parametrize("task", tasks.__all__[:-1])
+def test_every_task_is_compared_exactly(task):
+    """Metropolis has the law of the ratio that it is told, and this is that of the likelihoods."""
+    task = getattr(tasks, task)()
+    simulations = task.simulate(7, random_seed=1)
+    x, draws = simulations.x, simulations.parameters
+    one, other = ({name: value[k] for name, value in draws.items()} for k in (0, 1))
+    with pm.Model() as model:
+        nre.RatioLikelihood("x", direct(task), observed=x, **one)
+    comparison = Comparison(model, model.observed_RVs[0])
+    found = comparison([*one.values()], [*other.values()])
+    expected = (task.log_ratio(x, **one) - task.log_ratio(x, **other)).sum()
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-8)
+
+
 def test_compiled_and_torch_agree():
     simulations = tasks.LocationScale().simulate(2_000, random_seed=1)
     ratio = nre.train(simulations, loss=losses.DNRE(), epochs=3, random_seed=1, progressbar=False)
