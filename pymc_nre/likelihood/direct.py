@@ -35,6 +35,9 @@ _MOST_ROWS = 2**21  # of observations with each of the draws: 17 MB for each num
 # behind a third were off by a quarter of a standard deviation, of others 2 of 492.
 _BEHIND = 10.0
 _FEW = 2.0  # effective draws, below which posteriors are right and evidences off by 1 to 200
+# The same of one observation alone, whose best is at its own place: noise of 5 standard deviations
+# makes 12. Three groups of 4, 8 standard deviations apart, made 32, and were off by one of theirs.
+_APART = 20.0
 _SOME_GROUPS, _SOME_ROWS = 20, 100  # are looked at
 
 
@@ -211,10 +214,10 @@ def _warn_if_groups_differ(
     reference = best_reference(ratio, rows) if given is None else ratio.layout.pack(given)
     others, some = candidates(ratio), rows[:: max(1, len(rows) // _SOME_ROWS)]
     behind = -np.array([against(ratio, reference, others, row).min() for row in some[:, None]])
-    if behind.max() > _BEHIND:
+    if behind.max() > _APART:
         warn(
             f"{who}: parameters vary between observations, and the one reference that all are "
-            f"compared with makes {(behind > _BEHIND).mean():.0%} of them less likely than others "
+            f"compared with makes {(behind > _APART).mean():.0%} of them less likely than others "
             f"do, by a log ratio of up to {behind.max():.0f}: there the network has seen nothing "
             "alike, and parameters of such groups may be biased. Give evidence=256, or each group "
             "a RatioLikelihood of its own.",

@@ -217,7 +217,7 @@ def test_model_of_a_direct_ratio_samples_and_predicts():
 )
 def test_draws_that_are_far_from_the_data_or_few_are_told(far, told):
     """All of two are far behind the best of 256, or one is near the data and the other is not."""
-    ratio = direct(error=cyclic)
+    ratio = direct()
     near, other = ratio.domain.draws[:2, 0]
     # As normal as can be, so that no draw suits them by chance better than that which should.
     data = near - far * np.sign(other - near) + stats.norm.ppf((np.arange(400) + 0.5) / 400)
