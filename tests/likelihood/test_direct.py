@@ -3,7 +3,7 @@
 import numpy as np
 import pymc as pm
 import pytest
-from direct_ratios import cyclic, direct
+from direct_ratios import direct
 from jax_process import process_with_jax
 from scipy import stats
 
