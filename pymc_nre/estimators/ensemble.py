@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ..networks.composed.ensemble import Ensemble
+from ..networks.composed.over_references import OverReferences
 from .checks import check_ratio
 from .estimator import RatioEstimator
 
@@ -72,6 +73,7 @@ def _check(ratios: list[Any]) -> None:
     for ratio in ratios:
         check_ratio(ratio, "ensemble", "ratios", direct=True)
         for changed, done, remedy in (
+            (isinstance(ratio.trained, OverReferences), "made of a direct one", "make one of"),
             (ratio.is_calibrated, "calibrated", "calibrate"),
             (ratio.is_locally_centered, "centered around a posterior", "center"),
         ):

@@ -158,6 +158,12 @@ def test_ensemble_stays_antisymmetric(tmp_path):
         assert made.members == 2
 
 
+@pytest.mark.parametrize("make", [lambda r: r.marginal(20), lambda r: r.relative_to(mu=0.5)])
+def test_ensembles_are_made_of_direct_ratios_themselves(make):
+    with pytest.raises(ValueError, match=r"was made of a direct one\. Combine those from before"):
+        nre.ensemble([make(direct()), make(direct())])
+
+
 def test_additive_head_is_an_ordinary_estimator():
     simulations = tasks.GaussianMean().simulate(1_500, random_seed=1)
     options = {"epochs": 2, "random_seed": 1, "progressbar": False}
