@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,7 @@ from pytensor.compile import optdb
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
-from pytensor.link.numba.dispatch.basic import (
-    generate_fallback_impl,
-    register_funcify_and_cache_key,
-)
+from pytensor.link.numba.dispatch.basic import register_funcify_and_cache_key
 
 from ..compat import OpOfBothMajors
 from ..estimators.direct import best_reference
@@ -23,7 +19,7 @@ from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import same_numbers
 from .gradients import not_in_x
 from .held import HeldRatio, keep
-from .wrappers import jax_op
+from .wrappers import by_perform, host_callback, jax_op
 
 __all__ = ["BestReference"]
 
@@ -66,29 +62,16 @@ class BestReference(OpOfBothMajors, Op):
         return [not_in_x(self, inputs[0], 0)]
 
 
-@register_funcify_and_cache_key(BestReference)
-def _numba_best(op: BestReference, node: Apply, **kwargs: Any) -> tuple[Callable[..., Any], None]:
-    """Let Numba call ``op.perform``; such a graph is not cached (key None)."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Numba will use object mode", UserWarning)
-        return generate_fallback_impl(op, node, **kwargs), None
+register_funcify_and_cache_key(BestReference)(by_perform)
 
 
 @node_rewriter([BestReference])
 def become_jax_callback(fgraph: Any, node: Apply) -> list[Variable]:
     """Where PyTensor compiles for JAX, call back from there."""
-    import jax
-
     kept = node.op.held()
 
     def best(x: Any, kept: Any = kept) -> tuple[Any, ...]:
-        dtype = jax.numpy.result_type(float)
-        result = jax.ShapeDtypeStruct((node.op.size,), dtype)
-
-        def host(x: Any) -> np.ndarray:
-            return node.op.evaluate(np.asarray(x, dtype=np.float64)).astype(dtype, copy=False)
-
-        return (jax.pure_callback(host, result, x, vmap_method="sequential"),)
+        return (host_callback(node.op.evaluate, x, (node.op.size,)),)
 
     return jax_op(node, best)
 

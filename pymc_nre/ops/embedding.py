@@ -32,7 +32,7 @@ from ..estimators.evaluator import same_numbers
 from ..kernels.inputs import MISSING_DATA
 from .gradients import not_in_x
 from .held import HeldRatio, keep
-from .wrappers import jax_op, version
+from .wrappers import host_callback, jax_op, version
 
 __all__ = ["Features"]
 
@@ -157,16 +157,9 @@ def _equal(rows, known):
 @node_rewriter([Features])
 def become_jax_callback(fgraph: Any, node: Apply) -> list[Variable]:
     """Where PyTensor compiles for JAX, call back from there."""
-    import jax
 
     def features(x: Any, *known: Any) -> tuple[Any, ...]:
-        dtype = jax.numpy.result_type(float)
-        result = jax.ShapeDtypeStruct((len(x), node.op.width), dtype)
-
-        def host(x: Any) -> np.ndarray:
-            return node.op.evaluate(np.asarray(x, dtype=np.float64)).astype(dtype, copy=False)
-
-        return (jax.pure_callback(host, result, x, vmap_method="sequential"),)
+        return (host_callback(node.op.evaluate, x, (len(x), node.op.width)),)
 
     return jax_op(node, features)
 

@@ -103,8 +103,7 @@ class DirectRatioMetropolis(pm.Metropolis):
         self._comparisons = [Comparison(model, each) for each in likelihoods]
         self._parameters = self._compiled(model, likelihoods, point, compile_kwargs or {})
         self.delta_logp = self._compare
-        self._points: deque[np.ndarray] = deque(maxlen=3)
-        self._steps, self._cycles, self._square, self._warned = 0, 0, 0.0, False
+        self._forget_cycles()
 
     def _compiled(
         self,
@@ -168,7 +167,10 @@ class DirectRatioMetropolis(pm.Metropolis):
     def reset_tuning(self) -> None:
         """Begin anew, as for another chain."""
         super().reset_tuning()
-        self._points.clear()
+        self._forget_cycles()
+
+    def _forget_cycles(self) -> None:
+        self._points: deque[np.ndarray] = deque(maxlen=3)
         self._steps, self._cycles, self._square, self._warned = 0, 0, 0.0, False
 
     def _warning(self) -> SamplerWarning | None:

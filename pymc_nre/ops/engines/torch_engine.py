@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import current_thread, main_thread
@@ -11,12 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from pytensor.graph.basic import Apply
-from pytensor.link.numba.dispatch.basic import generate_fallback_impl
 
 from ...estimators.estimator import RatioEstimator
 from ...runtime.devices import one_thread_if
 from ..held import HeldRatio
 from ..ratio_ops import RatioOp
+from ..wrappers import by_perform
 from .jax_callbacks import JaxCallbacks
 
 __all__ = ["TorchEngine"]
@@ -56,14 +55,8 @@ class TorchEngine:
         return JaxCallbacks(self.held())
 
     def for_numba(self, op: RatioOp, node: Apply, **kwargs: Any) -> tuple[Callable[..., Any], None]:
-        """Let Numba call ``op.perform``, where torch is; such a graph is not cached (key None).
-
-        PyTensor does the same for any Op that it does not know, but warns: what is an oversight
-        elsewhere is meant here.
-        """
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Numba will use object mode", UserWarning)
-            return generate_fallback_impl(op, node, **kwargs), None
+        """Let Numba call ``op.perform``, where torch is."""
+        return by_perform(op, node, **kwargs)
 
     def __str__(self) -> str:
         return ", ".join(self.held().parameters)
