@@ -18,9 +18,9 @@ from ..networks.composed.beside_reference import BesideReference
 from ..simulation.conditions.layout import Conditions
 from .estimator import RatioEstimator
 
-__all__ = ["REFERENCE", "against", "beside_reference", "best_reference", "candidates"]
+__all__ = ["against", "beside_reference", "best_reference", "candidates", "each_against"]
 
-REFERENCE = "reference"  # what stands beside an observation
+_REFERENCE = "reference"  # what stands beside an observation
 _CANDIDATES = 256  # of which a reference is the best
 _MOST_DATA = 1_000  # to choose by; one that suits so many suits all
 _MOST_ROUNDS = 8
@@ -46,7 +46,7 @@ def beside_reference(ratio: RatioEstimator) -> RatioEstimator:
         loss=ratio.loss,
         integer=ratio.layout.integer,
         conditions=Conditions(
-            shapes | {REFERENCE: (ratio.layout.size,)},
+            shapes | {_REFERENCE: (ratio.layout.size,)},
             ratio.observation_shape,
             (*low, *ratio.domain.lower.tolist()),
             (*high, *ratio.domain.upper.tolist()),
@@ -55,10 +55,10 @@ def beside_reference(ratio: RatioEstimator) -> RatioEstimator:
     )
 
 
-def against(
+def each_against(
     ratio: RatioEstimator, theta: np.ndarray, others: np.ndarray, x: np.ndarray
 ) -> np.ndarray:
-    """Log ratios ``(S,)`` of all observations ``(n, *event)`` together.
+    """Log ratios ``(n, S)`` of observations ``(n, *event)``, each alone.
 
     Of parameters ``(D,)`` to each of others ``(S, D)``.
     """
@@ -66,7 +66,14 @@ def against(
     table = ratio.evaluator.table(pairs[None], x)
     if ratio.missing is not None:
         table[ratio.missing.without_any(x)] = 0.0
-    return table.sum(0)
+    return table
+
+
+def against(
+    ratio: RatioEstimator, theta: np.ndarray, others: np.ndarray, x: np.ndarray
+) -> np.ndarray:
+    """The same of all observations together, ``(S,)``."""
+    return each_against(ratio, theta, others, x).sum(0)
 
 
 def candidates(ratio: RatioEstimator) -> np.ndarray:

@@ -19,7 +19,13 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor.tensor import TensorConstant, TensorVariable
 
-from ..estimators.direct import against, beside_reference, best_reference, candidates
+from ..estimators.direct import (
+    against,
+    beside_reference,
+    best_reference,
+    candidates,
+    each_against,
+)
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import DomainWarning, TrialsWarning, warn
 from ..ops.best_reference import BestReference
@@ -28,7 +34,7 @@ from ..ops.evidence import TrialEvidence
 from ..ops.guards import held_data
 from .batches import flat, likelihood_of, table_of
 
-__all__ = ["Comparison", "check_comparison", "comparison_of", "direct_likelihood"]
+__all__ = ["Denominator", "check_denominator", "denominator_of", "direct_likelihood"]
 
 _MOST_ROWS = 2**21  # of observations with each of the draws: 17 MB for each number of them
 # Log ratios that the likeliest draw is behind the best of 256. Of posteriors by draws farther
@@ -42,7 +48,7 @@ _SOME_GROUPS, _SOME_ROWS = 20, 100  # are looked at
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Denominator:
     """What a direct ratio is compared with.
 
     Attributes
@@ -57,7 +63,7 @@ class Comparison:
     draws: int | None = None
 
 
-def comparison_of(ratio: RatioEstimator, reference: Any, evidence: Any, who: str) -> Any:
+def denominator_of(ratio: RatioEstimator, reference: Any, evidence: Any, who: str) -> Any:
     """What was asked for; None for ratios that have a denominator of their own.
 
     Raises
@@ -81,23 +87,23 @@ def comparison_of(ratio: RatioEstimator, reference: Any, evidence: Any, who: str
         )
     if evidence is not None:
         draws = ratio.references(evidence, f"{who}: evidence")
-        return Comparison(draws=len(draws))
+        return Denominator(draws=len(draws))
     if reference is None:
-        return Comparison()
+        return Denominator()
     if not isinstance(reference, Mapping):
         raise TypeError(
             f"{who}: reference: expected a value for each of {', '.join(ratio.parameters)} by "
             f"name, got {type(reference).__name__}. Write reference={{name: value, ...}}."
         )
     theta = ratio.one_reference(reference, f"{who}: reference")
-    return Comparison(fixed=tuple(theta.tolist()))
+    return Denominator(fixed=tuple(theta.tolist()))
 
 
 def direct_likelihood(
     ratio: RatioEstimator,
     x: TensorVariable,
     parameters: Mapping[str, TensorVariable],
-    comparison: Comparison,
+    denominator: Denominator,
     *,
     table: bool = False,
     **options: Any,
@@ -107,17 +113,17 @@ def direct_likelihood(
     A table broadcasts both, as `table_of` does.
     """
     view = beside_reference(ratio)
-    if comparison.draws is not None:
-        return _to_evidence(ratio, view, x, parameters, comparison.draws, options)
-    joined = _beside(ratio, x, _reference(ratio, x, comparison))
+    if denominator.draws is not None:
+        return _to_evidence(ratio, view, x, parameters, denominator.draws, options)
+    joined = _beside(ratio, x, _reference(ratio, x, denominator))
     joined.name = x.name
     return (table_of if table else likelihood_of)(view, joined, parameters, **options)
 
 
-def _reference(ratio: RatioEstimator, x: TensorVariable, comparison: Comparison) -> Any:
+def _reference(ratio: RatioEstimator, x: TensorVariable, denominator: Denominator) -> Any:
     """Packed parameters ``(D,)``, where they are known now, or a graph that chooses them."""
-    if comparison.fixed is not None:
-        return np.array(comparison.fixed)
+    if denominator.fixed is not None:
+        return np.array(denominator.fixed)
     if isinstance(x, TensorConstant):
         return best_reference(ratio, np.asarray(x.data, float).reshape(-1, *ratio.event_shape))
     evaluated = ratio.for_evaluation()  # kept here until there is a node that keeps it
@@ -178,7 +184,7 @@ def _shared_axes(
     return [axis for axis in range(axes) if axis not in varying]
 
 
-def check_comparison(
+def check_denominator(
     who: str,
     ratio: RatioEstimator,
     x: TensorVariable,
@@ -213,7 +219,7 @@ def _warn_if_groups_differ(
     rows = np.asarray(data, float).reshape(-1, *ratio.event_shape)
     reference = best_reference(ratio, rows) if given is None else ratio.layout.pack(given)
     others, some = candidates(ratio), rows[:: max(1, len(rows) // _SOME_ROWS)]
-    behind = -np.array([against(ratio, reference, others, row).min() for row in some[:, None]])
+    behind = -each_against(ratio, reference, others, some).min(1)
     if behind.max() > _APART:
         warn(
             f"{who}: parameters vary between observations, and the one reference that all are "

@@ -35,7 +35,6 @@ __all__ = [
     "model_in_use",
     "of_free_variables",
     "own_node",
-    "packed_data",
     "packed_values",
     "parameters_of",
     "ratios_of",
@@ -65,8 +64,8 @@ def likelihoods_of(model: pm.Model, ratio: RatioEstimator) -> list[Any]:
 
 def ratios_of(model: pm.Model) -> dict[str, RatioEstimator]:
     """The ratio of each `RatioLikelihood` of a model, by the name of the variable."""
-    nodes = {variable.name: own_node(variable) for variable in model.observed_RVs}
-    return {k: node.op.ratio for k, node in nodes.items() if isinstance(node.op, RatioLikelihoodRV)}
+    ratios = {rv.name: _ratio_of(rv) for rv in model.observed_RVs}
+    return {name: ratio for name, ratio in ratios.items() if ratio is not None}
 
 
 def expressions_of(model: pm.Model, ratio: RatioEstimator) -> list[list[Any]]:
@@ -118,17 +117,11 @@ def data_of(model: pm.Model, ratio: RatioEstimator, who: str) -> np.ndarray:
 
     That is with their conditions, and NaN for what is missing.
     """
-    found = [packed_data(model, variable, who) for variable in likelihoods_of(model, ratio)]
-    return np.concatenate([data.reshape(-1, *ratio.event_shape) for data in found])
-
-
-def packed_data(model: pm.Model, variable: Any, who: str) -> np.ndarray:
-    """Observations ``(*batch, *event)`` of one likelihood, as the network of its ratio takes them.
-
-    That is with their conditions, and NaN for what is missing.
-    """
-    values = [graph.eval(mode="FAST_COMPILE") for graph in data_graphs(model, variable)]
-    return packed_values(own_node(variable).op.ratio, values, who)
+    rows = []
+    for variable in likelihoods_of(model, ratio):
+        values = [graph.eval(mode="FAST_COMPILE") for graph in data_graphs(model, variable)]
+        rows.append(packed_values(ratio, values, who).reshape(-1, *ratio.event_shape))
+    return np.concatenate(rows)
 
 
 def data_graphs(model: pm.Model, variable: Any) -> list[Any]:

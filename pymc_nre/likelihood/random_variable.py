@@ -28,7 +28,7 @@ from ..simulation.prediction import predict
 from ..simulation.simulator import Simulator
 from .batches import likelihood_of
 from .conditions import warn_if_new_conditions_leave, with_conditions
-from .direct import Comparison, direct_likelihood
+from .direct import Denominator, direct_likelihood
 
 __all__ = ["RatioLikelihoodRV"]
 
@@ -54,7 +54,7 @@ class RatioLikelihoodRV(RandomVariable):
     dtype = "floatX"
     __props__ = (
         *("name", "signature", "dtype", "inplace"),
-        *("held", "outside", "engine", "precision", "comparison"),
+        *("held", "outside", "engine", "precision", "denominator"),
     )
     _print_name = ("RatioLikelihood", "\\operatorname{RatioLikelihood}")
 
@@ -65,10 +65,10 @@ class RatioLikelihoodRV(RandomVariable):
         outside: str,
         engine: str,
         precision: str,
-        comparison: Comparison | None = None,
+        denominator: Denominator | None = None,
         **props: Any,
     ) -> None:
-        self.held, self.outside, self.comparison = held, outside, comparison
+        self.held, self.outside, self.denominator = held, outside, denominator
         self.engine, self.precision = engine, precision
         super().__init__(**props)
 
@@ -156,6 +156,6 @@ def _ratio_logprob(
         warn_if_new_conditions_leave(op.ratio, conditions)
     value = with_conditions("RatioLikelihood", op.ratio, value, *given)
     options = {"outside": op.outside, "engine": op.engine, "precision": op.precision}
-    if op.comparison is not None:
-        return direct_likelihood(op.ratio, value, named, op.comparison, **options)
+    if op.denominator is not None:
+        return direct_likelihood(op.ratio, value, named, op.denominator, **options)
     return likelihood_of(op.ratio, value, named, **options)

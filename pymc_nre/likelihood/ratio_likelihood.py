@@ -30,7 +30,7 @@ from ..simulation.simulator import Simulator, as_simulator
 from . import derived  # noqa: F401  # what PyMC may not derive from the variable
 from .batches import check_batch, table_of
 from .conditions import as_conditions, warn_if_conditions_leave, with_conditions
-from .direct import Comparison, check_comparison, comparison_of, direct_likelihood
+from .direct import Denominator, check_denominator, denominator_of, direct_likelihood
 from .random_variable import RatioLikelihoodRV
 from .tensors import as_tensor, holds_graph
 
@@ -96,7 +96,7 @@ def log_ratio(
     ...     x = pm.Potential("x", nre.log_ratio(ratio, [0.1, 0.9, 0.4], mu=mu).sum())
     """
     check_ratio(ratio, "log_ratio", direct=True)
-    comparison = comparison_of(ratio, reference, None, "log_ratio")
+    denominator = denominator_of(ratio, reference, None, "log_ratio")
     check_outside(outside)
     check_engine(engine, precision, _ordinary(ratio), outside)
     parameters, given = split_keywords(ratio.conditions, parameters)
@@ -108,10 +108,10 @@ def log_ratio(
     check_event_shape(ratio.observation_shape, x.type.shape, "log_ratio")
     conditions = as_conditions(ratio, given, _batch_of(ratio, x.type.shape), "log_ratio")
     packed = with_conditions("log_ratio", ratio, x, conditions)
-    if comparison is None:
+    if denominator is None:
         values = table_of(ratio, packed, tensors, **options)
     else:
-        values = direct_likelihood(ratio, packed, tensors, comparison, table=True, **options)
+        values = direct_likelihood(ratio, packed, tensors, denominator, table=True, **options)
     warn_if_conditions_leave("log_ratio", ratio, conditions)
     warn_if_data_are_far("log_ratio", ratio, x)
     return values
@@ -261,7 +261,7 @@ class RatioLikelihood(pm.Distribution):
         warn_if_data_are_far(name, ratio, observed)
         if ratio.is_direct:
             packed = with_conditions(name, ratio, pt.as_tensor_variable(observed), conditions)
-            check_comparison(name, ratio, packed, tensors, reference, evidence)
+            check_denominator(name, ratio, packed, tensors, reference, evidence)
         return variable
 
     @classmethod
@@ -296,7 +296,7 @@ class RatioLikelihood(pm.Distribution):
         TensorVariable
         """
         check_ratio(ratio, "RatioLikelihood.dist", direct=True)
-        comparison = comparison_of(ratio, reference, evidence, "RatioLikelihood")
+        denominator = denominator_of(ratio, reference, evidence, "RatioLikelihood")
         check_outside(outside)
         check_engine(engine, precision, _ordinary(ratio), outside)
         parameters, given = split_keywords(ratio.conditions, parameters)
@@ -312,7 +312,7 @@ class RatioLikelihood(pm.Distribution):
             outside=outside,
             engine=engine,
             precision=precision,
-            comparison=comparison,
+            denominator=denominator,
         )
 
     @classmethod
@@ -324,7 +324,7 @@ class RatioLikelihood(pm.Distribution):
         outside: str,
         engine: str,
         precision: str,
-        comparison: Comparison | None = None,
+        denominator: Denominator | None = None,
         size: Any = None,
         rng: Any = None,
     ) -> TensorVariable:
@@ -341,7 +341,7 @@ class RatioLikelihood(pm.Distribution):
             outside=outside,
             engine=engine,
             precision=precision,
-            comparison=comparison,
+            denominator=denominator,
             signature=signature,
         )
         if rng is None:
