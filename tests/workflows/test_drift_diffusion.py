@@ -3,9 +3,6 @@
 The slow tests print the tables of docs/examples.md.
 """
 
-import importlib
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pymc as pm
@@ -13,21 +10,20 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 import xarray as xr
+from example_modules import imported
 from scipy.optimize import minimize
 from scipy.stats import multivariate_t
 
 import pymc_nre as nre
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 # v, a, z, t: ordinary; fast and close to a boundary; slow; drifting away from a close boundary
 CASES = [(0.8, 1.3, 0.45, 0.2), (-3, 0.6, 0.2, 0.3), (0, 2.5, 0.5, 0.1), (3, 1.0, 0.2, 0.6)]
 
 
 @pytest.fixture(scope="module")
 def examples():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXAMPLES)
-        yield {name: importlib.import_module(name) for name in ("drift_diffusion", "wiener")}
+    with imported("drift_diffusion", "wiener") as modules:
+        yield modules
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,17 @@
 """The example of predators and prey: its equations, its exact posterior, and that of its ratio."""
 
-import importlib
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from example_modules import EXAMPLES, imported
 from scipy.integrate import solve_ivp
 from scipy.stats import norm
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
 def example():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXAMPLES)
-        yield importlib.import_module("lotka_volterra")
+    with imported("lotka_volterra") as modules:
+        yield modules["lotka_volterra"]
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,8 @@
 """The quadcopter example: its simulator beside real vehicles, and what its designs are worth."""
 
-import importlib
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from example_modules import imported
 
 # Mass, hover, distance and speed, and sizes, batteries and propellers, are those of the maker's
 # specification pages (DJI: Mavic Pro, Phantom 4 Pro, Matrice 100 with TB47D, FPV). What no maker
@@ -55,9 +51,8 @@ ROOMY = {
 
 @pytest.fixture(scope="module")
 def examples():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXAMPLES)
-        yield {name: importlib.import_module(name) for name in ("quadcopter", "quadcopter_design")}
+    with imported("quadcopter", "quadcopter_design") as modules:
+        yield modules
 
 
 @pytest.fixture(scope="module")

@@ -1,28 +1,25 @@
 """The stellar-stream example: its simulator, its exact ratio, and the table that it makes."""
 
-import importlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from example_modules import imported
 from scipy.linalg import circulant
 from scipy.stats import multivariate_normal
 
 from pymc_nre.diagnostics import coverage, posterior_ranks
 from pymc_nre.networks import MLP, RatioNetwork, build
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 # Mass and age: smooth and young, ordinary, as rough and old as can be
 CASES = [(1.5, 3.2), (12.0, 5.0), (50.0, 7.0)]
 
 
 @pytest.fixture(scope="module")
 def examples():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(EXAMPLES)
-        yield {name: importlib.import_module(name) for name in ("stream_coverage", "streams")}
+    with imported("stream_coverage", "streams") as modules:
+        yield modules
 
 
 @pytest.fixture(scope="module")
