@@ -132,8 +132,9 @@ class DirectRatioMetropolis(pm.Metropolis):
         one, other = iter(self._parameters(q)), iter(self._parameters(q0))
         total = 0.0
         for comparison in self._comparisons:
-            sides = ([next(side) for _ in comparison.layout.shapes] for side in (one, other))
-            total += comparison(*sides)
+            sides = [[next(side) for _ in comparison.layout.shapes] for side in (one, other)]
+            if not all(map(np.array_equal, *sides)):  # else it moved hyperparameters alone
+                total += comparison(*sides)
         return total
 
     def astep(self, q0: Any) -> tuple[Any, list[dict[str, Any]]]:

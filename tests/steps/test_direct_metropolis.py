@@ -12,8 +12,7 @@ from pymc_nre import losses, tasks
 from pymc_nre.steps import DirectRatioMetropolis
 from pymc_nre.steps.comparison import Comparison
 
-RNG = np.random.default_rng(3)
-X = RNG.normal(0.5, 1.0, 5)
+X = np.random.default_rng(3).normal(0.5, 1.0, 5)
 QUIET = {"progressbar": False, "random_seed": 1, "compute_convergence_checks": False}
 
 
@@ -133,7 +132,7 @@ def test_chain_has_the_posterior():
 @pytest.mark.one_python
 def test_hierarchy_beside_nuts():
     """Group means by direct steps, what they come from by NUTS; known exactly."""
-    data = RNG.normal([[0.5], [1.5], [-1.0]], 1.0, (3, 4))
+    data = np.random.default_rng(4).normal([[0.5], [1.5], [-1.0]], 1.0, (3, 4))
     with pm.Model():
         middle = pm.Normal("middle", 0, 2)
         mu = pm.Normal("mu", middle, 1.0, shape=3)
@@ -149,6 +148,25 @@ def test_hierarchy_beside_nuts():
     groups = idata["posterior"]["mu"].mean(("chain", "draw")).to_numpy()
     means = (4 * data.mean(1) + expected) / 5
     np.testing.assert_allclose(groups, means, atol=5 * np.sqrt(0.3 / 330))
+
+
+def test_steps_of_hyperparameters_alone_do_not_evaluate_the_network(monkeypatch):
+    """They leave what the data depend on where it is."""
+    compared = []
+
+    def counted(self, one, other):
+        compared.append((one, other))
+        return 0.0
+
+    monkeypatch.setattr(Comparison, "__call__", counted)
+    with pm.Model():
+        middle = pm.Normal("middle", 0, 2)
+        mu = pm.Normal("mu", middle, 1.0)
+        nre.RatioLikelihood("x", direct(), mu=mu, observed=X)
+        DirectRatioMetropolis([middle]).delta_logp(np.array([0.2]), np.array([0.1]))
+        assert not compared
+        DirectRatioMetropolis([mu]).delta_logp(np.array([0.2]), np.array([0.1]))
+    assert compared == [([0.2], [0.1])]
 
 
 def test_other_likelihoods_and_integers_count_too():
