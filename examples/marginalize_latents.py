@@ -52,7 +52,7 @@ def main(quick=False, seed=1, network=DEEP_SET):
         log_tau = pm.Uniform("log_tau", -1.5, 1)
         mu_g = pm.Normal("mu_g", m, pm.math.exp(log_tau))  # latent
         pm.Normal("x", mu_g, 1, shape=5)
-    n = 5_000 if quick else 100_000
+    n = 2_000 if quick else 100_000
     sims = nre.simulate(one_group, "x", n, parameters=["m", "log_tau"], random_seed=seed)
     ratio = nre.train(sims, network=network, random_seed=seed)
     print(ratio)

@@ -39,7 +39,7 @@ def plot_ratio(ratio, sims, task):
 
 def main(quick=False, seed=1):
     FIGURES.mkdir(exist_ok=True)
-    prior, n = {"mu": pm.Uniform.dist(-10, 10)}, 5_000 if quick else 100_000
+    prior, n = {"mu": pm.Uniform.dist(-10, 10)}, 2_000 if quick else 100_000
     sims = nre.simulate(prior, lambda rng, mu: rng.normal(mu, 1.0), n, random_seed=seed)
     ratio = nre.train(sims, random_seed=seed)
     print(ratio)

@@ -56,7 +56,7 @@ def main(quick=False, seed=1):
     sims = nre.simulate(
         prior,
         simulator,
-        5_000 if quick else 200_000,
+        2_000 if quick else 200_000,
         conditions={"stimulus": pm.Uniform.dist(-2.5, 2.5)},
         batched=True,
         random_seed=seed,

@@ -52,7 +52,7 @@ def main(quick=False, seed=1):
     with pm.Model() as training_prior:  # of one observation
         pm.Uniform("mu", -5, 5)
         pm.Uniform("log_sigma", -1, 1)
-    n = 5_000 if quick else 400_000
+    n = 2_000 if quick else 400_000
     sims = nre.simulate(training_prior, simulator, n, batched=True, random_seed=seed)
     # Its error adds up over 25 observations, so train on more, and in larger batches
     options = {} if quick else {"batch_size": 512, "epochs": 8}

@@ -66,7 +66,7 @@ def main(quick=False, seed=1):
     options = {"batched": True, "random_seed": seed, "progressbar": False}
     made = nre.simulate_series(training_prior, step, 40, start=[0.0], length=51, **options)
     past = {"past": nre.transitions(made).past}  # of parameters that are others than each step's
-    n = 5_000 if quick else 200_000
+    n = 2_000 if quick else 200_000
     steps = nre.simulate(training_prior, step, n, conditions=past, **options)
     ratio = nre.train(steps, random_seed=seed, progressbar=False)
 
