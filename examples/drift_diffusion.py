@@ -173,6 +173,8 @@ def training(quick, seed):
     each, epochs, steps = (5_000, 10, 100) if quick else (100_000, 40, 1_000)
     supply = nre.Online(training_prior, simulator, batched=True, per_epoch=each, random_seed=seed)
     options = {"learning_rate": 5e-3, "batch_size": 512, "epochs": epochs}
+    # Contrasts at every scale, the default, leave more to center here: see docs/examples.md.
+    options["loss"] = nre.losses.NREC()
     ratio = nre.train(supply, network=Delayed, **options, random_seed=seed)
     n = 20_000 if quick else 1_000_000
     fresh = nre.simulate(training_prior, simulator, n, batched=True, random_seed=seed + 2)

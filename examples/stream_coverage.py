@@ -51,6 +51,7 @@ def trained(name, names, settings, seed):
     supply = nre.Online(prior(), simulator, **options)
     network = MLP((64, 64), embedding=EMBEDDINGS[name])
     options = {"learning_rate": 3e-3, "batch_size": 256, "epochs": epochs, "progressbar": False}
+    options["loss"] = nre.losses.NREC()  # contrasts of the prior, as in the paper
     return nre.train(supply, network=network, random_seed=seed, **options)
 
 
