@@ -23,6 +23,7 @@ from ..simulation.simulations import Simulations
 from .batching.choice import chosen_loss
 from .loop import Recipe, Trained, one_seed, train_network
 from .settings import Settings, default_network
+from .start import Start
 from .unseen import with_budget
 
 __all__ = ["train"]
@@ -36,7 +37,8 @@ def train(
     *,
     loss: Loss | None = None,
     network: Any = None,
-    members: int = 1,
+    start: RatioEstimator | None = None,
+    members: int | None = None,
     missing: Any = None,
     validation: float = 0.1,
     epochs: int | None = None,
@@ -159,15 +161,23 @@ def train(
     remedy = "Wrap arrays: nre.Simulations({'mu': mu}, x)."
     kinds, expected = (Simulations, Online), "Simulations or Online"
     check_kind(simulations, kinds, "train: simulations", expected, remedy)
-    members = whole_number(members, "train: members")
+    members = None if members is None else whole_number(members, "train: members")
     validation = real_number(validation, "train: validation", above=0, below=1)
     measure_budget = true_or_false(measure_budget, "train: measure_budget")
     progressbar = true_or_false(progressbar, "train: progressbar")
-    loss = chosen_loss(simulations, None if loss is None else checked_loss(loss))
-    network = default_network(simulations) if network is None else network
+    loss = None if loss is None else checked_loss(loss)
+    begun = None if start is None else Start.of(start, simulations, network)
+    if begun is None:
+        loss, members = chosen_loss(simulations, loss), members or 1
+        network = default_network(simulations) if network is None else network
+    else:
+        loss, members = begun.loss(loss, simulations), begun.members(members)
+        network, missing = begun.ratio.specification, begun.missing(missing)
     settings = Settings(epochs, batch_size, learning_rate, weight_decay, patience)
     draws = not (is_known_network(network) and is_known_loss(loss))
-    recipe = Recipe(loss, network, validation, settings, resolve_device(device), draws, missing)
+    recipe = Recipe(
+        loss, network, validation, settings, resolve_device(device), draws, missing, begun
+    )
     random_seed = Checkpoint(checkpoint).chosen_seed(plain_seed(random_seed))
     trained = _Members(simulations, recipe, checkpoint, random_seed, progressbar).train(members)
     ratio = ensemble([each.ratio for each in trained])
@@ -215,7 +225,7 @@ class _Members:
     def _another(self, k: int, title: str) -> Trained | None:
         """Member ``k``; None if it was interrupted, for half of one would count as much as all."""
         try:
-            member = self._run(f".{k}", one_seed((self.random_seed, k)), title)
+            member = self._run(f".{k}", one_seed((self.random_seed, k)), title, k)
         except KeyboardInterrupt:
             self.interrupted = True
             return None
@@ -252,12 +262,12 @@ class _Members:
         recipe = self.recipe
         return stopped_early and fixed and recipe.settings.open and is_known_network(recipe.network)
 
-    def _run(self, suffix: str, seed: int, title: str) -> Trained:
+    def _run(self, suffix: str, seed: int, title: str, member: int = 0) -> Trained:
         """A run with a file of its own."""
         path = self.checkpoint and f"{os.fspath(self.checkpoint)}{suffix}"
         its_file = Checkpoint(path)
         with its_file.held():
             shown = title if self.progressbar else ""
-            trained = train_network(self.simulations, self.recipe, its_file, seed, shown)
+            trained = train_network(self.simulations, self.recipe, its_file, seed, shown, member)
         self.interrupted = trained.stopped == "interrupted"
         return trained
