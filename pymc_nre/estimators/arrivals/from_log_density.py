@@ -71,9 +71,9 @@ def from_log_density(
         flattened. A dict of ``pm.X.dist()``, as for `pymc_nre.simulate`.
     kind : {"likelihood", "posterior"}
         What the density is. A posterior needs that of its prior in torch: it is known of
-        parameters that do not depend on each other and are distributed by Uniform, Normal, MvNormal,
-        LogNormal, Gamma, Beta and others that are common. Of others the module must have a method
-        ``log_prior(theta)``, of parameters ``(n, D)``, right up to a constant.
+        parameters that do not depend on each other and are distributed by Uniform, Normal,
+        MvNormal, LogNormal, Gamma, Beta and others that are common. Else the module must have a
+        method ``log_prior(theta)``, of parameters ``(n, D)``, right up to a constant.
     x : array, shape (m, *event), optional
         Some observations, simulated ones rather than data; a thousand are plenty.
         They tell the shape of one, identify the function, and say later which data are far from
@@ -241,9 +241,9 @@ def _try(network: LogDensity, theta: np.ndarray, x: np.ndarray, differentiate: b
             double.value_and_gradient(theta, x)
     except Exception as error:  # whatever a module of the user's own raises
         raise ValueError(
-            f"from_log_density: module cannot be evaluated {step}, given {len(theta[0])} parameters "
-            f"and observations of shape {x.shape[1:]}: {type(error).__name__}: {error}. Expected "
-            "one log density for each row; x has a leading axis of observations."
+            f"from_log_density: module cannot be evaluated {step}, given {len(theta[0])} "
+            f"parameters and observations of shape {x.shape[1:]}: {type(error).__name__}: {error}. "
+            "Expected one log density for each row; x has a leading axis of observations."
         ) from error
     for what, one, other, room in (
         ("computes something else in double precision", values, plain, _ROUNDED),
