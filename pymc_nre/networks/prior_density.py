@@ -88,7 +88,7 @@ class PriorDensity(nn.Module):
         """Take those of each part, arrays ``(size,)``, or for a precision ``(size, size)``."""
         for i, own in enumerate(arguments):
             for mine, given in zip(self._arguments(i), own, strict=True):
-                mine.copy_(torch.as_tensor(given))
+                mine.copy_(torch.tensor(np.array(given)))
 
     def forward(self, theta: Tensor) -> Tensor:
         """Log densities ``(*)`` of parameters ``(*, D)``."""

@@ -72,11 +72,20 @@ def train(
         By default ``MLP((64, 64))``, with a third layer of 64 for 10,000 simulations or more and
         for `Online`; a specification from `pymc_nre.networks`, or a function
         ``(theta_size, event_shape) -> nn.Module``.
-    members : int
-        Networks to train, each from other weights and with other held-out simulations (but those
-        of `Online` are the same). A factory must build a new module at each call. What
-        comes back is the mean of their ratios (see `ensemble`): more accurate where simulations
-        are few, and it takes that many times as long to train and to evaluate.
+    start : RatioEstimator, optional
+        Go on from its networks, with simulations that were added: ``train(simulations + more,
+        start=ratio)``. They keep their standardization, and by default the loss that they were
+        trained with; an ensemble goes on member by member. By default half of the epochs that a
+        new network has, to their end. Where the simulations begin with those that it was trained
+        on, as there, held out are others: what it has seen cannot tell how good it is. On the very
+        same simulations give the same ``random_seed`` as before, which holds out the same ones.
+        The domain is that of these simulations.
+    members : int, optional
+        Networks to train, by default one, or as many as ``start`` has; each from other weights and
+        with other held-out simulations (but those of `Online` are the same). A factory must build a
+        new module at each call. What comes back is the mean of their ratios (see `ensemble`): more
+        accurate where simulations are few, and it takes that many times as long to train and to
+        evaluate.
     missing : float, array of bool, shape (m, *event), or array with NaN, optional
         Train for observations some of whose numbers are missing: NaN or masked in what is then
         observed. A share (0.3) lets each number be missing by itself as often as that, shares of
@@ -148,7 +157,8 @@ def train(
     -----
     TrainingWarning
         If training was interrupted, diverged, or ended no better than chance, if its checkpoint
-        cannot be written any more, or if parameters are no draws of the prior they came with.
+        cannot be written any more, if parameters are no draws of the prior they came with, or if
+        simulations do not cover those of ``start``.
 
     Examples
     --------
@@ -157,6 +167,12 @@ def train(
     >>> ratio = nre.train(simulations, epochs=5, random_seed=1, progressbar=False)
     >>> ratio.log_ratio([0.5, 1.0, 2.0], mu=0.7).shape
     (3,)
+
+    Go on with more of them:
+
+    >>> more = nre.tasks.GaussianMean().simulate(500, random_seed=2)
+    >>> options = {"epochs": 5, "random_seed": 1, "progressbar": False}
+    >>> ratio = nre.train(simulations + more, start=ratio, **options)
     """
     remedy = "Wrap arrays: nre.Simulations({'mu': mu}, x)."
     kinds, expected = (Simulations, Online), "Simulations or Online"
@@ -173,7 +189,8 @@ def train(
     else:
         loss, members = begun.loss(loss, simulations), begun.members(members)
         network, missing = begun.ratio.specification, begun.missing(missing)
-    settings = Settings(epochs, batch_size, learning_rate, weight_decay, patience)
+    goes_on = begun is not None
+    settings = Settings(epochs, batch_size, learning_rate, weight_decay, patience, goes_on)
     draws = not (is_known_network(network) and is_known_loss(loss))
     recipe = Recipe(
         loss, network, validation, settings, resolve_device(device), draws, missing, begun
