@@ -198,6 +198,11 @@ def of_carl():
     return make_estimator({"mu": ()}, reference="fixed", loss="CARL")
 
 
+@cache
+def a_start():
+    return trained(simulations=pairs(600), epochs=30)
+
+
 def closed(draw):
     """A figure that is drawn and closed."""
 
@@ -865,9 +870,9 @@ CALLS = {
         loss=a(losses.NREA, optional=True),
     ),
     "train from": call(
-        lambda start: trained(start=start, network=None),
+        lambda start: trained(simulations=pairs(600), start=start, network=None),
         2,
-        start=a(briefly_trained, optional=True),
+        start=a(a_start),
     ),
     "from_log_density": call(
         lambda prior, x, simulator, batched, random_seed: nre.from_log_density(

@@ -55,15 +55,12 @@ def from_log_density(
     Parameters
     ----------
     module : nn.Module or callable
-        Called in one of three ways, by what it has:
-
-        - ``module.log_prob(inputs, context)``, if it has that: density estimators of sbi
-          (what ``inference.train()`` returns) and flows of nflows and normflows;
-        - ``module(context).log_prob(inputs)``, if it is called with one thing: flows of zuko;
-        - ``module(theta, x)`` else, which gives log densities ``(n,)`` of parameters ``(n, D)`` and
-          observations ``(n, *event)``: anything, by three lines of your own.
-
-        ``inputs`` is what the density is of (observations of a likelihood, parameters of a
+        Called in one of three ways, by what it has. As ``module.log_prob(inputs, context)``, if it
+        has that: density estimators of sbi (what ``inference.train()`` returns) and flows of
+        nflows and normflows. As ``module(context).log_prob(inputs)``, if it is called with one
+        thing: flows of zuko. Else as ``module(theta, x)``, which gives log densities ``(n,)`` of
+        parameters ``(n, D)`` and observations ``(n, *event)``: anything, by three lines of your
+        own. ``inputs`` is what the density is of (observations of a likelihood, parameters of a
         posterior) and ``context`` the other, in rows, vectors ``(n, 1)`` where they are single
         numbers. All are in their own units.
     prior : pymc.Model or dict
