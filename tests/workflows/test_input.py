@@ -872,7 +872,7 @@ CALLS = {
     "train from": call(
         lambda start: trained(simulations=pairs(600), start=start, network=None),
         2,
-        start=a(a_start),
+        start=a(a_start, optional=True),
     ),
     "from_log_density": call(
         lambda prior, x, simulator, batched, random_seed: nre.from_log_density(
