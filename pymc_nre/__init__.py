@@ -5,6 +5,7 @@ from importlib.metadata import version
 from . import diagnostics, losses, networks, plots, steps, tasks
 from .amortized.grid import posterior_grid
 from .amortized.importance import resample, weighted_draws
+from .estimators.arrivals.from_log_density import from_log_density
 from .estimators.calibration.calibrate import calibrate
 from .estimators.ensemble import ensemble
 from .estimators.estimator import RatioEstimator
@@ -54,6 +55,7 @@ __all__ = [
     "diagnostics",
     "ensemble",
     "forecast",
+    "from_log_density",
     "load",
     "log_ratio",
     "losses",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from ..networks.composed.correction import QuadraticCorrection
 from ..networks.composed.ensemble import Ensemble
 from ..networks.composed.over_references import OverReferences
 from ..networks.composed.pairs import Pairs
+from ..networks.densities import KINDS, LogDensity
 from ..networks.incomplete import Incomplete, sees_holes
+from ..networks.prior_density import FAMILIES, PriorDensity
 from ..networks.specifications import make_curved, specification_from_dict, without_weights
 from ..runtime.stored import Form
 from ..simulation.conditions.layout import Conditions
@@ -32,7 +35,15 @@ from ..simulation.parameters import Layout
 from .domain import Domain
 from .trial_budgets.trial_budget import TrialBudget
 
-__all__ = ["conditions_of", "facts_problem", "layout_of", "missing_of", "network_of", "pairs_of"]
+__all__ = [
+    "conditions_of",
+    "density_of",
+    "facts_problem",
+    "layout_of",
+    "missing_of",
+    "network_of",
+    "pairs_of",
+]
 __all__ += ["problems", "section"]
 
 _MOST_AXES = 12  # of one parameter or observation; batches have axes before them
@@ -49,6 +60,7 @@ def problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
         or [*_wrong_budget(metadata)]
         or [*_wrong_conditions(metadata)]
         or [*_wrong_missing(metadata)]
+        or [*_wrong_density(metadata)]
         or [*_wrong_pairs(metadata, section(forms, "weights/"))]
         or [*_wrong_weights(metadata, section(forms, "weights/"))]
     )
@@ -65,6 +77,8 @@ def network_of(metadata: Mapping[str, Any], build: Callable[..., RatioNetwork]) 
     size, event_shape = layout_of(metadata).size, tuple(metadata["event_shape"])
     pairs = metadata.get("pairs")
     sizes = (size if pairs is None else 2 * size), event_shape
+    if metadata.get("density") is not None:
+        build = partial(_log_density, build, **metadata["density"])
     members = [build(*sizes) for _ in range(metadata.get("members", 1))]
     if pairs is not None:
         members = [Pairs(member, pairs["antisymmetric"]) for member in members]
@@ -80,6 +94,13 @@ def network_of(metadata: Mapping[str, Any], build: Callable[..., RatioNetwork]) 
     return net
 
 
+def _log_density(
+    build: Callable[..., Any], size: int, event_shape: tuple[int, ...], kind: str, prior: list[Any]
+) -> LogDensity:
+    density = PriorDensity(prior) if prior else None
+    return LogDensity(build(size, event_shape), size, event_shape, kind, density)
+
+
 def pairs_of(network: RatioNetwork) -> dict[str, Any] | None:
     """What a file says of a network of pairs, and how many references it is averaged over."""
     references = 0
@@ -89,6 +110,15 @@ def pairs_of(network: RatioNetwork) -> dict[str, Any] | None:
     if not isinstance(one, Pairs):
         return None
     return {"antisymmetric": one.antisymmetric, "references": references}
+
+
+def density_of(network: RatioNetwork) -> dict[str, Any] | None:
+    """What a file says of a module of log densities: its kind, and what its prior consists of."""
+    one = getattr(network, "members", (network,))[0]
+    if not isinstance(one, LogDensity):
+        return None
+    parts = [] if one.prior is None else [list(part) for part in one.prior.parts]
+    return {"kind": one.kind, "prior": parts}
 
 
 def section(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -173,11 +203,26 @@ def _are_pairs(value: Any) -> bool:
     return isinstance(value["antisymmetric"], bool) and type(count) is int and count >= 0
 
 
+def _is_density(value: Any) -> bool:
+    """What `density_of` gives."""
+    if not isinstance(value, dict) or sorted(value) != ["kind", "prior"]:
+        return False
+    known = value["kind"] in KINDS and isinstance(value["prior"], list)
+    return known and all(map(_is_part, value["prior"]))
+
+
+def _is_part(value: Any) -> bool:
+    return (
+        isinstance(value, list) and len(value) == 2 and _is_text(value[0]) and _is_count(value[1])
+    )
+
+
+_REFERENCES = ("evidence", "fixed", "pair", "nothing")
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "parameters": (_are_parameters, "names with shapes"),
     "event_shape": (_is_shape, "a shape"),
     "network": (_is_network, "a type and its settings"),
-    "reference": (lambda v: v in ("evidence", "fixed", "pair"), "evidence, fixed or pair"),
+    "reference": (lambda v: v in _REFERENCES, "evidence, fixed, pair or nothing"),
     "normalized": (lambda v: isinstance(v, bool), "true or false"),
     "loss": (_is_text, "a text"),
     "history": (lambda v: isinstance(v, dict), "facts by name"),
@@ -195,6 +240,7 @@ _LATER = {  # older files have only some of these
     "libraries": (_are_libraries, "versions by name"),
     "conditions": (lambda v: isinstance(v, dict), "fields"),
     "missing": (lambda v: isinstance(v, dict), "fields"),
+    "density": (_is_density, "a kind, and the parts of a prior"),
     "pairs": (_are_pairs, "antisymmetric, true or false, and references, a number"),
 }
 _OF_ALL_FILES = {"format", "version", "sha256"}
@@ -329,6 +375,23 @@ def missing_of(metadata: Mapping[str, Any]) -> Missing | None:
     """How numbers were missing in training."""
     given = metadata.get("missing")
     return None if given is None else Missing.from_dict(given)
+
+
+def _wrong_density(metadata: Mapping[str, Any]) -> Iterator[str]:
+    """Before anything is built for as many numbers as are said."""
+    density = metadata.get("density")
+    kind = None if density is None else density["kind"]
+    if (metadata["reference"] == "nothing") != (kind == "likelihood"):
+        yield f"a density {kind} does not fit the reference {metadata['reference']!r}"
+    if density is None:
+        return
+    if metadata["network"]["type"] != "custom":
+        yield "a density is by a module of your own, and the file describes another"
+    unknown = [_short(family) for family, _ in density["prior"] if family not in FAMILIES]
+    if unknown:
+        yield f"there are no densities of {', '.join(unknown)}"
+    if density["prior"] and sum(size for _, size in density["prior"]) != layout_of(metadata).size:
+        yield "the density of the prior is one of other parameters"
 
 
 def _wrong_pairs(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> Iterator[str]:

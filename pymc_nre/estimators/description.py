@@ -34,16 +34,19 @@ def in_words(ratio: Any) -> str:
         "simulator": "attached" if ratio.simulator else "not attached: no predictive sampling",
     }
     names = ", ".join([*ratio.parameters, *_given(ratio)])
-    head = f"RatioEstimator: log p(x | {names}) / {_denominator(ratio)}"
+    head = f"RatioEstimator: log p(x | {names}){_denominator(ratio)}"
     return "\n".join([head, *(f"  {name:<12}{text}" for name, text in rows.items() if text)])
 
 
 def _denominator(ratio: Any) -> str:
+    """What it is divided by, if it is."""
     given = _given(ratio)
+    if ratio.reference == "nothing":
+        return ""
     if ratio.reference == "evidence":
-        return f"p(x | {', '.join(given)})" if given else "p(x)"
+        return f" / p(x | {', '.join(given)})" if given else " / p(x)"
     ending = {"fixed": "_ref", "pair": "_prime"}[ratio.reference]
-    return f"p(x | {', '.join([*(name + ending for name in ratio.parameters), *given])})"
+    return f" / p(x | {', '.join([*(name + ending for name in ratio.parameters), *given])})"
 
 
 def _reference(ratio: Any) -> str:
@@ -99,6 +102,7 @@ def _place(module: Standardize, k: int, axes: int) -> str:
 
 def _loss(ratio: Any) -> str:
     meaning = "normalized" if ratio.normalized else "not normalized: no evidences"
+    meaning = "normalized in x" if ratio.reference == "nothing" else meaning
     return f"{ratio.loss or 'none (exact)'}; {meaning}"
 
 

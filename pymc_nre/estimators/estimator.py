@@ -33,7 +33,7 @@ from ..simulation.conditions.missing import Missing
 from ..simulation.parameters import Layout, broadcast_batches, check_dims, check_event_shape
 from ..simulation.series.cuts import next_and_past
 from ..simulation.simulator import Simulator, batched_of
-from .contents import pairs_of, problems, section
+from .contents import density_of, pairs_of, problems, section
 from .description import in_words
 from .domain import Domain
 from .evaluator import TorchEvaluator
@@ -70,7 +70,7 @@ class RatioEstimator:
         Where the ratio was trained.
     probe_x : array, shape (m, *event)
         A few observations; with draws of the domain they identify the function.
-    reference : {"evidence", "fixed", "pair"}
+    reference : {"evidence", "fixed", "pair", "nothing"}
         What the likelihood is divided by.
     normalized : bool
         Whether the logit is the log ratio itself, or only up to a function of ``x``.
@@ -546,6 +546,9 @@ class RatioEstimator:
         pairs = pairs_of(self.trained)
         if pairs is not None:
             own |= {"version": 2, "pairs": pairs}
+        density = density_of(self.trained)
+        if density is not None:
+            own |= {"version": 2, "density": density}
         if self.is_calibrated:
             own |= {"version": 2, "calibrated": list(self.uncorrected.sizes)}
         return own | {

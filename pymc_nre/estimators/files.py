@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -145,8 +146,10 @@ def _rebuilt(
 
 def _own(metadata: dict[str, Any], network: Factory, path: Any) -> RatioNetwork:
     """A network of the user's own, by code that was made for parameters and data it now meets."""
+    # What gives log densities is no network: it is called in its own way.
+    made = network if metadata.get("density") else partial(build, network)
     try:
-        return network_of(metadata, lambda *sizes: build(network, *sizes)).double()
+        return network_of(metadata, made).double()
     except Exception as error:
         raise EstimatorFileError(
             f"The network given to load cannot be built for {path}: {error}"

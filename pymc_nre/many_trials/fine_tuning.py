@@ -114,6 +114,11 @@ def _loss_for(ratio: RatioEstimator, loss: Loss | None) -> Loss:
             "center goes on with a loss of pairs alone, expected NREA(), NREB() or NREC(), got "
             f"{type(loss).__name__}, which wants candidates near their parameters. Leave loss= out."
         )
+    if ratio.reference == "nothing":
+        raise ValueError(
+            "center goes on with the training loss of a ratio, and this is a likelihood that was "
+            "trained elsewhere. Center it around a posterior, center(ratio, around=idata, ...)."
+        )
     if ratio.reference != "evidence" or loss.reference != "evidence":
         raise ValueError(
             "center goes on with the training loss, which for a fixed reference (CARL) also needs "

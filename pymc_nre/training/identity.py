@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,12 @@ class Identity:
         }
         formerly = {"loss": fingerprint(loss), "network": fingerprint(own or network)}
         return cls(fingerprints, formerly, _given(net, loss, held_out))
+
+    def begun_with(self, net: RatioNetwork) -> Identity:
+        """That of a training which goes on from these weights, to the bit."""
+        weights = [weight.cpu().numpy() for weight in net.state_dict().values()]
+        begun = fingerprint(self.fingerprints["network"], *weights)
+        return replace(self, fingerprints={**self.fingerprints, "network": begun})
 
     def differing(self, given: Mapping[str, Tensor]) -> list[str]:
         """What of ``given``, of a training before, is not what is given now."""

@@ -41,6 +41,7 @@ from .batching.masks import MaskedBatches
 from .identity import Identity
 from .precision import check_range
 from .settings import Settings
+from .start import Start
 from .trainer import Trainer, TrainingState, part
 from .trial import check_weights, try_out
 from .work import work_of_a_step
@@ -66,7 +67,16 @@ class Recipe:
     device: str
     draws: bool  # random numbers, after the network was built
     missing: Any = None
+    start: Start | None = None
     built: list[RatioNetwork] = field(default_factory=list)
+
+    def network_for(self, batches: Batches, member: int) -> RatioNetwork:
+        """One in single precision, to be trained on these, as it is before the first step."""
+        if self.start is not None:
+            return self.start.network(member)
+        net = self.build(batches.simulations).float()
+        net.fit_standardization(*batches.training)
+        return net
 
     def build(self, simulations: Simulations) -> RatioNetwork:
         """A network for simulations of this form, which must be another one each time."""
@@ -134,10 +144,12 @@ def train_network(
     checkpoint: Checkpoint,
     random_seed: int,
     title: str,
+    member: int = 0,
 ) -> Trained:
     """Train one network; no progress is shown without a title."""
     loss, device, seed = recipe.loss, recipe.device, one_seed(random_seed)
-    batches = batches_of(simulations, loss, recipe.validation, device, random_seed)
+    seen = 0 if recipe.start is None else recipe.start.seen(simulations)
+    batches = batches_of(simulations, loss, recipe.validation, device, random_seed, seen)
     sample = batches.simulations
     missing = None
     if recipe.missing is not None:
@@ -153,8 +165,7 @@ def train_network(
     domain = Domain.from_draws(sample.theta, sample.log_prior)  # first: it may want much memory
     stream = RandomStream(seed, device)
     with stream.in_place():
-        net = recipe.build(sample)
-    net.float().fit_standardization(*batches.training)
+        net = recipe.network_for(batches, member)
     if not is_known_network(recipe.network):
         theta = paired(sample.theta[:100]) if loss.reference == "pair" else sample.theta
         try_out(net, theta, _seen(sample.x, missing), not sample.layout.integer)
@@ -162,6 +173,7 @@ def train_network(
     if checkpoint.path is not None:
         settings = plan, recipe.validation, random_seed, missing
         identity = Identity.of(recipe.network, net, loss, batches, *settings)
+        identity = identity.begun_with(net) if recipe.start is not None else identity
     writer = CheckpointWriter(checkpoint, identity.fingerprints, random_seed, identity.formerly)
     run = Trainer(net.to(device), loss, batches, plan, seed, stream, recipe.draws)
     run.chance = _chance(run)
@@ -366,6 +378,7 @@ def _history(state: TrainingState, run: Trainer, seconds: float) -> xr.Dataset:
             "best_loss": state.best_loss,
             "stopped": state.stopped,
             "n_train": run.batches.size,
+            "n_simulations": len(run.batches.simulations),
             "seconds": round(seconds, 3),
             **asdict(run.plan),
         },

@@ -23,6 +23,7 @@ from ..simulation.simulations import Simulations
 from .batching.choice import chosen_loss
 from .loop import Recipe, Trained, one_seed, train_network
 from .settings import Settings, default_network
+from .start import Start
 from .unseen import with_budget
 
 __all__ = ["train"]
@@ -36,7 +37,8 @@ def train(
     *,
     loss: Loss | None = None,
     network: Any = None,
-    members: int = 1,
+    start: RatioEstimator | None = None,
+    members: int | None = None,
     missing: Any = None,
     validation: float = 0.1,
     epochs: int | None = None,
@@ -70,11 +72,20 @@ def train(
         By default ``MLP((64, 64))``, with a third layer of 64 for 10,000 simulations or more and
         for `Online`; a specification from `pymc_nre.networks`, or a function
         ``(theta_size, event_shape) -> nn.Module``.
-    members : int
-        Networks to train, each from other weights and with other held-out simulations (but those
-        of `Online` are the same). A factory must build a new module at each call. What
-        comes back is the mean of their ratios (see `ensemble`): more accurate where simulations
-        are few, and it takes that many times as long to train and to evaluate.
+    start : RatioEstimator, optional
+        Go on from its networks, with simulations that were added: ``train(simulations + more,
+        start=ratio)``. They keep their standardization, and by default the loss that they were
+        trained with; an ensemble goes on member by member. By default half of the epochs that a
+        new network has, to their end. Where the simulations begin with those that it was trained
+        on, as there, held out are others: what it has seen cannot tell how good it is. On the very
+        same simulations give the same ``random_seed`` as before, which holds out the same ones.
+        The domain is that of these simulations.
+    members : int, optional
+        Networks to train, by default one, or as many as ``start`` has; each from other weights and
+        with other held-out simulations (but those of `Online` are the same). A factory must build a
+        new module at each call. What comes back is the mean of their ratios (see `ensemble`): more
+        accurate where simulations are few, and it takes that many times as long to train and to
+        evaluate.
     missing : float, array of bool, shape (m, *event), or array with NaN, optional
         Train for observations some of whose numbers are missing: NaN or masked in what is then
         observed. A share (0.3) lets each number be missing by itself as often as that, shares of
@@ -146,7 +157,8 @@ def train(
     -----
     TrainingWarning
         If training was interrupted, diverged, or ended no better than chance, if its checkpoint
-        cannot be written any more, or if parameters are no draws of the prior they came with.
+        cannot be written any more, if parameters are no draws of the prior they came with, or if
+        simulations do not cover those of ``start``.
 
     Examples
     --------
@@ -155,19 +167,34 @@ def train(
     >>> ratio = nre.train(simulations, epochs=5, random_seed=1, progressbar=False)
     >>> ratio.log_ratio([0.5, 1.0, 2.0], mu=0.7).shape
     (3,)
+
+    Go on with more of them:
+
+    >>> more = nre.tasks.GaussianMean().simulate(500, random_seed=2)
+    >>> options = {"epochs": 5, "random_seed": 1, "progressbar": False}
+    >>> ratio = nre.train(simulations + more, start=ratio, **options)
     """
     remedy = "Wrap arrays: nre.Simulations({'mu': mu}, x)."
     kinds, expected = (Simulations, Online), "Simulations or Online"
     check_kind(simulations, kinds, "train: simulations", expected, remedy)
-    members = whole_number(members, "train: members")
+    members = None if members is None else whole_number(members, "train: members")
     validation = real_number(validation, "train: validation", above=0, below=1)
     measure_budget = true_or_false(measure_budget, "train: measure_budget")
     progressbar = true_or_false(progressbar, "train: progressbar")
-    loss = chosen_loss(simulations, None if loss is None else checked_loss(loss))
-    network = default_network(simulations) if network is None else network
-    settings = Settings(epochs, batch_size, learning_rate, weight_decay, patience)
+    loss = None if loss is None else checked_loss(loss)
+    begun = None if start is None else Start.of(start, simulations, network)
+    if begun is None:
+        loss, members = chosen_loss(simulations, loss), members or 1
+        network = default_network(simulations) if network is None else network
+    else:
+        loss, members = begun.loss(loss, simulations), begun.members(members)
+        network, missing = begun.ratio.specification, begun.missing(missing)
+    goes_on = begun is not None
+    settings = Settings(epochs, batch_size, learning_rate, weight_decay, patience, goes_on)
     draws = not (is_known_network(network) and is_known_loss(loss))
-    recipe = Recipe(loss, network, validation, settings, resolve_device(device), draws, missing)
+    recipe = Recipe(
+        loss, network, validation, settings, resolve_device(device), draws, missing, begun
+    )
     random_seed = Checkpoint(checkpoint).chosen_seed(plain_seed(random_seed))
     trained = _Members(simulations, recipe, checkpoint, random_seed, progressbar).train(members)
     ratio = ensemble([each.ratio for each in trained])
@@ -215,7 +242,7 @@ class _Members:
     def _another(self, k: int, title: str) -> Trained | None:
         """Member ``k``; None if it was interrupted, for half of one would count as much as all."""
         try:
-            member = self._run(f".{k}", one_seed((self.random_seed, k)), title)
+            member = self._run(f".{k}", one_seed((self.random_seed, k)), title, k)
         except KeyboardInterrupt:
             self.interrupted = True
             return None
@@ -252,12 +279,12 @@ class _Members:
         recipe = self.recipe
         return stopped_early and fixed and recipe.settings.open and is_known_network(recipe.network)
 
-    def _run(self, suffix: str, seed: int, title: str) -> Trained:
+    def _run(self, suffix: str, seed: int, title: str, member: int = 0) -> Trained:
         """A run with a file of its own."""
         path = self.checkpoint and f"{os.fspath(self.checkpoint)}{suffix}"
         its_file = Checkpoint(path)
         with its_file.held():
             shown = title if self.progressbar else ""
-            trained = train_network(self.simulations, self.recipe, its_file, seed, shown)
+            trained = train_network(self.simulations, self.recipe, its_file, seed, shown, member)
         self.interrupted = trained.stopped == "interrupted"
         return trained

@@ -40,7 +40,7 @@ from .settings import default_network
 __all__ = ["train_series"]
 
 _NOTHING_FOUND = ".*cannot be told from chance"
-_LEFT_OUT = ("checkpoint", "measure_budget")
+_LEFT_OUT = ("checkpoint", "measure_budget", "start")
 
 
 def train_series(
@@ -75,7 +75,7 @@ def train_series(
     random_seed : int, Generator or SeedSequence, optional
     progressbar : bool
     **options
-        Others of `train`, but for ``checkpoint`` and ``measure_budget``.
+        Others of `train`, but for ``checkpoint``, ``measure_budget`` and ``start``.
 
     Returns
     -------

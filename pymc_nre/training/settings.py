@@ -17,6 +17,7 @@ __all__ = ["Plan", "Settings", "default_network"]
 _STEPS = 6_000  # gradient steps of a default run: where the tasks' accuracy levels off ...
 _FEWEST_EPOCHS = 40  # ... unless each simulation is seen less often: many are learned from longer
 _MOST_EPOCHS = 300  # small sets overfit long before 6,000 steps
+_AGAIN = 0.5  # of the epochs, where training goes on from a trained network
 _WEIGHT_DECAY = 1e-4
 _DEEP = 10_000  # simulations from which on a third layer gains
 
@@ -47,6 +48,7 @@ class Settings:
     learning_rate: float | None = None
     weight_decay: float | None = None
     patience: int | None = None
+    goes_on: bool = False  # from a trained network
 
     @property
     def open(self) -> bool:
@@ -63,6 +65,7 @@ class Settings:
         if epochs is None:
             wanted = math.ceil(_STEPS / (n // batch_size))
             epochs = wanted if fresh else min(max(wanted, _FEWEST_EPOCHS), _MOST_EPOCHS)
+            epochs = math.ceil(_AGAIN * epochs) if self.goes_on else epochs
         rate = self.learning_rate
         if rate is None:
             rate = getattr(loss, "learning_rate", 1e-2)
@@ -74,7 +77,8 @@ class Settings:
         epochs = whole_number(epochs, "epochs")
         patience = self.patience
         if patience is None:
-            patience = epochs if fresh else max(10, epochs // 4)
+            # What goes on begins well and gets worse while steps are large: the end is what counts.
+            patience = epochs if fresh or self.goes_on else max(10, epochs // 4)
         patience = whole_number(patience, "patience")
         return Plan(batch_size, epochs, patience, rate, weight_decay)
 

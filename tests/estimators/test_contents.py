@@ -107,7 +107,10 @@ BAD = {
     "an integer that is no parameter": (put("integer", ["nu"]), "names 'nu'"),
     "no libraries": (put("libraries", []), r"libraries must be versions by name, is \[\]"),
     "an unknown field": (put("later", 1), "fields that this version does not know: 'later'"),
-    "no reference": (put("reference", ["fixed"]), "reference must be evidence, fixed or pair"),
+    "no reference": (
+        put("reference", ["fixed"]),
+        "reference must be evidence, fixed, pair or nothing",
+    ),
     "normalized by a number": (put("normalized", 1), "normalized must be true or false"),
     "a network that is none": (put("network", "type", "CNN"), "no network or embedding 'CNN'"),
     "an embedding as a network": (put("network", {"type": "Dense"}), "is an embedding"),

@@ -168,6 +168,10 @@ def trained(**options):
     return nre.train(**{"simulations": pairs()} | options)
 
 
+def log_density(theta, x):
+    return -((theta[:, 0] - x) ** 2)
+
+
 @cache
 def vectors():
     mu = np.random.default_rng(1).uniform(-2, 2, 120)
@@ -192,6 +196,11 @@ def briefly_trained():
 @cache
 def of_carl():
     return make_estimator({"mu": ()}, reference="fixed", loss="CARL")
+
+
+@cache
+def a_start():
+    return trained(simulations=pairs(600), epochs=30)
 
 
 def closed(draw):
@@ -524,7 +533,7 @@ CALLS = {
     "train": call(
         trained,
         2,
-        members=count(2),
+        members=count(2, optional=True),
         validation=number(0.2),
         epochs=count(2, optional=True),
         batch_size=count(20, optional=True),
@@ -859,6 +868,34 @@ CALLS = {
         2,
         network=a(lambda: networks.MLP((4,)), "function", "another class", optional=True),
         loss=a(losses.NREA, optional=True),
+    ),
+    "train from": call(
+        lambda start: trained(simulations=pairs(600), start=start, network=None),
+        2,
+        start=a(a_start, optional=True),
+    ),
+    "from_log_density": call(
+        lambda prior, x, simulator, batched, random_seed: nre.from_log_density(
+            log_density,
+            prior=prior,
+            kind="likelihood",
+            x=x,
+            simulator=simulator,
+            batched=batched,
+            random_seed=random_seed,
+        ).log_ratio([0.1, 0.4], mu=0.2),
+        1,
+        prior=PRIOR,
+        x=Array((3,)),
+        simulator=SIMULATOR,
+        batched=flag(True),
+        random_seed=seed(),
+    ),
+    "from_log_density of": call(
+        lambda module, kind: nre.from_log_density(module, prior=NORMAL, kind=kind, x=[0.1, 0.4]),
+        1,
+        module=a(lambda: log_density, "class", "another class"),
+        kind=a(lambda: "likelihood"),
     ),
     "whole_series": call(
         lambda length: nre.whole_series(of_steps(), length).log_ratio(np.zeros((2, 5)), mu=0.5),

@@ -132,6 +132,11 @@ def calibrate(
 
 def _check_ratio(ratio: Any) -> None:
     check_ratio(ratio, "calibrate")
+    if ratio.reference == "nothing":
+        raise ValueError(
+            "calibrate: ratio: expected a log ratio, got a likelihood: how often its values come "
+            "is no other density. Calibrate a posterior, or train a ratio."
+        )
     if not ratio.normalized:
         raise ValueError(
             "calibrate: ratio: expected one whose logits are log ratios themselves, got one by "

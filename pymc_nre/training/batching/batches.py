@@ -45,13 +45,18 @@ class Batches(Protocol):
 
 
 def batches_of(
-    source: Simulations | Online, loss: Loss, validation: float, device: str, random_seed: int
+    source: Simulations | Online,
+    loss: Loss,
+    validation: float,
+    device: str,
+    random_seed: int,
+    seen: int = 0,
 ) -> Batches:
-    """The batches of whatever a user trains on."""
+    """The batches of whatever a user trains on; ``seen`` of a set, the first, are not held out."""
     rng = np.random.default_rng(random_seed)
     if isinstance(source, Online):
         return OnlineBatches(source, loss, validation, device, rng)
-    return FixedBatches(source.packed(), loss, validation, device, rng)
+    return FixedBatches(source.packed(), loss, validation, device, rng, seen)
 
 
 class _HeldOut:
@@ -94,9 +99,14 @@ class FixedBatches(_HeldOut):
         validation: float,
         device: str,
         rng: np.random.Generator,
+        seen: int = 0,
     ) -> None:
         held_out = _held_out(len(simulations), loss, validation)
         order = rng.permutation(len(simulations))
+        new = len(simulations) - seen
+        if seen and new >= 2 * loss.minimum_batch:  # what was trained on before is trained on again
+            order = np.concatenate([order[order >= seen], order[order < seen]])
+            held_out = min(held_out, new // 2)
         self.simulations, self.unseen = simulations, order[:held_out]
         self.pairs = _pairs(simulations[order[held_out:]], device, _kept_as(loss))
         self.training, self.size, self.distinct = _told(self.pairs)
