@@ -23,6 +23,8 @@ from .exceptions import (
 )
 from .likelihood.ratio_likelihood import RatioLikelihood, log_ratio
 from .many_trials.centering import center
+from .sequential.report import Rounds
+from .sequential.rounds import rounds
 from .simulation.joint import simulate
 from .simulation.online import Online
 from .simulation.series.cuts import Transitions, transitions
@@ -41,6 +43,7 @@ __all__ = [
     "PosteriorWarning",
     "RatioEstimator",
     "RatioLikelihood",
+    "Rounds",
     "SimulationError",
     "SimulationWarning",
     "Simulations",
@@ -61,6 +64,7 @@ __all__ = [
     "plots",
     "posterior_grid",
     "resample",
+    "rounds",
     "simulate",
     "simulate_series",
     "steps",
