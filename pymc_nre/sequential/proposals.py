@@ -1,7 +1,7 @@
 r"""What the simulations of all rounds were drawn from: the prior, times a weight that is known.
 
-Round j draws from :math:`q_j(\theta) = p(\theta)\,w_j(\theta)`: of the whole prior first, w = 1; then
-of the prior inside the kept set K, whose mass is V, and, a share a of them, of the posterior,
+Round j draws from :math:`q_j(\theta) = p(\theta)\,w_j(\theta)`: of the whole prior first, w = 1;
+then of the prior inside the kept set K, whose mass is V, and, a share a of them, of the posterior,
 
 .. math:: w_j(\theta) = 1_K(\theta) \Bigl[\frac{1 - a}{V} + a\,\frac{r(\theta, x_o)}{Z}\Bigr].
 

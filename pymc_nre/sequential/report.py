@@ -94,17 +94,16 @@ class Rounds:
     posterior: xr.Dataset
 
     @classmethod
-    def of(
-        cls, ratio: RatioEstimator, rounds: Sequence[Round], observed: np.ndarray
-    ) -> Rounds:
-        """The ratio of the last round, for these trials ``(n, *event)`` alone."""
+    def of(cls, ratio: RatioEstimator, rounds: Sequence[Round], observed: np.ndarray) -> Rounds:
+        """The ratio of the last round, for the data ``(*event)`` or ``(n, *event)`` alone."""
         kept = rounds[-1].kept
         domain = Domain.from_draws(kept.draws.theta, kept.draws.log_prior)
         named = {
             name: (("draw", *(f"{name}_dim_{i}" for i in range(value.ndim - 1))), value)
             for name, value in ratio.layout.unpack(kept.posterior.theta).items()
         }
-        own = ratio.made_for(observed, domain)
+        trials = observed.reshape(-1, *ratio.observation_shape)
+        own = ratio.made_for(trials, domain)
         return cls(own, table_of(rounds), xr.Dataset(named))
 
     def __repr__(self) -> str:
@@ -113,5 +112,3 @@ class Rounds:
         total = int(self.table["simulations"].sum())
         head = f"Rounds: {total:,} simulations for one data set, posterior of {names}"
         return f"{head}\n{shown}"
-
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from ..amortized.data_sets import DataSets, summed_log_ratio
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
+from ..exceptions import SimulationWarning, warn
 from ..simulation.conditions.designs import Designs
 from ..simulation.execution import simulate_at
 from ..simulation.joint import JointSimulator
@@ -129,6 +129,7 @@ class Study:
             {name: value[done] for name, value in given.items()},
         )
         made.n_failed = int((~done).sum())
+        _warn_of(made.n_failed, len(theta))
         return made
 
     def simulations(
@@ -143,9 +144,9 @@ class Study:
         check_event_shape(event, self.observed.shape, "rounds: observed")
         if self.observed.ndim > len(event) + 1:
             raise ValueError(
-                f"rounds: observed: expected one observation {event} or several trials "
-                f"(trials, {', '.join(map(str, event))}), got {self.observed.shape}. It is one data "
-                "set: flatten its axes of trials."
+                f"rounds: observed: expected one observation, of shape {event}, or trials along "
+                f"one axis before it, got {self.observed.shape}. It is one data set: flatten the "
+                "axes of trials."
             )
 
     def data_set(self, ratio: RatioEstimator) -> DataSet:
@@ -153,3 +154,14 @@ class Study:
         trials = self.observed.ndim > len(ratio.observation_shape)
         data = DataSets.of(ratio, self.observed, trials, "rounds", self.conditions)
         return DataSet(self.known, ratio, data.rows[0])
+
+
+def _warn_of(failed: int, tried: int) -> None:
+    if failed:
+        warn(
+            f"{failed:,} of {tried:,} simulations ({failed / tried:.1%}) failed and were left out. "
+            "The ratio will describe observations given that the simulation succeeded; posteriors "
+            "lack the factor P(success | parameters): mend the simulator, or shrink the prior to "
+            "where it works.",
+            SimulationWarning,
+        )
