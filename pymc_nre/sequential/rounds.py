@@ -33,7 +33,7 @@ __all__ = ["rounds"]
 
 _POSTERIOR_SHARE = {"truncated": 0.0, "posterior": 0.8}  # the rest defends against a wrong ratio
 _SETTLED = 0.8  # of the volume, or of the posterior, that a round leaves as it was
-_DRAWS = 4_000  # of each kept set, at least
+_DRAWS, _FEWEST = 4_000, 1_000  # of the last kept set, which is the domain; of those before
 _EVALUATIONS = 8  # of ratios for a candidate, above which contrasts nearby take too long
 _TRAINING = ("network", "validation", "epochs", "batch_size", "learning_rate")
 _TRAINING += ("weight_decay", "patience", "device")
@@ -271,7 +271,7 @@ class _Run:
             **self.plan.training,
         ).replace(normalized=False)
         rng = np.random.default_rng(for_keeping)
-        draws = max(_DRAWS, sum(self.plan.sizes[k + 1 :]))
+        draws = _DRAWS if last else max(_FEWEST, sum(self.plan.sizes[k + 1 :]))
         kept = keep(self.study.data_set(ratio), self.plan.epsilon, draws, rng)
         self.over.append(Round.over(n, made.n_failed, kept, pool))
         if self.plan.progressbar:

@@ -52,7 +52,7 @@ def test_the_density_integrates_to_one(proposals):
 
 
 def test_the_posterior_is_where_it_is_said_to_be(proposals):
-    # Shares of draws in the upper half of the first parameter, by draws and by weights of the prior.
+    # Shares above the median of the first parameter, by draws and by weights of the prior.
     prior = KNOWN.draw(200_000, np.random.default_rng(5))
     for each in proposals:
         theta = each.draw(4_000, np.random.default_rng(6))

@@ -64,17 +64,19 @@ def test_the_guard_knows_its_data(found, caplog):
         mu = pm.Uniform("mu", -10, 10)
         nre.RatioLikelihood("x", found.ratio, mu=mu, observed=X[::-1])  # in whatever order
     assert "made for one data set" in caplog.text
-    with pm.Model(), pytest.warns(DomainWarning, match="made for one data set, of 4 obs.*others"):
+    with pm.Model():
         mu = pm.Uniform("mu", -10, 10)
-        nre.RatioLikelihood("x", found.ratio, mu=mu, observed=X + 0.5)
+        with pytest.warns(DomainWarning, match="made for one data set, of 4 obs.*others"):
+            nre.RatioLikelihood("x", found.ratio, mu=mu, observed=X + 0.5)
     with pytest.warns(DomainWarning, match="made for one data set"):
         nre.weighted_draws(found.ratio, X[:3], trials=True)
 
 
 def test_the_guard_refuses_models_that_are_elsewhere(found):
-    with pm.Model() as model, pytest.warns(DomainWarning, match="run nre.rounds with the prior"):
+    with pm.Model() as model:
         mu = pm.Uniform("mu", 8, 10)
-        nre.RatioLikelihood("x", found.ratio, mu=mu, observed=X, outside="reject")
+        with pytest.warns(DomainWarning, match="run nre.rounds with the prior"):
+            nre.RatioLikelihood("x", found.ratio, mu=mu, observed=X, outside="reject")
     assert np.isneginf(model.compile_logp()(model.initial_point()))
 
 
@@ -104,9 +106,9 @@ def test_what_is_settled_is_simulated_at_once():
 
 
 def test_many_trials_are_contrasted_afar():
-    found = quick(observed=np.full(20, 2.0), **FEW)
+    found = quick(observed=np.full(10, 2.0), **FEW)
     assert found.ratio.loss.startswith("NREC")
-    assert len(found.ratio.observed) == 20
+    assert len(found.ratio.observed) == 10
 
 
 def test_nuisance_is_drawn_anew_and_integers_are_whole():
