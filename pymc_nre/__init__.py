@@ -24,6 +24,8 @@ from .exceptions import (
 )
 from .likelihood.ratio_likelihood import RatioLikelihood, log_ratio
 from .many_trials.centering import center
+from .sequential.report import Rounds
+from .sequential.rounds import rounds
 from .simulation.joint import simulate
 from .simulation.online import Online
 from .simulation.series.cuts import Transitions, transitions
@@ -42,6 +44,7 @@ __all__ = [
     "PosteriorWarning",
     "RatioEstimator",
     "RatioLikelihood",
+    "Rounds",
     "SimulationError",
     "SimulationWarning",
     "Simulations",
@@ -63,6 +66,7 @@ __all__ = [
     "plots",
     "posterior_grid",
     "resample",
+    "rounds",
     "simulate",
     "simulate_series",
     "steps",

@@ -19,6 +19,7 @@ from ..estimators.checks import (
     check_ratio,
     packed_with,
     warn_if_missing_as_never,
+    warn_if_other_data,
     warn_if_outside,
 )
 from ..estimators.estimator import RatioEstimator
@@ -75,6 +76,7 @@ class DataSets:
         if not data.size:
             raise ValueError(f"{caller}: x must hold at least one observation, got {data.shape}.")
         shape = batch[:-1] if trials else batch
+        warn_if_other_data(ratio, data.reshape(-1, *ratio.observation_shape), caller)
         data = packed_with(ratio, data, conditions, caller)
         warn_if_outside(ratio, data, caller)
         warn_if_missing_as_never(ratio, data.reshape(-1, *ratio.event_shape), caller)

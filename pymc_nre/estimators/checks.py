@@ -36,6 +36,7 @@ __all__ = [
     "simulator_of",
     "told_of_decades",
     "warn_if_missing_as_never",
+    "warn_if_other_data",
     "warn_if_outside",
 ]
 
@@ -144,6 +145,26 @@ def warn_if_missing_as_never(ratio: RatioEstimator, rows: np.ndarray, who: str) 
             "Train with masks like these, nre.train(simulations, missing=observed).",
             DomainWarning,
         )
+
+
+def warn_if_other_data(ratio: RatioEstimator, rows: np.ndarray, who: str) -> None:
+    """Warn of observations ``(n, *event)`` that are not those the ratio was made for, if it was."""
+    own = ratio.observed
+    if own is None or (len(own) == len(rows) and np.allclose(_sorted(own), _sorted(rows))):
+        return
+    warn(
+        f"{who}: this ratio was made for one data set, of {len(own):,} observations, and these are "
+        f"others ({len(rows):,}). It was trained where that one is likely, and what it says of "
+        "others is arbitrary. Make one for these data, nre.rounds(..., observed=data), or one for "
+        "all data by simulate and train.",
+        DomainWarning,
+    )
+
+
+def _sorted(rows: np.ndarray) -> np.ndarray:
+    """In an order that does not depend on theirs."""
+    flat = rows.reshape(len(rows), -1)
+    return flat[np.lexsort(flat.T)]
 
 
 def packed_with(

@@ -242,6 +242,7 @@ _LATER = {  # older files have only some of these
     "missing": (lambda v: isinstance(v, dict), "fields"),
     "density": (_is_density, "a kind, and the parts of a prior"),
     "pairs": (_are_pairs, "antisymmetric, true or false, and references, a number"),
+    "observed": (_is_count, "a count"),
 }
 _OF_ALL_FILES = {"format", "version", "sha256"}
 
@@ -290,7 +291,15 @@ def _known_forms(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> dict
     points = max(length("probe/x", 0), 1)
     shapes["probe/x"] = (points, *metadata["event_shape"])
     shapes["probe/log_ratio"] = (min(points, max(draws, 1)),)
+    if "observed" in metadata:
+        shapes["observed"] = (metadata["observed"], *_observation_shape(metadata))
     return {name: Form(np.dtype(float), shape) for name, shape in shapes.items()}
+
+
+def _observation_shape(metadata: Mapping[str, Any]) -> tuple[int, ...]:
+    """Of one observation, without its conditions."""
+    conditions, _ = _described("conditions", metadata, Conditions)
+    return tuple(metadata["event_shape"]) if conditions is None else conditions.event_shape
 
 
 def _wrong_forms(

@@ -31,6 +31,7 @@ def in_words(ratio: Any) -> str:
         "domain": ratio.describe_domain(),
         "trials": "" if ratio.budget is None else ratio.budget.in_short(),
         "centered": "around one posterior: for its data, and no others" * ratio.is_locally_centered,
+        "made for": _data(ratio),
         "simulator": "attached" if ratio.simulator else "not attached: no predictive sampling",
     }
     names = ", ".join([*ratio.parameters, *_given(ratio)])
@@ -58,6 +59,14 @@ def _reference(ratio: Any) -> str:
         return f"by {len(values):,} draws of the training prior"
     named = zip(ratio.layout.labels, values[0], strict=True)
     return ", ".join(f"{label} = {value:.6g}" for label, value in named)
+
+
+def _data(ratio: Any) -> str:
+    """The data set that it was made for."""
+    if ratio.observed is None:
+        return ""
+    n = len(ratio.observed)
+    return f"one data set of {n:,} observation{'s' * (n > 1)}, and no others"
 
 
 def _given(ratio: Any) -> list[str]:

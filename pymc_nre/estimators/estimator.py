@@ -42,6 +42,7 @@ from .parts import (
     checked_network,
     described,
     frozen,
+    own_data,
     own_probes,
     paired,
     taken,
@@ -92,6 +93,9 @@ class RatioEstimator:
         What is known beside an observation; the network takes both as one vector.
     missing : Missing, optional
         How numbers of an observation were missing in training; they are NaN.
+    observed : array, shape (n, *event), optional
+        The data set that it was made for, of observations without their conditions, if it was made
+        for one.
 
     Examples
     --------
@@ -119,6 +123,7 @@ class RatioEstimator:
         batched: bool | None = None,
         conditions: Conditions | None = None,
         missing: Missing | None = None,
+        observed: np.ndarray | None = None,
     ) -> None:
         shapes = {name: tuple(map(int, shape)) for name, shape in parameters.items()}
         layout = Layout(shapes, frozenset(integer))
@@ -133,11 +138,19 @@ class RatioEstimator:
             event_shape=tuple(network.event_shape),
             conditions=conditions,
             missing=missing,
+            observed=own_data(observed),
             reference=reference,
             _batched=batched,
             specification=described(specification, network, layout.size),
             **taken(given | {"simulator": simulator, "budget": budget}, layout),
         )
+
+    def made_for(self, observed: np.ndarray, domain: Domain) -> RatioEstimator:
+        """The same for one data set ``(n, *event)``, and where the ratio of that is known."""
+        other = object.__new__(type(self))
+        kept = {k: v for k, v in vars(self).items() if k != "digest"}
+        vars(other).update(kept | {"observed": own_data(observed), "domain": domain})
+        return other
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(
@@ -531,6 +544,7 @@ class RatioEstimator:
         arrays = {f"weights/{name}": weight.cpu().numpy() for name, weight in state.items()}
         arrays |= {f"domain/{name}": array for name, array in self.domain.to_arrays().items()}
         arrays |= {f"history/{name}": array.to_numpy() for name, array in self.history.items()}
+        arrays |= {} if self.observed is None else {"observed": self.observed}
         return arrays | {"probe/x": self.probe_x, "probe/log_ratio": self._probe()}
 
     def _metadata(self) -> dict[str, Any]:
@@ -543,6 +557,8 @@ class RatioEstimator:
         for name, known in (("conditions", self.conditions), ("missing", self.missing)):
             if known is not None:
                 own |= {"version": 2, name: known.to_dict()}
+        if self.observed is not None:
+            own |= {"version": 2, "observed": len(self.observed)}
         pairs = pairs_of(self.trained)
         if pairs is not None:
             own |= {"version": 2, "pairs": pairs}

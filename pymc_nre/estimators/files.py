@@ -96,6 +96,7 @@ def load(
         budget=TrialBudget.from_dict(metadata["budget"]) if metadata.get("budget") else None,
         conditions=conditions_of(metadata),
         missing=missing_of(metadata),
+        observed=arrays.get("observed"),
     )
     if torch.device(resolve_device(device)) != ratio.device:
         ratio = ratio.to(device)

@@ -23,8 +23,8 @@ from .contents import facts_problem
 from .evaluator import TorchEvaluator
 from .trial_budgets.trial_budget import TrialBudget
 
-__all__ = ["as_trained", "checked_network", "described", "frozen", "own_probes", "paired"]
-__all__ += ["taken", "trained_networks"]
+__all__ = ["as_trained", "checked_network", "described", "frozen", "own_data"]
+__all__ += ["own_probes", "paired", "taken", "trained_networks"]
 
 
 def frozen(network: RatioNetwork) -> RatioNetwork:
@@ -44,6 +44,15 @@ def own_probes(x: Any, most: int) -> np.ndarray:
     probes = real_array(x[:most], "probe_x").copy()
     probes.setflags(write=False)
     return probes
+
+
+def own_data(observed: Any) -> np.ndarray | None:
+    """A data set, read-only; None stays None."""
+    if observed is None:
+        return None
+    rows = real_array(observed, "observed").copy()
+    rows.setflags(write=False)
+    return rows
 
 
 def taken(given: Mapping[str, Any], layout: Layout) -> dict[str, Any]:

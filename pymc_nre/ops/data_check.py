@@ -6,6 +6,8 @@ It keeps the means and spreads of its training data. Of new simulations the squa
 inequality its mean over a data set exceeds 1,000 at most once in 1,000 data sets. So much is told,
 and long tails are no alarm. In a large data set one code drowns in that mean; so a single value
 counts too, where tails are not so long that they alone make the spread.
+
+A ratio that was made for one data set is asked whether these data are that one.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pytensor.graph.basic import Variable
 from pytensor.scalar.basic import Cast
 from pytensor.tensor.elemwise import Elemwise
 
-from ..estimators.checks import warn_if_missing_as_never
+from ..estimators.checks import warn_if_missing_as_never, warn_if_other_data
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import DomainWarning, warn
 from ..networks.incomplete import Seen
@@ -47,6 +49,7 @@ def warn_if_data_are_far(name: str, ratio: RatioEstimator, observed: Any) -> Non
     if data is not None:
         rows = np.asarray(data, dtype=float).reshape(-1, *ratio.observation_shape)
         warn_if_missing_as_never(ratio, rows, name)
+        warn_if_other_data(ratio, rows, name)
     if data is None or module is None or not np.size(data):
         return
     x = np.asarray(data, dtype=float).reshape(-1, *ratio.observation_shape)
@@ -111,6 +114,7 @@ def _distances(ratio: RatioEstimator, module: Standardize, x: np.ndarray) -> np.
     if ratio.conditions is not None:  # any will do: each number is standardized by itself
         given = np.tile(ratio.probe_x[0, -ratio.conditions.layout.size :], (len(x), 1))
         x = np.concatenate([x.reshape(len(x), -1), given], axis=1)
+    x = np.ascontiguousarray(x)  # torch takes no axis backwards
     distances = module(torch.tensor(x, device=module.mean.device)).abs().cpu().numpy()
     return _alone(ratio, distances)
 

@@ -153,6 +153,8 @@ def warn_if_prior_leaves(
 
     Of its tails only if they count, ``tails``, or if what is outside is not held back. What will
     tell whether they cut the posterior is said by ``later``.
+
+    A ratio that was made for one data set is held to where that is likely, which any prior leaves.
     """
     if outside == "ignore":
         return
@@ -170,6 +172,15 @@ def warn_if_prior_leaves(
         return
     if reach.share <= _TOLD_FROM:
         return
+    if ratio.observed is not None and outside in HELD_BACK and not _is_apart(reach, ratio.domain):
+        _log.info(
+            "%s: the ratio was made for one data set and knows where those data are likely, %s. "
+            "What else this model's prior allows is cut off (outside=%r).",
+            name,
+            ratio.describe_domain(),
+            outside,
+        )
+        return
     if outside in HELD_BACK and not tails and _are_tails(reach):
         _log.info(
             "%s: %.1f%% of this model's prior lies outside the region where the ratio was trained, "
@@ -185,6 +196,11 @@ def warn_if_prior_leaves(
 def _are_tails(reach: Reach) -> bool:
     """Whether every row is mostly inside, and what is not is beyond the range of a parameter."""
     return reach.by_row.max() <= _TAILS and reach.together <= _TOLD_FROM
+
+
+def _is_apart(reach: Reach, domain: Domain) -> bool:
+    """Whether no draw has some parameter in its range."""
+    return bool(((reach.high < domain.lower) | (reach.low > domain.upper)).any())
 
 
 def _prior_draws(
@@ -219,7 +235,17 @@ def _message(name: str, ratio: RatioEstimator, reach: Reach, outside: str) -> st
     return (
         f"{name}: {reach.share:.1%} of this model's prior lies outside the region where the ratio "
         f"was trained ({ratio.describe_domain(digits)}): {'; '.join(told)}. "
-        f"{_CONSEQUENCE[outside]} Train on a wider prior, or use a narrower one here."
+        f"{_CONSEQUENCE[outside]} {_other_prior(ratio)}"
+    )
+
+
+def _other_prior(ratio: RatioEstimator) -> str:
+    """What to do about a prior that leaves the domain."""
+    if ratio.observed is None:
+        return "Train on a wider prior, or use a narrower one here."
+    return (
+        "It was made for one data set, and is known where those data are likely under the prior of "
+        "its rounds: run nre.rounds with the prior of this model."
     )
 
 

@@ -172,6 +172,12 @@ def log_density(theta, x):
     return -((theta[:, 0] - x) ** 2)
 
 
+def in_rounds(**options):
+    options = {"n": 200, "rounds": 2, "observed": [0.1], "epochs": 1, "batched": True} | options
+    options = {"prior": NORMAL, "simulator": TASK.simulator, **QUIET} | options
+    return nre.rounds(**options, network=networks.MLP((4,))).table
+
+
 @cache
 def vectors():
     mu = np.random.default_rng(1).uniform(-2, 2, 120)
@@ -482,6 +488,49 @@ CALLS = {
         lambda n: nre.simulate(TASK.prior(), TASK.simulator, n, batched=True, **QUIET),
         1,
         n=count(20),
+    ),
+    "rounds": call(
+        lambda **options: in_rounds(**options),
+        3,
+        n=count(200),
+        rounds=count(2),
+        members=count(1),
+        observed=Array((3,)),
+        epsilon=number(1e-3),
+    ),
+    "rounds of": call(
+        lambda prior, simulator, random_seed, batched, progressbar: in_rounds(
+            prior=prior,
+            simulator=simulator,
+            random_seed=random_seed,
+            batched=batched,
+            progressbar=progressbar,
+        ),
+        3,
+        prior=PRIOR,
+        simulator=a(lambda: TASK.simulator, *FUNCTIONS),
+        random_seed=seed(),
+        batched=flag(True),
+        progressbar=flag(False),
+    ),
+    "rounds with conditions": call(
+        lambda dose: (
+            nre.rounds(
+                NORMAL,
+                lambda rng, mu, dose: rng.normal(mu * dose, 1.0),
+                200,
+                rounds=2,
+                observed=np.zeros(3),
+                conditions={"dose": dose},
+                epochs=1,
+                batched=True,
+                network=networks.MLP((4,)),
+                **QUIET,
+            ).table
+        ),
+        3,
+        {"dose": ("conditions",)},
+        dose=Array((3,)),
     ),
     "simulate at": call(
         lambda mu: nre.simulate(NORMAL, TASK.simulator, 5, at={"mu": mu}, batched=True, **QUIET),
@@ -999,7 +1048,8 @@ NO_INPUT = {
     *("DomainWarning", "EstimatorFileError", "PosteriorWarning", "SimulationError"),
     *("SimulationWarning", "TrainingWarning", "TrialsWarning"),
     *("diagnostics", "losses", "networks", "plots", "steps", "tasks"),  # rooms
-    *("diagnostics.Report", "tasks.Posterior", "Transitions", "TrialBudget"),  # what comes back
+    # what comes back
+    *("diagnostics.Report", "tasks.Posterior", "Transitions", "TrialBudget", "Rounds"),
     *("RatioEstimator", "losses.Loss", "losses.NREA", "networks.RatioNetwork"),
     *("networks.specification_from_dict", "steps.DirectRatioMetropolis"),
 }

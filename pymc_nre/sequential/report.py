@@ -1,0 +1,114 @@
+"""What rounds found: a ratio for one data set, its posterior, and how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.special import logsumexp
+
+from ..amortized.weights import effective_number
+from ..estimators.domain import Domain
+from ..estimators.estimator import RatioEstimator
+from ..simulation.simulations import Simulations
+from .kept import KeptSet
+
+__all__ = ["Round", "Rounds", "table_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """A round that is over.
+
+    Attributes
+    ----------
+    simulations : int
+        That were asked for.
+    failed : int
+        Of them.
+    kept : KeptSet
+    ess : float
+        Of all simulations so far, how many count at the posterior.
+    """
+
+    simulations: int
+    failed: int
+    kept: KeptSet
+    ess: float
+
+    @classmethod
+    def over(cls, simulations: int, failed: int, kept: KeptSet, pool: Simulations) -> Round:
+        """With the simulations of all rounds, whose prior is their mixture."""
+        mixture: Any = pool.known_prior
+        theta = pool.theta
+        log_weight = kept.data.log_ratio(theta) - mixture.log_weight(theta)
+        weight = np.exp(log_weight - logsumexp(log_weight))
+        return cls(simulations, failed, kept, float(effective_number(weight)))
+
+    def in_words(self, k: int) -> str:
+        """A line for a person."""
+        return (
+            f"round {k}: {self.simulations:,} simulations, kept {np.exp(self.kept.log_volume):.2g} "
+            f"of the prior; {self.ess:,.0f} simulations count at the posterior"
+        )
+
+
+def table_of(rounds: Sequence[Round]) -> xr.Dataset:
+    """A row for each round; what a cut loses is told by the next ratio, of the last by itself."""
+    kept = [each.kept for each in rounds]
+    judges = [*kept[1:], kept[-1]]
+    columns = {
+        "simulations": [each.simulations for each in rounds],
+        "failed": [each.failed for each in rounds],
+        "kept_volume": [float(np.exp(each.log_volume)) for each in kept],
+        "lost_mass": [one.lost(by.posterior) for one, by in zip(kept, judges, strict=True)],
+        "ess": [each.ess for each in rounds],
+    }
+    named = {name: ("round", np.array(column)) for name, column in columns.items()}
+    return xr.Dataset(named, coords={"round": np.arange(1, len(rounds) + 1)})
+
+
+@dataclass(frozen=True, eq=False)
+class Rounds:
+    """What `pymc_nre.rounds` returns.
+
+    Attributes
+    ----------
+    ratio : RatioEstimator
+        For the data set of these rounds, in the kept set of the last one, which is its domain.
+    table : xarray.Dataset
+        By ``round``: ``simulations`` and how many ``failed``; ``kept_volume``, the share of the
+        prior that is kept; ``lost_mass``, the share of the posterior that is cut off, as the ratio
+        of the next round has it (of the last round, its own); and ``ess``, how many of all
+        simulations so far count at the posterior.
+    posterior : xarray.Dataset
+        Draws of the posterior under the prior of the rounds, by parameter ``(draw, *own)``, as
+        particles found them. Under any other prior, use the ratio.
+    """
+
+    ratio: RatioEstimator
+    table: xr.Dataset
+    posterior: xr.Dataset
+
+    @classmethod
+    def of(cls, ratio: RatioEstimator, rounds: Sequence[Round], observed: np.ndarray) -> Rounds:
+        """The ratio of the last round, for the data ``(*event)`` or ``(n, *event)`` alone."""
+        kept = rounds[-1].kept
+        domain = Domain.from_draws(kept.draws.theta, kept.draws.log_prior)
+        named = {
+            name: (("draw", *(f"{name}_dim_{i}" for i in range(value.ndim - 1))), value)
+            for name, value in ratio.layout.unpack(kept.posterior.theta).items()
+        }
+        trials = observed.reshape(-1, *ratio.observation_shape)
+        own = ratio.made_for(trials, domain)
+        return cls(own, table_of(rounds), xr.Dataset(named))
+
+    def __repr__(self) -> str:
+        shown = self.table.to_dataframe().to_string(float_format=lambda value: f"{value:.3g}")
+        names = ", ".join(self.ratio.parameters)
+        total = int(self.table["simulations"].sum())
+        head = f"Rounds: {total:,} simulations for one data set, posterior of {names}"
+        return f"{head}\n{shown}"
