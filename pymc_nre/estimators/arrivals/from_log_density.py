@@ -138,7 +138,7 @@ def from_log_density(
         domain=Domain.from_draws(theta, density),
         probe_x=x,
         reference="nothing" if kind == "likelihood" else "evidence",
-        loss=f"trained elsewhere ({name}, {_TOLD[kind]})",
+        loss=f"its own loss ({name}, {_TOLD[kind]})",
         integer=layout.integer,
         simulator=simulator,
     )

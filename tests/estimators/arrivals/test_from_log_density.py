@@ -40,7 +40,7 @@ def test_a_likelihood_is_divided_by_nothing(likelihood):
     assert likelihood.normalized
     shown = repr(likelihood)
     assert shown.startswith("RatioEstimator: log p(x | mu)\n")
-    assert "trained elsewhere (NormalMean, a likelihood); normalized in x" in shown
+    assert "its own loss (NormalMean, a likelihood); normalized in x" in shown
 
 
 def test_a_posterior_is_divided_by_its_prior(posterior):
