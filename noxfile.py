@@ -41,6 +41,7 @@ SAME_ON_BOTH = [
     "tests/training/test_precision.py",
     "tests/training/test_series.py",
     "tests/training/test_settings.py",
+    "tests/training/test_start.py",
     "tests/training/test_trainer.py",
     "tests/training/test_trial.py",
     "tests/training/test_unseen.py",

@@ -5,5 +5,5 @@ a value: what changes it makes another. It knows its domain, the region of param
 trained in (`domain`), is evaluated by torch on NumPy arrays (`evaluator`), is saved and loaded
 without pickle (`files`), may be the mean of several (`ensemble`) or be calibrated on simulations
 (`calibration`), and may know how many trials it bears, which its own scores on simulations tell
-(`trial_budgets`).
+(`trial_budgets`). Likelihoods and posteriors that others trained become one too (`arrivals`).
 """

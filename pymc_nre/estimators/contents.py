@@ -391,7 +391,7 @@ def _wrong_density(metadata: Mapping[str, Any]) -> Iterator[str]:
     density = metadata.get("density")
     kind = None if density is None else density["kind"]
     if (metadata["reference"] == "nothing") != (kind == "likelihood"):
-        yield f"a density {kind} does not fit the reference {metadata['reference']!r}"
+        yield f"a density {kind!r} does not fit the reference {metadata['reference']!r}"
     if density is None:
         return
     if metadata["network"]["type"] != "custom":

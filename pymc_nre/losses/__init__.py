@@ -7,7 +7,7 @@ logit :math:`s(\theta, x)` that separates them best is :math:`\log p(x \mid \the
 What a loss must say of itself is in `base`; those that contrast joint with marginal pairs are in
 `contrastive`, candidates near the true parameters beside them in `multi_scale`, a penalty on
 classifiers that are out of balance in `balanced`, the ratio to a fixed reference in `carl`, and the
-ratio of any two parameter vectors in `direct`.
+ratio of any two parameter vectors in `direct`. `written` reads a loss from its text.
 """
 
 from .balanced import BNRE, Balanced

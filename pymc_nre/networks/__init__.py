@@ -4,7 +4,9 @@ Every network is two functions, ``embed(x)`` and ``head(theta, features)``, so t
 is embedded once, however many parameters it meets (`base`). Users write small frozen values such
 as ``MLP((64, 64))``, and modules are built when sizes are known (`specifications`). Embeddings turn
 sets, series and images into features (`embeddings`, `convolutions`), networks are made of other
-networks (`composed`), and logits may go through curves (`calibration`).
+networks (`composed`), and logits may go through curves (`calibration`). Modules of log densities
+that others trained are called in their own manner (`densities`), and posteriors among them divided
+by their priors (`prior_density`).
 """
 
 from .base import RatioNetwork

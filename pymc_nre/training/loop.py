@@ -73,7 +73,9 @@ class Recipe:
     def network_for(self, batches: Batches, member: int) -> RatioNetwork:
         """One in single precision, to be trained on these, as it is before the first step."""
         if self.start is not None:
-            return self.start.network(member)
+            net = self.start.network(member)
+            check_weights(net)
+            return net
         net = self.build(batches.simulations).float()
         net.fit_standardization(*batches.training)
         return net

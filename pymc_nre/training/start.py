@@ -76,7 +76,7 @@ class Start:
     def network(self, member: int) -> RatioNetwork:
         """A copy of one of its networks, to be trained, in single precision."""
         networks = getattr(self.ratio.network, "members", (self.ratio.network,))
-        return copy.deepcopy(networks[member]).float().requires_grad_(True)
+        return copy.deepcopy(networks[member]).cpu().float().requires_grad_(True)
 
     def loss(self, given: Loss | None, simulations: Simulations | Online) -> Loss:
         """The loss that was given, by default the one that it was trained with.

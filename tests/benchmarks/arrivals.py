@@ -199,7 +199,7 @@ def compared(ours, own, log_weights):
     Errors are those of what differs among chains, and among blocks of the library's draws.
     """
     weights = np.exp(log_weights - log_weights.max())
-    blocks = np.array_split(np.random.default_rng(1).permutation(len(own)), BLOCKS)
+    blocks = np.array_split(np.arange(len(own)), BLOCKS)  # those of a chain stay together
     theirs = np.stack([moments(own[rows], weights[rows]) for rows in blocks])
     mine = np.stack([moments(chain, np.ones(len(chain))) for chain in ours])
     error = np.hypot(spread_of_mean(mine), spread_of_mean(theirs))
@@ -218,14 +218,18 @@ def spread_of_mean(each):
 
 
 def c2st(ours, own, log_weights, n=1_000):
-    """How well a classifier tells them apart; half is not at all. Draws twice it would learn."""
+    """How well a classifier tells them apart; half is not at all.
+
+    It would learn draws that are there twice; those that are taken by chance, with a probability
+    that goes with their weights, are not.
+    """
     from sbi.utils.metrics import c2st as classify
 
     rng = np.random.default_rng(2)
-    weights = np.exp(log_weights - log_weights.max())
-    rows = rng.choice(len(own), n, replace=False, p=weights / weights.sum())
-    mine = rng.choice(ours.reshape(-1, 2), n, replace=False)
-    parts = (torch.tensor(part).float() for part in (mine, own[rows]))
+    taken = rng.random(len(own)) < np.exp(log_weights - log_weights.max())
+    theirs = rng.permutation(own[taken])[:n]
+    mine = rng.choice(ours.reshape(-1, 2), len(theirs), replace=False)
+    parts = (torch.tensor(part).float() for part in (mine, theirs))
     return float(classify(*parts))
 
 

@@ -86,7 +86,28 @@ BUDGET = {
     **{name: [[0.1, 0.2]] * 3 for name in ("positions", "curves", "curve_errors")},
 }
 
+DENSITY = {"kind": "posterior", "prior": [["NormalRV", 3]]}
 BAD = {
+    "no density": (put("density", {"kind": "posterior"}), "density must be a kind, and the parts"),
+    "an odd density": (put("density", DENSITY | {"kind": "joint"}), "density must be a kind"),
+    "odd parts": (put("density", DENSITY | {"prior": [["NormalRV", 0]]}), "density must be a kind"),
+    "a density of a network": (put("density", DENSITY), "a density is by a module of your own"),
+    "an unknown family": (
+        put("density", DENSITY | {"prior": [["FlatRV", 3]]}),
+        "there are no densities of 'FlatRV'",
+    ),
+    "a density of others": (
+        put("density", DENSITY | {"prior": [["NormalRV", 10**9]]}),
+        "the density of the prior is one of other parameters",
+    ),
+    "a likelihood of a ratio": (
+        put("density", DENSITY | {"kind": "likelihood"}),
+        "a density 'likelihood' does not fit the reference 'evidence'",
+    ),
+    "a ratio to nothing": (
+        put("reference", "nothing"),
+        "a density None does not fit the reference",
+    ),
     "domain too short": (short_domain, r"domain/lower must be float64 \(3,\), is float64 \(1,\)"),
     "domain without rows": (no_domain, "domain/lower must be"),
     "domain of another type": (

@@ -110,8 +110,8 @@ def from_log_density(
     ...     return torch.distributions.Normal(theta[:, 0], 1.0).log_prob(x)
     >>> prior = {"mu": pm.Uniform.dist(-3, 3)}
     >>> ratio = nre.from_log_density(log_likelihood, prior=prior, kind="likelihood", x=[0.3, 1.2])
-    >>> ratio.log_ratio(0.0, mu=0.0).round(3)
-    array(-0.919)
+    >>> float(ratio.log_ratio(0.0, mu=0.0).round(3))
+    -0.919
     """
     _check_module(module)
     if not isinstance(kind, str) or kind not in KINDS:
@@ -138,7 +138,7 @@ def from_log_density(
         domain=Domain.from_draws(theta, density),
         probe_x=x,
         reference="nothing" if kind == "likelihood" else "evidence",
-        loss=f"trained elsewhere ({name}, {_TOLD[kind]})",
+        loss=f"its own loss ({name}, {_TOLD[kind]})",
         integer=layout.integer,
         simulator=simulator,
     )
