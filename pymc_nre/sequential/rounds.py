@@ -308,7 +308,8 @@ class _Run:
 
     def _loss(self, k: int) -> Loss | None:
         """Contrasts nearby ask all ratios before of all trials, for every candidate."""
-        if self.plan.loss is None and k * self.study.trials > _EVALUATIONS:
+        trials = self.study.trials(self.made[0].observation_shape)
+        if self.plan.loss is None and k * trials > _EVALUATIONS:
             return NREC()
         return self.plan.loss
 

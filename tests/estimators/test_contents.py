@@ -12,7 +12,6 @@ from pymc_nre import EstimatorFileError
 from pymc_nre.networks import MLP, Dense
 from pymc_nre.runtime import archive
 
-
 X_OF_TWO = np.zeros((4, 2))
 
 
