@@ -99,7 +99,7 @@ def main(quick=False, seed=1):
     found = nre.rounds(
         training_prior,
         simulator,
-        2_000 if quick else 20_000,
+        2_000 if quick else 10_000,
         observed=x,
         rounds=2 if quick else 4,
         method="posterior",

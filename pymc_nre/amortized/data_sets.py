@@ -163,7 +163,7 @@ def summed_log_ratio(
     observations = rows.reshape(sets * trials, *rows.shape[2:])
     owners = np.repeat(np.arange(sets), trials)
     total = np.zeros((sets, theta.shape[1]))
-    at_once = max(1, _PAIRS // theta.shape[1])
+    at_once = max(1, _PAIRS // max(theta.shape[1], 1))
     for start in range(0, len(observations), at_once):
         x, owner = observations[start : start + at_once], owners[start : start + at_once]
         own = theta if len(theta) == 1 else theta[owner]

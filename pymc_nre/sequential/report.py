@@ -94,9 +94,10 @@ class Rounds:
     posterior: xr.Dataset
 
     @classmethod
-    def of(cls, ratio: RatioEstimator, rounds: Sequence[Round], observed: np.ndarray) -> Rounds:
+    def of(cls, rounds: Sequence[Round], observed: np.ndarray) -> Rounds:
         """The ratio of the last round, for the data ``(*event)`` or ``(n, *event)`` alone."""
         kept = rounds[-1].kept
+        ratio = kept.data.ratio
         domain = Domain.from_draws(kept.draws.theta, kept.draws.log_prior)
         named = {
             name: (("draw", *(f"{name}_dim_{i}" for i in range(value.ndim - 1))), value)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..amortized.weights import effective_number
+from ..exceptions import TrainingWarning, warn
 from ..losses.base import Loss, checked_loss
 from ..losses.contrastive import NREC
 from ..runtime.arrays import finite_array, real_number, true_or_false, whole_number
@@ -135,6 +136,8 @@ def rounds(
     -----
     SimulationWarning
         If simulations failed.
+    TrainingWarning
+        If it was interrupted; rounds that were over are returned then.
 
     References
     ----------
@@ -242,10 +245,24 @@ class _Run:
         while left:
             n = sum(left) if self._settled else left[0]
             left = [] if self._settled else left[1:]
-            last = self._round(n, not left)
-            self.proposals += (Proposal(last.kept, self.plan.share),)
-        data = last.kept.data
-        return Rounds.of(data.ratio, self.over, self.study.observed)
+            try:
+                self.over.append(self._round(n, last=not left))
+            except KeyboardInterrupt:
+                if not self.over:
+                    raise
+                self._tell_of_the_end()
+                break
+            self.proposals += (Proposal(self.over[-1].kept, self.plan.share),)
+            if self.plan.progressbar:
+                say(self.over[-1].in_words(len(self.over)))
+        return Rounds.of(self.over, self.study.observed)
+
+    def _tell_of_the_end(self) -> None:
+        warn(
+            f"Interrupted after {len(self.over)} of {len(self.plan.sizes)} rounds; returning what "
+            "was found by then. With checkpoint= the same call goes on where it was.",
+            TrainingWarning,
+        )
 
     def _round(self, n: int, last: bool) -> Round:
         k = len(self.over)
@@ -269,14 +286,14 @@ class _Run:
             random_seed=int(for_training.generate_state(1)[0]),
             progressbar=self.plan.progressbar,
             **self.plan.training,
-        ).replace(normalized=False)
+        )
+        if "interrupted" in np.atleast_1d(ratio.history.attrs["stopped"]):
+            raise KeyboardInterrupt  # half of a ratio would mislead all rounds after it
+        ratio = ratio.replace(normalized=False)
         rng = np.random.default_rng(for_keeping)
         draws = _DRAWS if last else max(_FEWEST, sum(self.plan.sizes[k + 1 :]))
         kept = keep(self.study.data_set(ratio), self.plan.epsilon, draws, rng)
-        self.over.append(Round.over(n, made.n_failed, kept, pool))
-        if self.plan.progressbar:
-            say(self.over[-1].in_words(k + 1))
-        return self.over[-1]
+        return Round.over(n, made.n_failed, kept, pool)
 
     def _proposed(self, n: int, rng: np.random.Generator) -> np.ndarray:
         return self.proposals[-1].draw(n, rng) if self.proposals else self.study.known.draw(n, rng)
@@ -291,7 +308,8 @@ class _Run:
 
     def _loss(self, k: int) -> Loss | None:
         """Contrasts nearby ask all ratios before of all trials, for every candidate."""
-        if self.plan.loss is None and k * self.study.trials > _EVALUATIONS:
+        trials = self.study.trials(self.made[0].observation_shape)
+        if self.plan.loss is None and k * trials > _EVALUATIONS:
             return NREC()
         return self.plan.loss
 

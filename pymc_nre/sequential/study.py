@@ -102,10 +102,9 @@ class Study:
         self.known = KnownPrior(prior)
         self.designs = None if conditions is None else Designs(conditions)
 
-    @property
-    def trials(self) -> int:
-        """At most so many, before it is known what an observation is."""
-        return self.observed.shape[0] if self.observed.ndim else 1
+    def trials(self, event: tuple[int, ...]) -> int:
+        """How many there are, of observations of that shape."""
+        return self.observed.shape[0] if self.observed.ndim > len(event) else 1
 
     def simulate(
         self,

@@ -12,6 +12,8 @@ from pymc_nre import EstimatorFileError
 from pymc_nre.networks import MLP, Dense
 from pymc_nre.runtime import archive
 
+X_OF_TWO = np.zeros((4, 2))
+
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory):
@@ -153,6 +155,12 @@ BAD = {
     "a calibration that is not there": (
         put("calibrated", [8, 33]),
         r"weights/centers is missing",
+    ),
+    "data that are not there": (put("observed", 4), r"observed is missing"),
+    "data of no number": (put("observed", 0), "observed must be a count, is 0"),
+    "data of another shape": (
+        lambda metadata, arrays: (metadata.update(observed=4), arrays.update(observed=X_OF_TWO)),
+        r"observed must be float64 \(4, 3\), is float64 \(4, 2\)",
     ),
     "a calibration of one number": (put("calibrated", [8]), "calibrated must be regions and"),
     "a calibration beyond memory": (

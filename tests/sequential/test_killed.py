@@ -15,8 +15,11 @@ import pytest
 from once import once
 from quick_rounds import bits, quick
 
-SMALL = {"n": 600, "epochs": 6, "method": "posterior"}
-pytestmark = pytest.mark.filterwarnings("ignore:The validation loss:pymc_nre.TrainingWarning")
+SMALL = {"n": 450, "epochs": 6, "method": "posterior"}
+pytestmark = [
+    pytest.mark.one_python,
+    pytest.mark.filterwarnings("ignore:The validation loss:pymc_nre.TrainingWarning"),
+]
 # What of, in which call: three rounds have 3 calls of each but the epochs, of which they have 18.
 QUICK = ("simulate 2", "record 8", "keep 2")
 MANY = ("simulate 1", "simulate 3", "record 1", "record 6", "record 12", "record 18", "keep 3")

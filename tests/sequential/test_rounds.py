@@ -158,6 +158,23 @@ def test_failures_are_counted():
     assert (found.table["failed"] > 5).all()
 
 
+def test_rounds_that_are_over_are_returned_if_it_is_interrupted():
+    calls = []
+
+    def stopped(rng, mu):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return simulator(rng, mu)
+
+    with pytest.warns(TrainingWarning, match="Interrupted after 1 of 2 rounds"):
+        found = quick(simulator=stopped, **FEW)
+    assert found.table.sizes == {"round": 1}
+    del calls[1:]
+    with pytest.raises(KeyboardInterrupt):  # in the first one
+        quick(simulator=stopped, **FEW)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [

@@ -529,7 +529,7 @@ CALLS = {
             ).table
         ),
         3,
-        {"dose": ("conditions",)},
+        {"dose": ("conditions", "x (at")},  # which it makes
         dose=Array((3,)),
     ),
     "simulate at": call(

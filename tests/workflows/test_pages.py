@@ -27,7 +27,7 @@ LANGUAGES = {
 LESS = [
     (nre, "simulate", {"n": 20_000}),
     (nre, "train", {"epochs": 3}),
-    (nre, "rounds", {"n": 1_000}),
+    (nre, "rounds", {"n": 500}),
     (centering, "fine_tune", {"steps": 3}),
     (nre.diagnostics, "report", {"draws": 100}),
     (nre.diagnostics, "sbc_model", {"replicates": 4, "draws": 50, "tune": 50}),
