@@ -1,0 +1,94 @@
+r"""Quantiles of a statistic as functions of the parameters, learned from one value at each of many.
+
+A network is fitted by the pinball loss :math:`\rho_\alpha(u) = u\,(\alpha - 1_{u < 0})`, which is
+least on average at the conditional :math:`\alpha`-quantile. One network gives the quantiles of all
+levels, the first and positive steps to the others, so that they do not cross. Values are made
+alike before by a root, which quantiles go along with.
+
+References
+----------
+R. Koenker, G. Bassett (1978), Regression quantiles, Econometrica 46.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..runtime.devices import one_thread_if
+from ..runtime.random_streams import RandomStream
+
+__all__ = ["Quantiles"]
+
+_WIDTH = 32
+_STEPS, _RATE = 1_500, 0.01  # of Adam, on all values at once; the rate falls to zero
+
+
+@dataclass(frozen=True, eq=False)
+class Quantiles:
+    """Of values at inputs; make them with `Quantiles.fitted`."""
+
+    network: nn.Module
+    center: np.ndarray
+    scale: np.ndarray
+    least: float
+    unit: float
+
+    @classmethod
+    def fitted(
+        cls, inputs: np.ndarray, values: np.ndarray, levels: np.ndarray, seed: int
+    ) -> Quantiles:
+        """Quantiles at rising levels ``(L,)`` of values ``(N,)`` at inputs ``(N, D)``."""
+        center, scale = inputs.mean(0), inputs.std(0)
+        scale = np.where(scale > 0, scale, 1.0)
+        least = float(values.min())
+        roots = np.sqrt(values - least)
+        unit = float(np.median(roots)) or 1.0
+        rooted = torch.tensor(roots / unit)[:, None]
+        z, alphas = torch.tensor((inputs - center) / scale), torch.tensor(levels)
+        with one_thread_if(True), RandomStream(seed).in_place(), torch.enable_grad():
+            network = _Rising(inputs.shape[1], np.quantile(roots / unit, levels)).double()
+            _fit(network, z, rooted, alphas)
+        return cls(network, center, scale, least, unit)
+
+    def at(self, inputs: np.ndarray) -> np.ndarray:
+        """Quantiles ``(N, L)`` at inputs ``(N, D)``."""
+        with torch.no_grad():
+            z = torch.tensor((inputs - self.center) / self.scale)
+            roots = self.network(z).numpy()
+        return self.least + (np.maximum(roots, 0.0) * self.unit) ** 2
+
+
+class _Rising(nn.Module):
+    """Rising numbers of inputs, which begin as constants."""
+
+    start: torch.Tensor
+
+    def __init__(self, inputs: int, start: np.ndarray) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *(nn.Linear(inputs, _WIDTH), nn.SiLU(), nn.Linear(_WIDTH, _WIDTH), nn.SiLU()),
+            nn.Linear(_WIDTH, len(start)),
+        )
+        steps = np.maximum(np.diff(start, prepend=0.0), 1e-3)
+        self.register_buffer("start", torch.tensor(np.log(np.expm1(steps))))
+        with torch.no_grad():
+            self.body[-1].weight.mul_(0.1)
+            self.body[-1].bias.zero_()
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return nn.functional.softplus(self.body(z) + self.start).cumsum(-1)
+
+
+def _fit(network: nn.Module, z: torch.Tensor, values: torch.Tensor, levels: torch.Tensor) -> None:
+    optimizer = torch.optim.Adam(network.parameters(), lr=_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
+    for _ in range(_STEPS):
+        optimizer.zero_grad()
+        off = values - network(z)
+        torch.where(off < 0, (levels - 1) * off, levels * off).mean().backward()
+        optimizer.step()
+        schedule.step()
