@@ -55,7 +55,7 @@ class Coordinates:
         """Coordinates ``(R, k)`` of parameters ``(R, D)``."""
         center, radius = self._ball(theta)
         scores = self.domain.scores(theta)[:, self.free]
-        b = (scores - center) @ self._parts[0] / np.maximum(radius, np.finfo(float).tiny)
+        b = (scores - center) @ self._parts[0] / np.where(radius > 0, radius, np.inf)
         length = np.linalg.norm(b, axis=1, keepdims=True)
         b *= np.minimum(1.0, _LAST / np.maximum(length, _LAST))
         return b / np.sqrt(1 - (b**2).sum(1, keepdims=True))

@@ -4,10 +4,10 @@ With :math:`\ell(\theta) = \sum_i \log r(\theta, x_i)`, profiled over nuisance p
 set is one of some parameters only,
 
 - ``likelihood_ratio``: :math:`2\,[\max \ell - \ell(\theta)]`,
-- ``bayes_factor``: :math:`2\,[\log \int p(\theta) e^{\ell(\theta)} d\theta - \ell(\theta)]`, with the
-  training prior p,
-- ``waldo``: :math:`(\theta - m)^\top V^{-1} (\theta - m)`, with mean and covariance of the posterior
-  under that prior.
+- ``bayes_factor``: :math:`2\,[\log \int p(\theta) e^{\ell(\theta)} d\theta - \ell(\theta)]`, with
+  the training prior p,
+- ``waldo``: :math:`(\theta - m)^\top V^{-1} (\theta - m)`, with mean and covariance of the
+  posterior under that prior.
 
 All are on the scale of :math:`\chi^2`, and large where data speak against the parameters.
 

@@ -27,7 +27,7 @@ def coverages(
     sets: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Shares ``(P,)`` of so many data sets, simulated at points ``(P, D)``, whose sets hold them."""
+    """Shares ``(P,)`` of data sets, simulated at points ``(P, D)``, whose sets hold these."""
     each = np.repeat(points, sets, axis=0)
     values = simulated_statistics(statistic, experiment, each, rng, False)
     return (values <= cut.cut(each, level)).reshape(len(points), sets).mean(1)
