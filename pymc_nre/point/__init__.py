@@ -1,14 +1,14 @@
 r"""Estimates and confidence sets: what the data say without a prior.
 
 A ratio is the likelihood up to a function of the data, so the parameters that make data likeliest
-are known without MCMC, of hundreds of data sets at once: `summed` adds log ratios up over trials,
-`search` climbs them by `bfgs` from many starts, in `coordinates` without edges. `maximum_likelihood`
-and `profile` are what is found.
+are known without MCMC, of hundreds of data sets at once: `searches` climb from many starts, and
+`maximum_likelihood` and `profile` are what is found.
 
-A confidence set holds the parameters at which a statistic (`statistics`) is below its critical
-value. Wilks' theorem has one for all parameters, right for many trials of an exact ratio.
-`critical_values` are learned from simulated data sets otherwise, and are right whatever is wrong
-with the ratio, which costs size alone.
+A `confidence_set` holds the parameters at which a statistic (`statistics`, of which two need
+`integrals`) is no larger than its critical value. Wilks' theorem has one for all parameters, right
+for many trials of an exact ratio; `wilks_check` asks whether it is here. `critical_values` are
+otherwise learned, as `quantiles` of what `simulated` data sets give, and are right whatever is
+wrong with the ratio, which costs size alone. `regions` are where the sets are.
 """
 
 from .confidence_set import ConfidenceSet, confidence_set

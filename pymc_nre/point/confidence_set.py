@@ -35,7 +35,7 @@ from .maximum_likelihood import covariances, maxima
 from .observed import Observed
 from .profile import held_at
 from .regions import Axis, Plane, plane, runs
-from .search import Found
+from .searches.search import Found
 from .statistics import Prepared, Statistic
 from .wilks_check import coverages, warn_if_too_few
 
@@ -58,6 +58,19 @@ class ConfidenceSet:
     checked : xarray.Dataset or None
         Of Wilks, where a simulator is at hand: ``coverage`` (point) at parameters ``at`` (point,
         parameter), by simulation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc_nre as nre
+    >>> ratio = nre.tasks.GaussianMean().estimator()
+    >>> x = np.array([[1.0, 2.0, 3.0, 2.0], [0.0, 1.0, 0.0, 1.0]])
+    >>> found = nre.point.confidence_set(ratio, x, method="wilks", sets=0, progressbar=False)
+    >>> found.contains(mu=[0.0, 1.5])
+    array([[False,  True],
+           [ True, False]])
+    >>> found.size.round(2)
+    array([1.64, 1.64])
     """
 
     level: float

@@ -2,9 +2,10 @@ r"""Above which value of a statistic do parameters leave the set? Three answers.
 
 - `Wilks`: the quantile of :math:`\chi^2` with as many degrees of freedom as there are parameters of
   interest. For many trials of an exact ratio, away from the edge.
-- `CriticalValues`, which `critical_values` learns: parameters are drawn over the whole domain, a data
-  set is simulated at each, and the quantile of the statistic is a regression on the parameters. One
-  simulated set for each draw suffices, and what is learned serves all data sets of that design.
+- `CriticalValues`, which `critical_values` learns: parameters are drawn over the whole domain, a
+  data set is simulated at each, and the quantile of the statistic is a regression on the
+  parameters. One simulated set for each draw suffices, and what is learned serves all data sets of
+  that design.
 - `Neyman`: many data sets are simulated at every point that is asked of, and nothing is learned.
 
 The last two are right whatever is wrong with the ratio, which costs size alone.
@@ -33,9 +34,9 @@ from ..simulation.series.cuts import Transitions
 from ..simulation.simulator import Simulator
 from .observed import Observed, in_chunks, places_of
 from .quantiles import Quantiles
+from .searches.summed import SummedRatio
 from .simulated import Experiment
 from .statistics import STATISTICS, Statistic
-from .summed import SummedRatio
 
 __all__ = [
     "CriticalValues",
@@ -110,6 +111,16 @@ class CriticalValues:
         Of each data set.
     sets : int
         Simulated data sets that it was learned from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc_nre as nre
+    >>> ratio = nre.tasks.GaussianMean().estimator()
+    >>> known = {"levels": [0.5, 0.9], "random_seed": 1, "progressbar": False}
+    >>> learned = nre.point.critical_values(ratio, np.zeros(5), **known)
+    >>> learned.at(0.9, mu=[-5.0, 0.0, 5.0]).shape, learned.parameters
+    ((3,), ('mu',))
     """
 
     levels: tuple[float, ...]
@@ -127,7 +138,7 @@ class CriticalValues:
         return (
             f"Critical values of the {self.statistic.replace('_', ' ')} of "
             f"{', '.join(self.parameters)}, {self.trials:,} trial{'s' * (self.trials != 1)}: "
-            f"levels {levels}, from {self.sets:,} simulated data sets"
+            f"levels {levels}, from {self.sets:,} simulated sets"
         )
 
     def at(self, level: float, **parameters: Any) -> np.ndarray:
@@ -192,7 +203,7 @@ def critical_values(
     parameters : sequence of str, optional
         Of interest; by default all.
     levels : sequence of float
-        Of confidence.
+        Of confidence; sets of any of them can be made.
     statistic : {"likelihood_ratio", "bayes_factor", "waldo"}
     sets : int
         To simulate. With 500 they are too few, and 8,000 were no better.
@@ -223,8 +234,8 @@ def critical_values(
     ...     ratio, np.zeros(5), levels=[0.9], random_seed=1, progressbar=False
     ... )
     >>> learned
-    Critical values of the likelihood ratio of mu, 5 trials: levels 0.9, from 2,000 simulated data sets
-    >>> 2.4 < learned.at(0.9, mu=0.0) < 3.0  # chi-square: 2.71
+    Critical values of the likelihood ratio of mu, 5 trials: levels 0.9, from 2,000 simulated sets
+    >>> bool(2.4 < learned.at(0.9, mu=0.0) < 3.0)  # chi-square: 2.71
     True
     """
     caller = "critical_values"

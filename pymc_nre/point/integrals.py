@@ -16,8 +16,8 @@ import numpy as np
 from scipy.special import gammaln, logsumexp
 
 from ..estimators.estimator import RatioEstimator
-from .search import Found
-from .summed import SummedRatio
+from .searches.search import Found
+from .searches.summed import SummedRatio
 
 __all__ = ["Moments", "moments"]
 

@@ -21,7 +21,7 @@ from ..runtime.arrays import true_or_false, whole_number
 from ..runtime.progress import progress
 from ..simulation.parameters import Layout
 from .observed import Observed
-from .search import SCREENED, Found, search
+from .searches.search import SCREENED, Found, search
 
 __all__ = ["Estimates", "covariances", "maxima", "maximum_likelihood"]
 
@@ -31,15 +31,24 @@ _WHY = ("", "at the edge of the training domain", "not converged", "no curvature
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """What `maximum_likelihood` returns.
+    r"""What `maximum_likelihood` returns.
 
     Attributes
     ----------
     dataset : xarray.Dataset
-        ``estimate`` and ``standard_error`` (\\*sets, parameter), ``covariance`` (\\*sets, parameter,
-        parameter\\_), ``log_ratio`` (\\*sets) at the maximum, ``at_edge`` and ``converged``
-        (\\*sets), and ``why`` (\\*sets), which says why there is no standard error. Indexing gives
+        ``estimate`` and ``standard_error`` (\*sets, parameter), ``covariance`` (\*sets, parameter,
+        parameter\_), ``log_ratio`` (\*sets) at the maximum, ``at_edge`` and ``converged``
+        (\*sets), and ``why`` (\*sets), which says why there is no standard error. Indexing gives
         its variables.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc_nre as nre
+    >>> ratio = nre.tasks.GaussianMean().estimator()
+    >>> found = nre.point.maximum_likelihood(ratio, np.array([1.0, 3.0]), progressbar=False)
+    >>> found.parameters["mu"].round(3), found["standard_error"].to_numpy().round(3)
+    (array(2.), array([0.707]))
     """
 
     dataset: xr.Dataset
@@ -131,8 +140,8 @@ def maximum_likelihood(
     >>> x = np.array([[1.0, 2.0, 3.0, 2.0], [0.0, 1.0, 0.0, 1.0]])
     >>> nre.point.maximum_likelihood(ratio, x, progressbar=False)
     Maximum likelihood of 2 data sets, 4 trials
-      mu = 2 ± 0.5; log ratio 7.3071
-      mu = 0.5 ± 0.5; log ratio 7.8071
+      mu = 2 ± 0.5; log ratio 7.3072
+      mu = 0.5 ± 0.5; log ratio 7.8072
     """
     caller = "maximum_likelihood"
     observed = Observed.of(ratio, x, conditions, caller)

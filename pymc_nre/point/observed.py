@@ -12,7 +12,7 @@ from ..amortized.data_sets import DataSets
 from ..estimators.checks import check_ratio
 from ..estimators.estimator import RatioEstimator
 from ..simulation.parameters import Layout
-from .summed import SummedRatio
+from .searches.summed import SummedRatio
 
 __all__ = ["Observed", "places_of"]
 

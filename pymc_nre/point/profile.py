@@ -20,8 +20,8 @@ from ..runtime.progress import progress
 from ..simulation.parameters import Layout, check_own_shape
 from .maximum_likelihood import maxima
 from .observed import Observed, places_of
-from .search import Found, search
-from .summed import SummedRatio
+from .searches.search import Found, search
+from .searches.summed import SummedRatio
 
 __all__ = ["held_at", "profile", "profiled"]
 

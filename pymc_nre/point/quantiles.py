@@ -61,8 +61,8 @@ class Quantiles:
             networks = []
             for k in range(_FOLDS):
                 network = _Rising(inputs.shape[1], np.quantile(roots / unit, levels)).double()
-                kept, left_out = ([part[which] for part in data] for which in (fold != k, fold == k))
-                networks.append(_fit(network, kept, left_out, torch.tensor(levels)))
+                kept, rest = ([part[rows] for part in data] for rows in (fold != k, fold == k))
+                networks.append(_fit(network, kept, rest, torch.tensor(levels)))
         return cls(tuple(networks), center, scale, least, unit)
 
     def at(self, inputs: np.ndarray) -> np.ndarray:

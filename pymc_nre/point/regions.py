@@ -72,11 +72,8 @@ def runs(
 def _pieces(nodes: np.ndarray, values: np.ndarray, between: bool) -> list[tuple[float, float]]:
     """Runs of nodes that are in the set; their ends where the margin is zero ``between`` two."""
     inside = np.concatenate([[False], values >= 0, [False]])
-    first, last = (
-        np.flatnonzero(np.diff(inside.astype(int)) > 0),
-        np.flatnonzero(np.diff(inside.astype(int)) < 0),
-    )
-    last = last - 1
+    changes = np.diff(inside.astype(int))
+    first, last = np.flatnonzero(changes > 0), np.flatnonzero(changes < 0) - 1
     if not between:
         return [(float(nodes[a]), float(nodes[b])) for a, b in zip(first, last, strict=True)]
     low = [_zero(nodes, values, a, a - 1) for a in first]
@@ -132,7 +129,7 @@ def plane(margin: Margin, axes: Sequence[Axis], modes: np.ndarray, covariance: n
     ends = np.array([[axis.lower, axis.upper] for axis in axes]).T
     low, high = _box(margin, ends, modes, covariance)
     for _ in range(_GROWTHS):
-        grid, values = _on_grid(margin, low, high, _SECTIONS)
+        values = _on_grid(margin, low, high, _SECTIONS)[1]
         inside = np.argwhere(values >= 0)
         if not len(inside):
             break

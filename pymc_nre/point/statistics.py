@@ -26,8 +26,8 @@ import numpy as np
 from ..estimators.estimator import RatioEstimator
 from .integrals import Moments, moments
 from .profile import profiled
-from .search import SCREENED, Found, search
-from .summed import SummedRatio
+from .searches.search import SCREENED, Found, search
+from .searches.summed import SummedRatio
 
 __all__ = ["STATISTICS", "Prepared", "Statistic"]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ..estimators.estimator import RatioEstimator
+from ...estimators.estimator import RatioEstimator
 from .bfgs import maximize
 from .coordinates import Coordinates
 from .summed import SummedRatio

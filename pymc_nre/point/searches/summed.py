@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..estimators.estimator import RatioEstimator
-from ..estimators.evaluator import Evaluator, TorchEvaluator
-from ..kernels.traced.evaluator import CompiledEvaluator
-from ..networks.base import RatioNetwork, floating
-from ..ops.engines.compilable import compilable, is_small, whole
+from ...estimators.estimator import RatioEstimator
+from ...estimators.evaluator import Evaluator, TorchEvaluator
+from ...kernels.traced.evaluator import CompiledEvaluator
+from ...networks.base import RatioNetwork, floating
+from ...ops.engines.compilable import compilable, is_small, whole
 
 __all__ = ["SummedRatio"]
 

@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..estimators.domain import Domain
+from ...estimators.domain import Domain
 
 __all__ = ["Coordinates"]
 
