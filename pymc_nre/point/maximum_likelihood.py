@@ -47,8 +47,8 @@ class Estimates:
     >>> import pymc_nre as nre
     >>> ratio = nre.tasks.GaussianMean().estimator()
     >>> found = nre.point.maximum_likelihood(ratio, np.array([1.0, 3.0]), progressbar=False)
-    >>> found.parameters["mu"].round(3), found["standard_error"].to_numpy().round(3)
-    (array(2.), array([0.707]))
+    >>> found["estimate"].to_numpy().round(3), found["standard_error"].to_numpy().round(3)
+    (array([2.]), array([0.707]))
     """
 
     dataset: xr.Dataset

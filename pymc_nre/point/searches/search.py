@@ -26,6 +26,8 @@ __all__ = ["SCREENED", "Found", "search"]
 
 SCREENED = 1_000  # draws of the domain
 _FIRST, _THEN = 4, 16  # trials by which draws are screened, and on which starts climb
+_AROUND = 8  # neighbors of a candidate
+_PROBLEMS = 100  # whose candidates are compared with each other at once
 _SHARE = 0.1  # of the draws that are screened by more trials
 _STEPS = 100  # evaluations of a climb, at most; most end after 10 to 30
 _SAME = 1e-2  # prior standard deviations in which climbs have come together
@@ -139,13 +141,36 @@ class _Climb:
         if len(self.coordinates.free) < candidates.shape[2]:
             candidates = self._inside(candidates, len(problems))
         chosen = np.broadcast_to(candidates, (len(problems), *candidates.shape[1:]))
+        peaks = np.zeros(chosen.shape[:2], bool)
         for trials in (_FIRST, _THEN):
             few = self.on(trials).summed
             wanted = starts if trials == _THEN else max(starts, int(_SHARE * chosen.shape[1]))
             if chosen.shape[1] > wanted:
                 values = few.table(chosen, self.which)
-                chosen = _best(chosen, values, wanted, integers)
+                # All problems begin with the same candidates: their neighbors are found once.
+                peaks = peaks | self._peaks(candidates if trials == _FIRST else chosen, values)
+                best = _best(chosen, values, peaks, integers)[:, :wanted]
+                chosen = np.take_along_axis(chosen, best[..., None], axis=1)
+                peaks = np.take_along_axis(peaks, best, axis=1)
         return chosen.reshape(-1, chosen.shape[2]), np.repeat(problems, chosen.shape[1])
+
+    def _peaks(self, candidates: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Which of candidates ``(1 or P, C, D)`` are likelier than those around them, ``(P, C)``.
+
+        What a mode lacks on few trials it may have on all, and the likeliest candidates may all be
+        of one mode.
+        """
+        peaks = np.empty(values.shape, bool)
+        domain, around = self.coordinates.domain, min(_AROUND, values.shape[1] - 1)
+        near = None
+        for start in range(0, len(values), _PROBLEMS):
+            rows = slice(start, start + _PROBLEMS)
+            if near is None or len(candidates) > 1:
+                own = candidates if len(candidates) == 1 else candidates[rows]
+                near = _neighbors(domain.scores(np.array(own)) @ domain.whiten, around)
+            heights = np.take_along_axis(values[rows, None], near, axis=2)
+            peaks[rows] = values[rows] >= heights.max(2)
+        return peaks
 
     def _inside(self, candidates: np.ndarray, problems: int) -> np.ndarray:
         """Taken to where what is held leaves room."""
@@ -229,14 +254,22 @@ def _newton(information: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, 
     return step, np.where(peaked, (along**2 * safe).sum(1), np.inf)
 
 
-def _best(chosen: np.ndarray, values: np.ndarray, n: int, integers: np.ndarray) -> np.ndarray:
-    """The n of candidates ``(P, C, D)`` with the highest values; first one of each integer."""
-    order = np.argsort(-values, axis=1, kind="stable")
+def _neighbors(place: np.ndarray, around: int) -> np.ndarray:
+    """Indices ``(P, C, around + 1)`` of the nearest of places ``(P, C, D)``, itself among them."""
+    squares = (place**2).sum(-1)
+    distance = squares[:, :, None] + squares[:, None] - 2 * place @ place.swapaxes(1, 2)
+    return np.argpartition(distance, around, axis=2)[:, :, : around + 1]
+
+
+def _best(
+    chosen: np.ndarray, values: np.ndarray, first: np.ndarray, integers: np.ndarray
+) -> np.ndarray:
+    """Order ``(P, C)`` of candidates ``(P, C, D)``: some and each integer first, by value."""
+    order = np.lexsort((-values, ~first))
     if integers.size:
-        order = np.array(
-            [_each_first(c[o][:, integers], o) for c, o in zip(chosen, order, strict=True)]
-        )
-    return np.take_along_axis(chosen, order[:, :n, None], axis=1)
+        pairs = zip(chosen, order, strict=True)
+        order = np.array([_each_first(c[o][:, integers], o) for c, o in pairs])
+    return order
 
 
 def _each_first(integers: np.ndarray, order: np.ndarray) -> np.ndarray:
