@@ -45,6 +45,20 @@ def shifted_mean(shift):
     return ratio_of(lambda theta, x: -((x - theta[..., 0] - shift) ** 2) / 2, normal, [10.0])
 
 
+def integer_mean():
+    """Of x from N(a, 1), a an integer from -9 to 9."""
+    draws = np.random.default_rng(1).integers(-9, 10, (5_000, 1))
+    return nre.RatioEstimator(
+        Formula(1, lambda theta, x: -((x - theta[..., 0]) ** 2) / 2),
+        {"a": ()},
+        domain=Domain.from_draws(draws),
+        probe_x=np.zeros(100),
+        normalized=False,
+        integer=("a",),
+        simulator=nre.Simulator(normal, batched=True),
+    )
+
+
 def folded_mean():
     """Of x from N(a^2, 1): two modes, alike."""
     return ratio_of(

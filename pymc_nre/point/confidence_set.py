@@ -275,7 +275,7 @@ class ConfidenceSet:
         covariance = covariance[places[:, None], places]
         if len(places) == 1:
             error = float(np.sqrt(covariance[0, 0]))
-            return runs(margin, self._axes[0], modes[:, 0], error, self.method != "neyman")
+            return runs(margin, self._axes[0], modes[:, 0], error, self.method == "neyman")
         return plane(margin, self._axes, modes, covariance)
 
     def _margin(self, which: np.ndarray, held: np.ndarray) -> np.ndarray:

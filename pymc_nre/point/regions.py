@@ -1,8 +1,8 @@
 r"""Where a set is: its pieces in one dimension, a grid in two.
 
 A set may be a ten-thousandth of the domain, and in several pieces. So it is looked for on points of
-two kinds: some over the whole domain, and some around every local maximum, as far apart as the
-curvature there says. A *margin* is the critical value less the statistic: the set is where it is
+two kinds: some over the whole domain, and some around every local maximum, near each other there and
+farther apart the farther away, in units of what the curvature says. A *margin* is the critical value less the statistic: the set is where it is
 not negative.
 
 Shapes: ``P`` points, ``d`` parameters of interest, 1 or 2, ``M`` maxima.
@@ -17,11 +17,14 @@ import numpy as np
 
 __all__ = ["Axis", "Plane", "plane", "runs"]
 
-_COARSE, _AROUND, _REACH = 64, 64, 8.0  # points; the last in standard errors
+_COARSE, _AROUND = 64, 96  # points
+_FEW = 16, 40  # the same where each is dear
+_REACH = 7.0  # sinh(7) = 548 standard errors: critical values of a biased ratio are large
 _WITHIN = 8  # points between two of which one is in the set
 _SECTIONS = 24  # of each axis at first
 _POINTS = 60  # of each axis at last
-_RINGS, _ANGLES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.5), 24  # around a maximum, in standard errors
+_ANGLES = 24  # around a maximum, at
+_RINGS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.5, 7.0, 10.0, 15.0, 22.0, 33.0, 50.0)  # standard errors
 _GROWTHS = 4
 Margin = Callable[[np.ndarray], np.ndarray]  # points (P, d) to (P,)
 
@@ -37,7 +40,7 @@ class Axis:
 
 
 def runs(
-    margin: Margin, axis: Axis, modes: np.ndarray, error: float, refine: bool
+    margin: Margin, axis: Axis, modes: np.ndarray, error: float, dear: bool
 ) -> list[tuple[float, float]]:
     """Pieces of a set of one parameter, from left to right.
 
@@ -48,18 +51,20 @@ def runs(
     modes : ndarray, shape (M,)
     error : float
         Standard error, NaN if not known.
-    refine : bool
-        Whether to look again between points at which a piece ends.
+    dear : bool
+        Whether margins cost much: then there are fewer points, and none between those at which a
+        piece ends.
     """
     if axis.integer:
         nodes = np.arange(np.ceil(axis.lower), np.floor(axis.upper) + 1)
         return _pieces(nodes, margin(nodes[:, None]), between=False)
-    spread = error if np.isfinite(error) else (axis.upper - axis.lower) / _COARSE
-    around = modes[:, None] + spread * np.linspace(-_REACH, _REACH, _AROUND + 1)
-    even = np.linspace(axis.lower, axis.upper, _COARSE + 1)
+    coarse, near = _FEW if dear else (_COARSE, _AROUND)
+    spread = error if np.isfinite(error) else (axis.upper - axis.lower) / coarse
+    around = modes[:, None] + spread * np.sinh(np.linspace(-_REACH, _REACH, near + 1))
+    even = np.linspace(axis.lower, axis.upper, coarse + 1)
     nodes = np.unique(np.clip(np.concatenate([even, around.ravel(), modes]), *even[[0, -1]]))
     values = margin(nodes[:, None])
-    if refine:
+    if not dear:
         ends = np.flatnonzero((values[1:] >= 0) != (values[:-1] >= 0))
         shares = np.arange(1, _WITHIN + 1) / (_WITHIN + 1)
         more = (nodes[ends, None] + np.diff(nodes)[ends, None] * shares).ravel()
