@@ -1,9 +1,9 @@
 r"""Where a set is: its pieces in one dimension, a grid in two.
 
 A set may be a ten-thousandth of the domain, and in several pieces. So it is looked for on points of
-two kinds: some over the whole domain, and some around every local maximum, near each other there and
-farther apart the farther away, in units of what the curvature says. A *margin* is the critical value less the statistic: the set is where it is
-not negative.
+two kinds: some over the whole domain, and some around every local maximum, near each other there
+and farther apart the farther away, in units of what the curvature says. A *margin* is the critical
+value less the statistic: the set is where it is not negative.
 
 Shapes: ``P`` points, ``d`` parameters of interest, 1 or 2, ``M`` maxima.
 """

@@ -101,6 +101,7 @@ def covered(ratio, trials=100, **options):
 WITHIN = 4 * math.hypot(0.0095, 0.007)
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("statistic", ["likelihood_ratio", "bayes_factor", "waldo"])
 def test_learned_sets_of_a_wrong_ratio_hold_the_truth(statistic):
     assert abs(covered(shifted_mean(0.1), statistic=statistic) - 0.9) < WITHIN
@@ -206,7 +207,7 @@ def test_what_a_set_cannot_tell_is_refused():
     found = confidence_set(MEAN.estimator(), np.zeros(3), **WILKS)
     with pytest.raises(ValueError, match="grid: of a set of 2 parameters"):
         found.grid()
-    with pytest.raises(ValueError, match="contains.*sigma"):
+    with pytest.raises(ValueError, match=r"contains: .* got 'sigma'"):
         found.contains(sigma=1.0)
     three = confidence_set(LINEAR.estimator(), np.zeros((3, 4)), **WILKS)
     assert three.contains(theta=np.zeros(3))

@@ -101,7 +101,7 @@ def search(
     free : ndarray
         Places of the parameters to search in; others stay as in the candidates.
     candidates : ndarray, shape (1 or P, C, D)
-        To begin with, inside of the domain.
+        To begin with, inside of the domain; those of each problem are taken there.
     starts : int
         How many of them climb.
     """
@@ -138,8 +138,8 @@ class _Climb:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The likeliest candidates ``(R, D)`` and their problems ``(R,)``."""
         problems = np.arange(len(self.which))
-        if len(self.coordinates.free) < candidates.shape[2]:
-            candidates = self._inside(candidates, len(problems))
+        if len(candidates) > 1:
+            candidates = self._inside(candidates)
         chosen = np.broadcast_to(candidates, (len(problems), *candidates.shape[1:]))
         peaks = np.zeros(chosen.shape[:2], bool)
         for trials in (_FIRST, _THEN):
@@ -172,11 +172,10 @@ class _Climb:
             peaks[rows] = values[rows] >= heights.max(2)
         return peaks
 
-    def _inside(self, candidates: np.ndarray, problems: int) -> np.ndarray:
-        """Taken to where what is held leaves room."""
-        each = np.broadcast_to(candidates, (problems, *candidates.shape[1:]))
-        flat = each.reshape(-1, each.shape[2])
-        return self.coordinates.theta(self.coordinates.of(flat), flat)[0].reshape(each.shape)
+    def _inside(self, candidates: np.ndarray) -> np.ndarray:
+        """Candidates ``(P, C, D)`` taken to where what is held leaves room."""
+        flat = candidates.reshape(-1, candidates.shape[2])
+        return self.coordinates.theta(self.coordinates.of(flat), flat)[0].reshape(candidates.shape)
 
     def up(self, theta: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Local maxima and their values, from points ``(R, D)``."""
