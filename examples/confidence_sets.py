@@ -28,16 +28,18 @@ def expected(s, b):
     return np.multiply.outer(s, SIGNAL) + np.multiply.outer(b, BACKGROUND)
 
 
+GRID = np.linspace(0, 4, 401)
+MEANS = expected(*np.meshgrid(GRID, np.linspace(0.3, 2, 301), indexing="ij"))
+
+
 def simulator(rng, s, b):
     return rng.poisson(expected(s, b)).astype(float)
 
 
 def exact_profile(x, s):
     """Deviance ``(k,)`` at values of s, by a fine grid over b; of runs ``(n, 3)``."""
-    grid, b = np.linspace(0, 4, 801), np.linspace(0.3, 2, 1_001)
-    mean = expected(*np.meshgrid(grid, b, indexing="ij"))
-    log_p = (x.sum(0) * np.log(mean) - len(x) * mean).sum(-1)
-    return np.interp(s, grid, 2 * (log_p.max() - log_p.max(1)))
+    log_p = (x.sum(0) * np.log(MEANS) - len(x) * MEANS).sum(-1)
+    return np.interp(s, GRID, 2 * (log_p.max() - log_p.max(1)))
 
 
 def credible_level(density, mass):
