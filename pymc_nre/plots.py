@@ -538,7 +538,7 @@ def confidence_set(found: Any, ax: Any = None, *, index: int = 0, **options: Any
     >>> nre.plots.confidence_set(found).get_xlabel()
     'mu'
     """
-    if not hasattr(found, "region"):
+    if not hasattr(found, "region") or isinstance(found, type):
         raise TypeError(
             "plots.confidence_set: found: expected a ConfidenceSet, got "
             f"{type(found).__name__}. Pass what nre.point.confidence_set gives."

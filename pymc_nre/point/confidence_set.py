@@ -140,17 +140,23 @@ class ConfidenceSet:
             The parameters of interest, by name or label; they broadcast.
         """
         layout, data = self._layout, self._observed.data
-        arrays = {name: finite_array(v, f"holds: {name}") for name, v in truths.items()}
-        flat = {
-            name: np.broadcast_to(v, (*data.shape, *layout.shapes.get(name, ()))).reshape(
-                self._observed.sets, *layout.shapes.get(name, ())
-            )
-            for name, v in arrays.items()
-        }
+        flat = {name: self._one_for_each(name, value) for name, value in truths.items()}
         places, points = held_at(layout, flat, "holds")
         self._check(places, "holds")
         margin = self._margin(np.arange(self._observed.sets), points)
         return (margin >= 0).reshape(data.shape)
+
+    def _one_for_each(self, name: str, value: Any) -> np.ndarray:
+        """Values ``(S, *own)`` of a parameter, one for each data set."""
+        own, shape = self._layout.shapes.get(name, ()), self._observed.data.shape
+        array = finite_array(value, f"holds: {name}")
+        try:
+            return np.broadcast_to(array, (*shape, *own)).reshape(-1, *own)
+        except ValueError as error:
+            raise ValueError(
+                f"holds: {name}: expected values of each data set, shape {(*shape, *own)}, got "
+                f"{array.shape}. Whether sets contain the same values: contains(...)."
+            ) from error
 
     @property
     def intervals(self) -> Any:

@@ -1041,8 +1041,8 @@ CALLS = {
 # Public names that take no array and no count.
 NO_INPUT = {
     *("DomainWarning", "EstimatorFileError", "PosteriorWarning", "SimulationError"),
-    *("SimulationWarning", "TrainingWarning", "TrialsWarning"),
-    *("diagnostics", "losses", "networks", "plots", "steps", "tasks"),  # rooms
+    *("CoverageWarning", "SimulationWarning", "TrainingWarning", "TrialsWarning"),
+    *("diagnostics", "losses", "networks", "plots", "point", "steps", "tasks"),  # rooms
     *(
         "diagnostics.Report",
         "point.Estimates",
