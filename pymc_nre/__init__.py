@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from . import diagnostics, losses, networks, plots, steps, tasks
+from . import diagnostics, losses, networks, plots, point, steps, tasks
 from .amortized.grid import posterior_grid
 from .amortized.importance import resample, weighted_draws
 from .estimators.arrivals.from_log_density import from_log_density
@@ -14,6 +14,7 @@ from .estimators.trial_budgets.measured_budget import trial_budget
 from .estimators.trial_budgets.trial_budget import TrialBudget
 from .estimators.whole_series import whole_series
 from .exceptions import (
+    CoverageWarning,
     DomainWarning,
     EstimatorFileError,
     PosteriorWarning,
@@ -38,6 +39,7 @@ from .training.series import train_series
 __version__ = version("pymc_nre")
 
 __all__ = [
+    "CoverageWarning",
     "DomainWarning",
     "EstimatorFileError",
     "Online",
@@ -64,6 +66,7 @@ __all__ = [
     "losses",
     "networks",
     "plots",
+    "point",
     "posterior_grid",
     "resample",
     "rounds",

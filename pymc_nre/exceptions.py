@@ -10,6 +10,7 @@ import warnings
 __all__ = [
     "CannotDrawError",
     "CheckNotApplicable",
+    "CoverageWarning",
     "DomainWarning",
     "EstimatorFileError",
     "PosteriorWarning",
@@ -51,6 +52,10 @@ class TrainingWarning(UserWarning):
 
 class PosteriorWarning(UserWarning):
     """A posterior is cut off, not resolved by its grid, or rests on too few draws."""
+
+
+class CoverageWarning(UserWarning):
+    """Confidence sets hold the true parameters less often than they say."""
 
 
 class CannotDrawError(ValueError):

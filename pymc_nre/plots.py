@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 __all__ = [
+    "confidence_set",
     "convergence",
     "coverage",
     "domain",
@@ -506,6 +507,57 @@ def domain(result: xr.Dataset, ax: Any = None) -> Any:
     ax.set(xlabel="% of values beyond the training range", xlim=(0, 100))
     share = result.attrs.get("share", math.nan)
     ax.set_title(f"domain: {share:.1%} of draws outside")
+    return ax
+
+
+def confidence_set(found: Any, ax: Any = None, *, index: int = 0, **options: Any) -> Any:
+    """A confidence set of one or two parameters, with the maximum likelihood estimate.
+
+    Parameters
+    ----------
+    found : ConfidenceSet
+        From `pymc_nre.point.confidence_set`.
+    ax : matplotlib.axes.Axes, optional
+    index : int
+        Of the data set.
+    **options
+        Of the line, such as ``color`` and ``label``.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pymc_nre as nre
+    >>> ratio = nre.tasks.GaussianMean().estimator()
+    >>> found = nre.point.confidence_set(
+    ...     ratio, np.zeros(5), method="wilks", sets=0, progressbar=False
+    ... )
+    >>> nre.plots.confidence_set(found).get_xlabel()
+    'mu'
+    """
+    if not hasattr(found, "region") or isinstance(found, type):
+        raise TypeError(
+            "plots.confidence_set: found: expected a ConfidenceSet, got "
+            f"{type(found).__name__}. Pass what nre.point.confidence_set gives."
+        )
+    ax, names = _axes(ax), found.parameters
+    options = {"color": "C0", "label": f"{found.level:.0%}, {found.method}"} | options
+    if len(names) == 1:
+        for low, high in found.region(index):
+            ax.plot([low, high], [index, index], lw=2, **options)
+            options["label"] = None
+        ax.plot(found.estimate(index), [index], "o", color=options["color"])
+        ax.set(xlabel=names[0], ylabel="data set")
+        ax.yaxis.get_major_locator().set_params(integer=True)
+        return ax
+    for line in found.contours(index):
+        ax.plot(*line.T, **options)
+        options["label"] = None
+    ax.plot(*found.estimate(index), "+", color=options["color"])
+    ax.set(xlabel=names[0], ylabel=names[1])
     return ax
 
 

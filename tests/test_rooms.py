@@ -23,7 +23,7 @@ LAYERS = [  # from the ground up
     {"estimators", "kernels"},
     {"training", "ops", "tasks"},
     {"likelihood", "amortized"},
-    {"diagnostics", "many_trials", "steps", "sequential"},
+    {"diagnostics", "many_trials", "point", "sequential", "steps"},
     {"__init__"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

@@ -109,7 +109,7 @@ class Domain:
         Like `inside` it uses arithmetic and methods only, so that it takes NumPy arrays and
         symbolic tensors alike.
         """
-        scores = self._scores(theta)
+        scores = self.scores(theta)
         return ((scores @ self.whiten) ** 2).sum(-1)
 
     def inside(self, theta: Any) -> Any:
@@ -120,7 +120,7 @@ class Domain:
 
     def beyond(self, theta: np.ndarray) -> np.ndarray:
         """Whether each parameter, taken alone, left its training range; ``(*, D)``."""
-        scores = self._scores(theta)
+        scores = self.scores(theta)
         edge = -ndtri(OUTSIDE_SHARE / 2)
         low, high = self.with_room()
         range_left = (theta < low) | (theta > high) | np.isnan(theta)
@@ -151,7 +151,7 @@ class Domain:
         rises = np.cumsum(np.pad(self.steps, ((0, 0), (1, 0))), axis=1)
         return np.concatenate([self.knots, ends], axis=1), self.start[:, None] + rises
 
-    def _scores(self, theta: Any) -> Any:
+    def scores(self, theta: Any) -> Any:
         """Normal scores ``(*, D)``; of arrays by interpolation, which needs no ramps in memory."""
         if not isinstance(theta, np.ndarray):
             return _scores(theta, self.knots, self.widths, self.steps, self.start)
@@ -159,6 +159,24 @@ class Domain:
         for d, (x, y) in enumerate(zip(*self._map(), strict=True)):
             scores[..., d] = np.interp(theta[..., d], x, y)
         return scores
+
+    def at_scores(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters ``(*, D)`` that have these normal scores ``(*, D)``, and their slopes in them.
+
+        Beyond the last quantiles nothing changes, and slopes are zero.
+        """
+        theta, slope = np.empty(scores.shape), np.zeros(scores.shape)
+        for d, (x, y) in enumerate(zip(*self._map(), strict=True)):
+            rising = np.flatnonzero(self.steps[d] > 0)
+            theta[..., d] = x[0]
+            if rising.size:
+                piece = rising[np.clip(np.searchsorted(y[rising], scores[..., d]) - 1, 0, None)]
+                rise = self.widths[d, piece] / self.steps[d, piece]
+                along = np.clip(scores[..., d] - y[piece], 0.0, self.steps[d, piece])
+                theta[..., d] = x[piece] + rise * along
+                within = (scores[..., d] >= y[0]) & (scores[..., d] <= y[-1])
+                slope[..., d] = np.where(within, rise, 0.0)
+        return theta, slope
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All of it, for a file."""

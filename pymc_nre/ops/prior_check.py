@@ -37,7 +37,13 @@ from ..estimators.trial_budgets.trial_budget import FEW, counted, measurement
 from ..exceptions import DomainWarning, TrialsWarning, warn
 from .guards import HELD_BACK, held_data
 
-__all__ = ["Reach", "packed_rows", "warn_if_many_trials", "warn_if_prior_leaves"]
+__all__ = [
+    "Reach",
+    "packed_rows",
+    "warn_if_many_trials",
+    "warn_if_prior_leaves",
+    "warn_if_too_many",
+]
 
 _DRAWS = 1_000
 _BLOCK_NUMBERS = 2**14  # of draws that are looked at together
@@ -280,6 +286,15 @@ def warn_if_many_trials(
     except (MissingInputError, NotImplementedError):  # no prior here to draw from
         return
     if not _bears(ratio, together):
+        warn(f"{name}: {_told_of_trials(ratio, together)}", TrialsWarning)
+
+
+def warn_if_too_many(name: str, ratio: RatioEstimator, trials: int) -> None:
+    """Warn if a ratio is not known to bear that many trials that share all parameters."""
+    columns = ratio.layout.continuous
+    known = bool(ratio.budget or ratio.loss) and not ratio.is_locally_centered
+    together = np.full(len(columns), trials)
+    if known and len(columns) and not _bears(ratio, together):
         warn(f"{name}: {_told_of_trials(ratio, together)}", TrialsWarning)
 
 

@@ -19,6 +19,7 @@ import pymc as pm
 import pytest
 import xarray as xr
 from direct_ratios import direct
+from formulas import shifted_mean
 from hostile import (
     REFUSED,
     ROWS,
@@ -38,7 +39,7 @@ from hypothesis import strategies as st
 from untrained import make_estimator
 
 import pymc_nre as nre
-from pymc_nre import diagnostics, losses, networks, plots, tasks
+from pymc_nre import diagnostics, losses, networks, plots, point, tasks
 
 TASK, LINEAR = tasks.GaussianMean(), tasks.LinearGaussian()
 TASKS = (TASK, tasks.LocationScale(), LINEAR, tasks.PoissonRate(), tasks.GaussianMixture())
@@ -73,6 +74,21 @@ def ratio():
 @cache
 def network():
     return make_estimator({"mu": (), "beta": (2,)}, (3,))
+
+
+@cache
+def likelihood():
+    return shifted_mean(0.0)
+
+
+@cache
+def cut():
+    return point.confidence_set(likelihood(), [0.3, 1.1], method="wilks", sets=0, progressbar=False)
+
+
+@cache
+def learned():
+    return point.critical_values(likelihood(), [0.0], levels=[0.5], sets=100, **QUIET)
 
 
 @cache
@@ -268,6 +284,8 @@ X, MU = Array((4,)), Array((4,))
 LEVELS = Array((3,), 0.05, 0.95, optional=True)
 EVENTS, THETA = Array((2, 4)), Array((2, 3))
 
+OWN_ROWS = {"confidence_set", "loss", "pair"}  # of figures
+
 CALLS = {
     # estimators
     "RatioEstimator.log_ratio": call(lambda x, mu: ratio().log_ratio(x, mu=mu), x=X, mu=MU),
@@ -310,6 +328,66 @@ CALLS = {
         weighted=result(weighted),
         draws=count(20),
         chains=count(2),
+    ),
+    # point
+    "maximum_likelihood": call(
+        lambda x, starts, progressbar: point.maximum_likelihood(
+            likelihood(), x, starts=starts, progressbar=progressbar
+        ).dataset["estimate"],
+        1,
+        x=Array((3,)),
+        starts=count(3),
+        progressbar=flag(False),
+    ),
+    "profile": call(
+        lambda x, mu, starts: point.profile(
+            likelihood(), x, {"a": mu}, starts=starts, progressbar=False
+        )["log_ratio"],
+        1,
+        {"mu": ("at", "profile: a")},
+        x=Array((3,)),
+        mu=Array((2,)),
+        starts=count(3),
+    ),
+    "confidence_set": call(
+        lambda x, level: (
+            point.confidence_set(
+                likelihood(), x, level=level, method="wilks", sets=0, progressbar=False
+            ).size
+        ),
+        1,
+        x=Array((3,)),
+        level=number(0.8),
+    ),
+    "ConfidenceSet.contains": call(lambda mu: cut().contains(a=mu), 1, {"mu": ("a",)}, mu=MU),
+    "ConfidenceSet.holds": call(
+        lambda mu: cut().holds(a=mu), 1, {"mu": ("a", "points")}, mu=Array(())
+    ),
+    "critical_values": call(
+        lambda x, levels, sets: (
+            point.critical_values(likelihood(), x, levels=levels, sets=sets, **QUIET).levels
+        ),
+        3,
+        x=Array((3,)),
+        levels=Array((2,), 0.5, 0.9),
+        sets=count(100),
+    ),
+    "CriticalValues.at": call(lambda mu: learned().at(0.5, a=mu), 1, {"mu": ("a",)}, mu=MU),
+    "confidence_set of": call(
+        lambda ratio, simulator, random_seed: (
+            point.confidence_set(
+                ratio,
+                [0.1],
+                sets=100,
+                simulator=simulator,
+                random_seed=random_seed,
+                progressbar=False,
+            ).size
+        ),
+        3,
+        ratio=RATIO,
+        simulator=SIMULATOR,
+        random_seed=seed(),
     ),
     # diagnostics
     "coverage": of_ranks(diagnostics.coverage, levels=LEVELS),
@@ -451,7 +529,10 @@ CALLS = {
     "GaussianMean.log_likelihood": call(TASK.log_likelihood, x=X, mu=MU),
     "LinearGaussian.log_likelihood": call(LINEAR.log_likelihood, x=EVENTS, theta=THETA),
     # figures
-    **{f"plots.{name}": figure(name) for name in sorted(set(plots.__all__) - {"loss", "pair"})},
+    **{f"plots.{name}": figure(name) for name in sorted(set(plots.__all__) - OWN_ROWS)},
+    "plots.confidence_set": call(
+        closed(lambda found: plots.confidence_set(found)), 1, found=a(cut)
+    ),
     "plots.pair": call(
         closed(lambda idata: plots.pair(idata, ratio())),
         1,
@@ -1046,10 +1127,11 @@ CALLS = {
 # Public names that take no array and no count.
 NO_INPUT = {
     *("DomainWarning", "EstimatorFileError", "PosteriorWarning", "SimulationError"),
-    *("SimulationWarning", "TrainingWarning", "TrialsWarning"),
-    *("diagnostics", "losses", "networks", "plots", "steps", "tasks"),  # rooms
+    *("CoverageWarning", "SimulationWarning", "TrainingWarning", "TrialsWarning"),
+    *("diagnostics", "losses", "networks", "plots", "point", "steps", "tasks"),  # rooms
     # what comes back
-    *("diagnostics.Report", "tasks.Posterior", "Transitions", "TrialBudget", "Rounds"),
+    *("diagnostics.Report", "point.Estimates", "tasks.Posterior"),
+    *("Rounds", "Transitions", "TrialBudget"),
     *("RatioEstimator", "losses.Loss", "losses.NREA", "networks.RatioNetwork"),
     *("networks.specification_from_dict", "steps.DirectRatioMetropolis"),
 }
