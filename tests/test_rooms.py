@@ -34,7 +34,7 @@ KNOW_PYTENSOR = {"ops", "likelihood", "diagnostics", "steps"}
 KNOW_NUMBA = {"kernels"}
 ANYWHERE = {"numpy", "scipy", "torch", "xarray", "rich", "cloudpickle"}
 
-MOST_FILES, MOST_FOLDERS, MOST_IN_A_FOLDER = 5, 15, 14
+MOST_FILES, MOST_FOLDERS, MOST_IN_A_FOLDER = 5, 16, 14
 MOST_LINES, DEEPEST = 60, 4
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
