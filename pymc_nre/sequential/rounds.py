@@ -35,7 +35,6 @@ __all__ = ["rounds"]
 _POSTERIOR_SHARE = {"truncated": 0.0, "posterior": 0.8}  # the rest defends against a wrong ratio
 _SETTLED = 0.8  # of the volume, or of the posterior, that a round leaves as it was
 _DRAWS, _FEWEST = 4_000, 1_000  # of the last kept set, which is the domain; of those before
-_EVALUATIONS = 8  # of ratios for a candidate, above which contrasts nearby take too long
 _TRAINING = ("network", "validation", "epochs", "batch_size", "learning_rate")
 _TRAINING += ("weight_decay", "patience", "device")
 
@@ -98,9 +97,8 @@ def rounds(
     batched : bool
         As for `pymc_nre.simulate`.
     loss : Loss, optional
-        As for `pymc_nre.train`. By default contrasts at every scale, whose candidates are weighed
-        by the density of what was drawn; of data with many trials, where that would take long, only
-        in the first round.
+        Of all rounds. By default that of `pymc_nre.train` in the first, contrasts at every scale,
+        and ``NREC()`` afterwards, whose contrasts are near by then.
     members : int
         Networks of the last ratio; those before have one.
     executor : concurrent.futures.Executor, optional
@@ -279,7 +277,7 @@ class _Run:
         pool = self._pool()
         ratio = train(
             pool,
-            loss=self._loss(k),
+            loss=self._loss,
             members=self.plan.members if last else 1,
             checkpoint=self.records.training(k + 1),
             measure_budget=last,
@@ -306,12 +304,10 @@ class _Run:
         pool.as_drawn = True
         return pool
 
-    def _loss(self, k: int) -> Loss | None:
-        """Contrasts nearby ask all ratios before of all trials, for every candidate."""
-        trials = self.study.trials(self.made[0].observation_shape)
-        if self.plan.loss is None and k * trials > _EVALUATIONS:
-            return NREC()
-        return self.plan.loss
+    @property
+    def _loss(self) -> Loss | None:
+        """Contrasts nearby gain where draws are far from each other: in the first round."""
+        return NREC() if self.over and self.plan.loss is None else self.plan.loss
 
     @property
     def _settled(self) -> bool:

@@ -102,10 +102,6 @@ class Study:
         self.known = KnownPrior(prior)
         self.designs = None if conditions is None else Designs(conditions)
 
-    def trials(self, event: tuple[int, ...]) -> int:
-        """How many there are, of observations of that shape."""
-        return self.observed.shape[0] if self.observed.ndim > len(event) else 1
-
     def simulate(
         self,
         theta: np.ndarray,

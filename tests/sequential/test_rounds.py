@@ -105,10 +105,10 @@ def test_what_is_settled_is_simulated_at_once():
     assert found.table["kept_volume"][-1] > 0.9
 
 
-def test_many_trials_are_contrasted_afar():
-    found = quick(observed=np.full(10, 2.0), **FEW)
-    assert found.ratio.loss.startswith("NREC")
-    assert len(found.ratio.observed) == 10
+def test_contrasts_are_at_every_scale_where_they_gain_or_are_asked_for():
+    assert quick(**FEW).ratio.loss.startswith("NREC")
+    assert quick(**FEW | {"rounds": 1}).ratio.loss.startswith("MultiScale")
+    assert quick(**FEW, loss=nre.losses.MultiScale()).ratio.loss.startswith("MultiScale")
 
 
 def test_nuisance_is_drawn_anew_and_integers_are_whole():
