@@ -129,10 +129,11 @@ def _of_accuracy(measured, methods, options):
     for task, records in measured.items():
         others = [published()[task][name].get(n) for name in ("SNRE", "best published")]
         means = [_mean(records, method, "c2st") for method in methods]
-        numbers = sorted({r["observation"] for r in records if r["method"] == methods[-1]})
+        numbers = sorted({r["observation"] for r in records})
         rows.append([task, *others, *means, ", ".join(map(str, numbers))])
     columns = list(zip(*rows, strict=True))[1:-1]
-    rows.append(["mean", *(None if None in c else float(np.mean(c)) for c in columns), ""])
+    name = "mean" if len(rows) == len(TASKS) else "mean of these"
+    rows.append([name, *(None if None in c else float(np.mean(c)) for c in columns), ""])
     titles = ("task", "SNRE", "best published", *methods, "observations")
     return Table(f"C2ST at {n:,} simulations in all ({options.draws:,} draws)", titles, rows)
 
