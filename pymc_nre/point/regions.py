@@ -139,7 +139,8 @@ def plane(margin: Margin, axes: Sequence[Axis], modes: np.ndarray, covariance: n
         if not len(inside):
             break
         width = (high - low) / _SECTIONS
-        new = low + (inside.min(0) - 0.5) * width, low + (inside.max(0) + 1.5) * width
+        # A cell more than the next midpoint: tips of sets are narrower than cells.
+        new = low + (inside.min(0) - 1.5) * width, low + (inside.max(0) + 2.5) * width
         new = np.clip(new, *ends)
         settled = (new[0] >= low).all() and (new[1] <= high).all()
         low, high = new

@@ -73,6 +73,9 @@ def test_an_ellipse_has_its_area_and_contour(closed_figures):
     np.testing.assert_allclose(radii, chi2.ppf(0.9, 2), rtol=0.03)
     grid = found.grid()
     assert grid["inside"].dims == ("theta[0]_point", "theta[2]_point")
+    inside = grid["inside"].to_numpy()
+    rim = np.concatenate([*inside[[0, -1]], *inside.T[[0, -1]]])
+    assert not rim.any()  # nothing is cut off
     assert found.plot().get_ylabel() == "theta[2]"
     assert "area" in repr(found)
 
