@@ -34,7 +34,7 @@ _SAME = 1e-2  # prior standard deviations in which climbs have come together
 _BEHIND = 10.0  # log units on few trials, beyond which a maximum is no rival on all
 _POLISHES = 4
 _EXACT = 1e-6  # what a step by Newton's method promises at a maximum: 1e-3 standard errors
-_OUTSIDE = 0.9  # of the radius of the domain; a search that ends beyond it ended at the edge
+_OUTSIDE = 0.8  # of the radius of the domain; a search that ends beyond it ended at the edge
 
 
 @dataclass(frozen=True)
