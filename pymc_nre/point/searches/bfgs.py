@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["maximize"]
+__all__ = ["Function", "maximize"]
 
 _RISE = 1e-4  # of what the slope promises, that a step must rise at least (Armijo)
 _SHORTEST = 1e-10  # step, where rounding hides all rises

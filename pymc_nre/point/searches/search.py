@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ...estimators.estimator import RatioEstimator
-from .bfgs import maximize
+from .bfgs import Function, maximize
 from .coordinates import Coordinates
 from .summed import SummedRatio
 
@@ -34,7 +34,8 @@ _SAME = 1e-2  # prior standard deviations in which climbs have come together
 _BEHIND = 10.0  # log units on few trials, beyond which a maximum is no rival on all
 _POLISHES = 4
 _EXACT = 1e-6  # what a step by Newton's method promises at a maximum: 1e-3 standard errors
-_OUTSIDE = 0.9  # of the radius of the domain; a search that ends beyond it ended at the edge
+_BACK = 0.75  # length of coordinates 0.6 of the radius from the center
+_OUTSIDE = 0.8  # of the radius of the domain; a search that ends beyond it ended at the edge
 
 
 @dataclass(frozen=True)
@@ -187,9 +188,22 @@ class _Climb:
                 value, gradient = self.summed.value_and_gradient(points, which[rows])
                 return value, self.coordinates.gradient(v, slope, gradient)
 
-            v = maximize(function, self.coordinates.of(theta), _STEPS)
+            v = self._again(function, maximize(function, self.coordinates.of(theta), _STEPS))
             theta = self.coordinates.theta(v, theta)[0]
         return theta, self.summed.value(theta, which)
+
+    def _again(self, function: Function, v: np.ndarray) -> np.ndarray:
+        """The same points ``(R, k)``, but of those at the edge, where slopes vanish, others.
+
+        They climb from farther inside once more, and stay where that ends lower.
+        """
+        rows = np.flatnonzero(self.coordinates.outwardness(v) > _OUTSIDE)
+        if rows.size:
+            inner = _BACK * v[rows] / np.linalg.norm(v[rows], axis=1, keepdims=True)
+            inner = maximize(lambda u, some: function(u, rows[some]), inner, _STEPS)
+            higher = function(inner, rows)[0] > function(v[rows], rows)[0]
+            v[rows[higher]] = inner[higher]
+        return v
 
     def distinct(
         self, theta: np.ndarray, value: np.ndarray, owner: np.ndarray, behind: float
