@@ -87,6 +87,23 @@ class Rounds:
     posterior : xarray.Dataset
         Draws of the posterior under the prior of the rounds, by parameter ``(draw, *own)``, as
         particles found them. Under any other prior, use the ratio.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> import pymc_nre as nre
+    >>> found = nre.rounds(
+    ...     {"mu": pm.Uniform.dist(-10, 10)},
+    ...     lambda rng, mu: rng.normal(mu, 1.0),
+    ...     600,
+    ...     observed=1.0,
+    ...     rounds=2,
+    ...     batched=True,
+    ...     random_seed=1,
+    ...     progressbar=False,
+    ... )
+    >>> found.table["simulations"].to_numpy()
+    array([300, 300])
     """
 
     ratio: RatioEstimator
