@@ -76,7 +76,7 @@ def rounds(
         As for `pymc_nre.simulate`: of one observation, or one trial.
     n : int
         Number of simulations, in all rounds together.
-    observed : array, shape (*event) or (trials, *event)
+    observed : array, shape (\*event) or (trials, \*event)
         The data set: one observation, or trials that are independent given the parameters.
     rounds : int
         In which the simulations are made, as many in each. If a round leaves four fifths of what
