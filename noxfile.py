@@ -30,6 +30,7 @@ SECOND_PYTHON = "3.12"
 PYMC_EXTRAS = "pymc-extras==0.15.1"
 SAME_ON_BOTH = [
     "tests/diagnostics/classifier_tests",
+    "tests/diagnostics/test_reports.py",
     "tests/estimators/trial_budgets",
     "tests/losses",
     "tests/many_trials/test_fine_tuning.py",
@@ -39,6 +40,8 @@ SAME_ON_BOTH = [
     "tests/sequential/test_kept.py",
     "tests/sequential/test_particles.py",
     "tests/sequential/test_proposals.py",
+    "tests/simulation/test_execution.py",
+    "tests/training/batching",
     "tests/training/test_identity.py",
     "tests/training/test_loop.py",
     "tests/training/test_members.py",

@@ -38,6 +38,7 @@ def exactly(sd):
     return multivariate_normal(np.zeros(4), np.eye(4) + sd**2).logpdf(DATA)
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("ratio", [TASK.estimator, free_of_scale])
 def test_it_is_the_ratio_of_marginal_likelihoods(ratio):
     ratio = ratio()

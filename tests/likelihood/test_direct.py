@@ -135,6 +135,7 @@ def values_of(model):
     return model.compile_logp()(POINT), model.compile_dlogp()(POINT)
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("options", [{}, {"evidence": 100}])
 def test_numba_gives_the_same(trained, options):
     with pm.Model() as model:

@@ -242,7 +242,7 @@ def by_jax(replace):
     return [np.asarray(each) for each in function(np.array(0.7))]
 
 
-@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("replace", [pytest.param(False, marks=pytest.mark.one_python), True])
 def test_jax_takes_holes(with_jax, replace):
     values, gradient = with_jax(by_jax, replace)
     made = ratio(DeepSet((8, 4)))

@@ -231,6 +231,7 @@ def test_evaluators_of_jax_agree_with_autograd(elsewhere, name):
     elsewhere(check_of_jax, name)
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("name", OF_JAX_BEHIND_A_WALL)
 def test_walls_of_jax_are_those_of_autograd(elsewhere, name):
     elsewhere(check_of_jax_behind_a_wall, name)

@@ -105,6 +105,7 @@ def test_every_loss_takes_conditions(loss):
     assert gap[0][1] - gap[1][1] < -1
 
 
+@pytest.mark.one_python
 def test_fresh_simulations_members_and_checkpoints(tmp_path):
     given = {"conditions": {"dose": pm.Uniform.dist(-1, 1)}, "batched": True}
     supply = nre.Online(prior(), response, per_epoch=500, random_seed=1, **given)

@@ -60,6 +60,7 @@ def densities(value, theta, n=20_000):
     return np.array([np.exp(value(part, rows(theta, n))) for part in x])
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("theta", CASES)
 def test_density_integrates_to_one(exact, theta):
     # The trapezoidal rule in log time: where all vanishes at both ends it converges exponentially.

@@ -188,6 +188,7 @@ def assert_accurate(error, width, slack=1.0):
     assert abs(width - 1) < 0.25 * slack
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("name", CASES)
 def test_posteriors(name):
     case = CASES[name]

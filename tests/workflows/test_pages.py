@@ -35,7 +35,10 @@ LESS = [
     (pm, "sample", {"draws": 100, "tune": 100, "chains": 2, "cores": 1}),
 ]
 # Half of the time; on the second Python the tests of the same functions speak for them.
-ON_ONE_PYTHON = ("docs/diagnostics.md", "docs/many_trials.md")
+ON_ONE_PYTHON = (
+    *("docs/diagnostics.md", "docs/direct_ratios.md", "docs/many_trials.md", "docs/rounds.md"),
+    "docs/howto/parallel_simulation.md",
+)
 WITH_SNIPPETS = [
     pytest.param(page, marks=[pytest.mark.one_python] if page in ON_ONE_PYTHON else [])
     for page in PAGES

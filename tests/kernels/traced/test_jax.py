@@ -129,7 +129,7 @@ def check_together(mean_of, correction):
 
 
 @pytest.mark.parametrize("mean_of", ["ratios", "logits"])
-@pytest.mark.parametrize("correction", [False, True])
+@pytest.mark.parametrize("correction", [pytest.param(False, marks=pytest.mark.one_python), True])
 def test_ensembles_and_corrections(elsewhere, mean_of, correction):
     elsewhere(check_together, mean_of, correction)
 
@@ -379,6 +379,7 @@ print("jax" in sys.modules)
 """
 
 
+@pytest.mark.one_python
 def test_jax_is_imported_only_where_it_is_needed():
     command = [sys.executable, "-W", "ignore", "-c", WITHOUT_JAX]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -108,6 +108,7 @@ def test_threads_trace_one_after_another():
     assert len({traced.program for traced in found}) == 1
 
 
+@pytest.mark.one_python
 def test_tracing_loads_no_compiler_of_torch():
     """Which takes a second, for the first network of each process."""
     code = """
