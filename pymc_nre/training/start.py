@@ -143,6 +143,8 @@ def _check_as_trained(ratio: RatioEstimator) -> None:
         remedy = "Go on from what it was before: start.replace(network=start.trained)"
     elif density_of(ratio.trained) is not None:
         done, remedy = "trained elsewhere, and arrived as a log density", "Go on there"
+    elif ratio.observed is not None:
+        done, remedy = "made for one data set", "Give nre.rounds more simulations, or more rounds"
     elif isinstance(ratio.trained, OverTime):
         done, remedy = "of whole series", "Go on from the ratio of a step"
     else:
