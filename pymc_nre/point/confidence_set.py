@@ -172,6 +172,7 @@ class ConfidenceSet:
 
     def region(self, index: int = 0) -> Any:
         """Pieces of one data set's set, or its grid if there are two parameters."""
+        index = self._checked(index, "region")
         if index not in self._regions:
             self._regions[index] = self._look(index)
         return self._regions[index]
@@ -201,7 +202,7 @@ class ConfidenceSet:
 
     def estimate(self, index: int = 0) -> np.ndarray:
         """Maximum likelihood of the parameters of interest, ``(d,)``, of one data set."""
-        return self._found.theta[index, self._statistic.places]
+        return self._found.theta[self._checked(index, "estimate"), self._statistic.places]
 
     def __repr__(self) -> str:
         sets, trials = self._observed.sets, self._observed.trials
@@ -225,6 +226,16 @@ class ConfidenceSet:
             return f"area {region.area:.4g} around {', '.join(labels)} = {center}"
         pieces = " and ".join(f"[{low:.4g}, {high:.4g}]" for low, high in region)
         return f"{labels[0]} in {pieces}" if pieces else "nothing"
+
+    def _checked(self, index: Any, caller: str) -> int:
+        """Which data set, if there is such a one."""
+        index = whole_number(index, f"{caller}: index", least=0)
+        if index >= self._observed.sets:
+            raise ValueError(
+                f"{caller}: index: expected that of a data set, below {self._observed.sets}, got "
+                f"{index}. Several axes of data sets are counted as one, the last fastest."
+            )
+        return index
 
     def _for_each(self, function: Callable[[Any], Any]) -> Any:
         found = np.empty(self._observed.sets, dtype=object)
@@ -363,7 +374,8 @@ def confidence_set(
     -----
     CoverageWarning
         If simulated data sets tell that Wilks' cut holds the truth too rarely: at the estimate and
-        the ends of a single data set's interval, at some estimates of many.
+        the ends of a single data set's interval, at some estimates of many. If critical values
+        were learned for other conditions, or where other numbers are missing.
     TrialsWarning
         Of Wilks, if the ratio is not known to bear that many trials.
 
@@ -387,11 +399,11 @@ def confidence_set(
     if method == "wilks":
         warn_if_too_many(caller, ratio, observed.trials)
     if critical_values is not None:
-        critical_values.check(asked, observed.trials, caller)
+        critical_values.check(asked, observed, level, caller)
         cut: Cut = critical_values
     else:
         cut = _cut(method, asked, observed, x, simulator, level, sets, rng, progressbar)
-    found = maxima(observed, asked.starts, progressbar)
+    found = maxima(observed, asked.starts, progressbar, caller)
     averaged = None
     if asked.kind != "likelihood_ratio":
         parts = [moments(ratio, some, found.of(rows)) for rows, some in observed.chunks()]

@@ -162,7 +162,7 @@ def _given(conditions: Any, prior: Prior) -> dict[str, Any] | None:
             "rounds: conditions: expected known inputs of the trials by name, {'dose': doses}, got "
             f"{type(conditions).__name__}."
         )
-    for name in conditions.keys():
+    for name in conditions:
         if name in prior.variables:
             raise ValueError(
                 f"rounds: conditions: {name} is a variable of the prior as well. What is known of "

@@ -1,6 +1,7 @@
 """Sets beside their closed forms, of several pieces, of wrong ratios, and what they are asked."""
 
 import math
+import warnings
 
 import conditioned
 import numpy as np
@@ -144,7 +145,9 @@ def test_learned_critical_values_serve_other_data():
     assert (sizes[0] < sizes[1]).all()
     assert learned.at(0.8, mu=[0.0, 1.0]).shape == (2,)
     with pytest.raises(ValueError, match=r"level: 0.9 was not learned, but 0.8, 0.95"):
-        confidence_set(ratio, x, critical_values=learned, **QUIET).size  # noqa: B018
+        confidence_set(ratio, x, critical_values=learned, **QUIET)
+    with pytest.raises(ValueError, match="mu: 1 of 1 values are NaN"):
+        learned.at(0.8, mu=np.nan)
     with pytest.raises(ValueError, match="another trials: expected 9, got 8"):
         confidence_set(ratio, np.zeros(9), critical_values=learned, **QUIET)
     other = nre.tasks.GaussianMean(5.0).estimator()
@@ -158,6 +161,12 @@ def test_conditions_are_simulated_with():
     learned = confidence_set(ratio, x, sets=1_000, **options)
     half = norm.ppf(0.95) / np.sqrt((dose**2).sum())
     assert abs(learned.size / (2 * half) - 1) < 0.15
+    known = {"critical_values": learned.critical_values, **QUIET}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        confidence_set(ratio, x[::-1], conditions={"dose": dose[::-1]}, **known)
+    with pytest.warns(nre.CoverageWarning, match="data sets of other conditions"):
+        confidence_set(ratio, x, conditions={"dose": dose / 2}, **known)
 
 
 def test_integers_are_listed():
@@ -210,6 +219,11 @@ def test_what_a_set_cannot_tell_is_refused():
     found = confidence_set(MEAN.estimator(), np.zeros(3), **WILKS)
     with pytest.raises(ValueError, match="grid: of a set of 2 parameters"):
         found.grid()
+    for index in (-1, 1):
+        with pytest.raises(ValueError, match=f"region: index: .* {index}"):
+            found.region(index)
+    with pytest.raises(ValueError, match=r"estimate: index: .* got 1"):
+        found.estimate(1)
     with pytest.raises(ValueError, match=r"contains: .* got 'sigma'"):
         found.contains(sigma=1.0)
     three = confidence_set(LINEAR.estimator(), np.zeros((3, 4)), **WILKS)
