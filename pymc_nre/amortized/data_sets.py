@@ -144,8 +144,8 @@ def check_values(values: np.ndarray, rows: np.ndarray, name: str = "x") -> None:
         first = np.array2string(rows[bad.argmax()].ravel(), threshold=6, precision=4)
         raise ValueError(
             f"{name}: the ratio of {bad.sum():,} data sets (the first holds {first}) is NaN, or "
-            "zero at every parameter inside of prior and training domain. Look at those observations: "
-            "simulations must have been able to produce them."
+            "zero at every parameter inside of prior and training domain. Look at those "
+            "observations: simulations must have been able to produce them."
         )
 
 
