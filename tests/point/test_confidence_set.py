@@ -10,7 +10,7 @@ from formulas import folded_mean, integer_mean, shifted_mean
 from scipy.stats import chi2, norm
 
 import pymc_nre as nre
-from pymc_nre.point import confidence_set, critical_values
+from pymc_nre.point import confidence_set, critical_values, observed
 
 QUIET = {"progressbar": False, "random_seed": 1}
 WILKS = {"method": "wilks", "sets": 0, **QUIET}
@@ -132,6 +132,18 @@ def test_a_set_far_from_the_maximum_is_found_whole():
     found = confidence_set(shifted_mean(0.2), x, sets=500, **QUIET)
     ((low, high),) = found.intervals  # twenty standard errors to each side of what is estimated
     np.testing.assert_allclose([low, high], x.mean() - 0.2 + np.array([-0.213, 0.213]), atol=0.01)
+
+
+def test_points_in_blocks_and_data_sets_alone_are_what_they_are_together(monkeypatch):
+    x, points = np.random.default_rng(3).normal(0.0, 1.0, (5, 4)), np.linspace(-2, 2, 23)
+    found = confidence_set(MEAN.estimator(), x, **WILKS)
+    together, region = found.contains(mu=points), found.region(3)
+    monkeypatch.setattr(observed, "_NUMBERS", 8 * 2 * 64)
+    monkeypatch.setattr(observed, "_MOST", 2)
+    blocks = confidence_set(MEAN.estimator(), x, **WILKS)
+    np.testing.assert_array_equal(blocks.contains(mu=points), together)
+    np.testing.assert_allclose(blocks.region(3), region, atol=1e-5)
+    assert blocks.holds(mu=points[:5]).tolist() == together[np.arange(5), np.arange(5)].tolist()
 
 
 def test_learned_critical_values_serve_other_data():
