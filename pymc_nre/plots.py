@@ -540,8 +540,8 @@ def confidence_set(found: Any, ax: Any = None, *, index: int = 0, **options: Any
     """
     if not hasattr(found, "region") or isinstance(found, type):
         raise TypeError(
-            "plots.confidence_set: found: expected a ConfidenceSet, got "
-            f"{type(found).__name__}. Pass what nre.point.confidence_set gives."
+            "plots.confidence_set: expected what point.confidence_set returns, got "
+            f"{type(found).__name__}."
         )
     ax, names = _axes(ax), found.parameters
     options = {"color": "C0", "label": f"{found.level:.0%}, {found.method}"} | options

@@ -50,7 +50,9 @@ def killed_at(moments, folder):
     """By moment: the file, and how its process ended."""
     paths = {moment: str(Path(folder) / moment.replace(" ", "_")) for moment in moments}
     command = [sys.executable, "-W", "ignore", __file__, json.dumps(paths)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    found = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # as pytest has set it
+    options = {"capture_output": True, "text": True, "timeout": 600}
+    done = subprocess.run(command, env=os.environ | found, **options)
     assert done.returncode == 0, done.stderr
     codes = json.loads(done.stdout)
     return {moment: (path, codes[moment]) for moment, path in paths.items()}
