@@ -19,6 +19,7 @@ from ..estimators.estimator import RatioEstimator
 from ..ops.prior_check import warn_if_too_many
 from ..runtime.arrays import finite_array, real_number, true_or_false, whole_number
 from ..runtime.random_streams import generator_of
+from ..simulation.series.cuts import Transitions
 from ..simulation.simulator import Simulator
 from .critical_values import (
     LEVELS,
@@ -366,7 +367,8 @@ def confidence_set(
     conditions : mapping of str to array, shape (\*sets, n, \*own), optional
         Known inputs of the observations, by name.
     simulator : Simulator or callable, optional
-        By default that of the ratio. Wilks needs none, and is not checked then.
+        By default that of the ratio. Wilks needs none, and is not checked then, nor for
+        transitions of series.
     starts : int
         Of each search.
     random_seed : int, Generator or SeedSequence, optional
@@ -420,7 +422,8 @@ def confidence_set(
         parts = [moments(ratio, some, found.of(rows)) for rows, some in observed.chunks()]
         averaged = Moments.joined(parts)
     made = ConfidenceSet(level, method, observed, asked, found, averaged, cut)
-    if method == "wilks" and sets and (simulator or ratio.simulator) is not None:
+    unlike = isinstance(x, Transitions)  # trials of a series are not simulated one by one
+    if method == "wilks" and sets and not unlike and (simulator or ratio.simulator) is not None:
         return _with_check(made, experiment_of(observed, x, simulator, caller), sets, rng)
     return made
 

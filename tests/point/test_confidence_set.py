@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from formulas import folded_mean, integer_mean, shifted_mean
 from scipy.stats import chi2, norm
+from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre.point import confidence_set, critical_values, observed
+from pymc_nre.simulation.conditions.layout import Conditions
 
 QUIET = {"progressbar": False, "random_seed": 1}
 WILKS = {"method": "wilks", "sets": 0, **QUIET}
@@ -179,6 +181,17 @@ def test_conditions_are_simulated_with():
         confidence_set(ratio, x[::-1], conditions={"dose": dose[::-1]}, **known)
     with pytest.warns(nre.CoverageWarning, match="data sets of other conditions"):
         confidence_set(ratio, x, conditions={"dose": dose / 2}, **known)
+
+
+def test_wilks_takes_transitions_and_does_not_simulate_them():
+    known = Conditions({"past": (1,)}, (), (-9.0,), (9.0,))
+    ratio = make_estimator({"mu": ()}, event_shape=(2,), conditions=known)
+    ratio = ratio.replace(simulator=MEAN.simulator)
+    steps = nre.transitions([0.1, 0.4, -0.2, 0.3], 1)
+    found = confidence_set(ratio, steps, method="wilks", **QUIET)
+    assert found.checked is None
+    with pytest.raises(ValueError, match=r"not independent trials.*Take method='wilks'"):
+        confidence_set(ratio, steps, **QUIET)
 
 
 def test_integers_are_listed():
