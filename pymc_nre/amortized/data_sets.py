@@ -7,7 +7,7 @@ evaluated in blocks, so that no more is held than the result.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,8 +60,12 @@ class DataSets:
         trials: bool,
         caller: str,
         conditions: Mapping[str, Any] | None = None,
+        names: Collection[str] = (),
     ) -> DataSets:
-        """What a user means by observations ``(*batch, *event)``; axes go by their place."""
+        """What a user means by observations ``(*batch, *event)``; axes go by their place.
+
+        A result has names of its own, which no dimension or coordinate of the batch may have.
+        """
         check_ratio(ratio, caller)
         trials = true_or_false(trials, f"{caller}: trials")
         x, conditions = next_and_past(x, conditions, ratio.conditions, caller)
@@ -84,13 +88,15 @@ class DataSets:
         if not isinstance(x, xr.DataArray):
             return cls(rows, shape, tuple(f"x_dim_{i}" for i in range(len(shape))), {})
         dims = tuple(map(str, x.dims[: len(shape)]))
-        taken = {"draw", "parameter", "probability", "side"}.intersection(dims)
+        coords = {dim: x.coords[dim] for dim in dims if dim in x.coords}
+        carried = {*dims, *(str(name) for coord in coords.values() for name in coord.coords)}
+        taken = sorted(carried.intersection(names))
         if taken:
             raise ValueError(
-                f"{caller}: its result has dimensions {', '.join(sorted(taken))} of its own, so x "
-                "cannot have them. Rename them: x.rename(draw='replicate')."
+                f"{caller}: its result has {', '.join(taken)} of its own, and no dimension or "
+                f"coordinate of x can be called that. Rename it: x.rename({taken[0]}='replicate')."
             )
-        return cls(rows, shape, dims, {dim: x.coords[dim] for dim in dims if dim in x.coords})
+        return cls(rows, shape, dims, coords)
 
     def variable(self, values: np.ndarray, *dims: str) -> tuple[tuple[str, ...], np.ndarray]:
         """Values ``(S, *)`` as a variable with dimensions ``(*batch, *dims)``."""
@@ -131,15 +137,15 @@ class Target:
         return log_posterior
 
 
-def check_values(values: np.ndarray, rows: np.ndarray) -> None:
+def check_values(values: np.ndarray, rows: np.ndarray, name: str = "x") -> None:
     """Raise ValueError if values ``(S, P)`` of a data set are NaN, or it has no weight anywhere."""
     bad = np.isnan(values).any(1) | ~np.isfinite(values).any(1)
     if bad.any():
         first = np.array2string(rows[bad.argmax()].ravel(), threshold=6, precision=4)
         raise ValueError(
-            f"x: the ratio of {bad.sum():,} data sets (the first holds {first}) is NaN, or zero at "
-            "every parameter inside of prior and training domain. Look at those observations: "
-            "simulations must have been able to produce them."
+            f"{name}: the ratio of {bad.sum():,} data sets (the first holds {first}) is NaN, or "
+            "zero at every parameter inside of prior and training domain. Look at those "
+            "observations: simulations must have been able to produce them."
         )
 
 

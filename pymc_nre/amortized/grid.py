@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..estimators.checks import check_ratio
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import PosteriorWarning, warn
 from ..ops.prior_check import warn_if_prior_leaves
@@ -28,6 +29,8 @@ from .data_sets import DataSets, Target, prior_of_parameters
 
 __all__ = ["posterior_grid"]
 
+_NAMES = {"density", "mean", "sd", "quantile", "log_evidence", "cut"}  # of the result
+_NAMES |= {"parameter", "probability", "side"}
 _CHUNK = 2**19  # grid points of all data sets at once: 4 MB for each number
 _PRIOR_DRAWS = 1_000
 _POINTS = {1: 200, 2: 80}  # of each axis; a box of 25 standard deviations gets 3 points for each
@@ -107,7 +110,9 @@ def posterior_grid(
     array([ 1.333, -3.111])
     """
     caller = "posterior_grid"
-    data = DataSets.of(ratio, x, trials, caller, conditions)
+    check_ratio(ratio, caller)
+    axes = {f"{label}_{part}" for label in ratio.layout.labels for part in ("point", "grid")}
+    data = DataSets.of(ratio, x, trials, caller, conditions, _NAMES | axes)
     prior = Prior.of(prior)  # once: it draws, to learn the shapes
     target = Target(ratio, prior_of_parameters(ratio, prior, caller))
     _check_density(ratio, prior, caller)

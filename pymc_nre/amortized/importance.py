@@ -16,6 +16,7 @@ import xarray as xr
 from scipy.special import logsumexp
 
 from ..compat import for_arviz
+from ..estimators.checks import check_ratio
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import PosteriorWarning, warn
 from ..ops.prior_check import warn_if_prior_leaves
@@ -35,6 +36,8 @@ __all__ = ["resample", "weighted_draws"]
 
 _FEWEST_DRAWS = 100  # effective; the Monte Carlo error is then a tenth of the sd
 _SUMMARIES = ("weight", "ess", "log_evidence", "mean", "sd", "draw", "parameter")
+
+_OF_DRAWS = ("chain", "sample")  # of what is resampled
 
 
 def weighted_draws(
@@ -102,7 +105,9 @@ def weighted_draws(
     (3, True)
     """
     caller = "weighted_draws"
-    data = DataSets.of(ratio, x, trials, caller, conditions)
+    check_ratio(ratio, caller)
+    names = {*_SUMMARIES, *_OF_DRAWS, *ratio.parameters}
+    data = DataSets.of(ratio, x, trials, caller, conditions, names)
     _check_free(ratio, caller)
     draws = whole_number(draws, f"{caller}: draws")
     if prior is None:

@@ -7,7 +7,7 @@ given those of interest, in the statistic and where a critical value is asked of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from ..estimators.estimator import RatioEstimator
 from ..ops.prior_check import warn_if_too_many
 from ..runtime.arrays import finite_array, real_number, true_or_false, whole_number
 from ..runtime.random_streams import generator_of
+from ..simulation.series.cuts import Transitions
 from ..simulation.simulator import Simulator
 from .critical_values import (
     LEVELS,
@@ -32,10 +33,11 @@ from .critical_values import (
 )
 from .integrals import Moments, moments
 from .maximum_likelihood import covariances, maxima
-from .observed import Observed
+from .observed import Observed, in_chunks
 from .profile import held_at
 from .regions import Axis, Plane, plane, runs
 from .searches.search import Found
+from .searches.summed import SummedRatio
 from .statistics import Prepared, Statistic
 from .wilks_check import coverages, warn_if_too_few
 
@@ -45,6 +47,7 @@ METHODS = ("wilks", "calibrated", "neyman")
 _SETS = {"calibrated": 2_000, "neyman": 500, "wilks": 300}  # that are simulated, by default
 _CHECKED = 5  # estimates of many data sets at which Wilks is checked
 _SHOWN = 5
+_OF_EACH = 64  # numbers that a statistic needs for one data set and point
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +124,13 @@ class ConfidenceSet:
         """
         places, points = held_at(self._layout, parameters, "contains")
         self._check(places, "contains")
-        sets = self._observed.sets
-        which, held = np.repeat(np.arange(sets), len(points)), np.tile(points, (sets, 1))
-        inside = (self._margin(which, held) >= 0).reshape(sets, len(points))
+        inside = np.empty((self._observed.sets, len(points)), bool)
+        for rows, known in self._prepared():
+            sets = rows.stop - rows.start
+            for some in in_chunks(len(points), sets * _OF_EACH):
+                owners = np.repeat(np.arange(sets), len(points[some]))
+                margin = self._margin_of(known, owners, np.tile(points[some], (sets, 1)))
+                inside[rows, some] = margin.reshape(sets, -1) >= 0
         single = all(
             np.ndim(value) == len(self._layout.shapes.get(name, ()))
             for name, value in parameters.items()
@@ -143,8 +150,11 @@ class ConfidenceSet:
         flat = {name: self._one_for_each(name, value) for name, value in truths.items()}
         places, points = held_at(layout, flat, "holds")
         self._check(places, "holds")
-        margin = self._margin(np.arange(self._observed.sets), points)
-        return (margin >= 0).reshape(data.shape)
+        margins = [
+            self._margin_of(known, np.arange(rows.stop - rows.start), points[rows])
+            for rows, known in self._prepared()
+        ]
+        return (np.concatenate(margins) >= 0).reshape(data.shape)
 
     def _one_for_each(self, name: str, value: Any) -> np.ndarray:
         """Values ``(S, *own)`` of a parameter, one for each data set."""
@@ -172,6 +182,7 @@ class ConfidenceSet:
 
     def region(self, index: int = 0) -> Any:
         """Pieces of one data set's set, or its grid if there are two parameters."""
+        index = self._checked(index, "region")
         if index not in self._regions:
             self._regions[index] = self._look(index)
         return self._regions[index]
@@ -201,7 +212,7 @@ class ConfidenceSet:
 
     def estimate(self, index: int = 0) -> np.ndarray:
         """Maximum likelihood of the parameters of interest, ``(d,)``, of one data set."""
-        return self._found.theta[index, self._statistic.places]
+        return self._found.theta[self._checked(index, "estimate"), self._statistic.places]
 
     def __repr__(self) -> str:
         sets, trials = self._observed.sets, self._observed.trials
@@ -225,6 +236,16 @@ class ConfidenceSet:
             return f"area {region.area:.4g} around {', '.join(labels)} = {center}"
         pieces = " and ".join(f"[{low:.4g}, {high:.4g}]" for low, high in region)
         return f"{labels[0]} in {pieces}" if pieces else "nothing"
+
+    def _checked(self, index: Any, caller: str) -> int:
+        """Which data set, if there is such a one."""
+        index = whole_number(index, f"{caller}: index", least=0)
+        if index >= self._observed.sets:
+            raise ValueError(
+                f"{caller}: index: expected that of a data set, below {self._observed.sets}, got "
+                f"{index}. Several axes of data sets are counted as one, the last fastest."
+            )
+        return index
 
     def _for_each(self, function: Callable[[Any], Any]) -> Any:
         found = np.empty(self._observed.sets, dtype=object)
@@ -268,39 +289,41 @@ class ConfidenceSet:
         if len(places) > 2:
             self._check_dimensions("region", 2)
 
+        one = slice(index, index + 1)
+        summed = SummedRatio.of(self._observed.ratio, self._observed.data.rows[one])
+        known = self._known(one, summed)
+
         def margin(points: np.ndarray) -> np.ndarray:
             held = np.full((len(points), self._layout.size), np.nan)
             held[:, places] = points
-            return self._margin(np.full(len(points), index), held)
+            return self._margin_of(known, np.zeros(len(points), int), held)
 
-        mine = self._found.of(slice(index, index + 1))
+        mine = known.found
         modes = mine.others[:, places]
         covariance = np.full((self._layout.size, self._layout.size), np.nan)
-        known = self._layout.continuous
-        covariance[known[:, None], known] = covariances(mine)[0][0]
+        free = self._layout.continuous
+        covariance[free[:, None], free] = covariances(mine)[0][0]
         covariance = covariance[places[:, None], places]
         if len(places) == 1:
             error = float(np.sqrt(covariance[0, 0]))
             return runs(margin, self._axes[0], modes[:, 0], error, self.method == "neyman")
         return plane(margin, self._axes, modes, covariance)
 
-    def _margin(self, which: np.ndarray, held: np.ndarray) -> np.ndarray:
+    def _prepared(self) -> Iterator[tuple[slice, Prepared]]:
+        """Some data sets after others, with what is known of them."""
+        for rows, summed in self._observed.chunks():
+            yield rows, self._known(rows, summed)
+
+    def _known(self, rows: slice, summed: SummedRatio) -> Prepared:
+        return Prepared(summed, self._found.of(rows), self._moments and self._moments.of(rows))
+
+    def _margin_of(self, known: Prepared, which: np.ndarray, held: np.ndarray) -> np.ndarray:
         """Critical values less statistics ``(R,)``, of data sets ``(R,)`` at ``(R, D)``."""
         margin = np.full(len(which), -np.inf)
-        for rows, summed in self._observed.chunks():
-            mine = np.flatnonzero((which >= rows.start) & (which < rows.stop))
-            if not mine.size:
-                continue
-            known = Prepared(summed, self._found.of(rows), self._some_moments(rows))
-            owners = which[mine] - rows.start
-            value, theta = self._statistic.at(known, owners, held[mine])
-            inside = np.isfinite(value)
-            cut = self._cut.cut(theta[inside], self.level)
-            margin[mine[inside]] = cut - value[inside]
+        value, theta = self._statistic.at(known, which, held)
+        inside = np.isfinite(value)
+        margin[inside] = self._cut.cut(theta[inside], self.level) - value[inside]
         return margin
-
-    def _some_moments(self, rows: slice) -> Moments | None:
-        return self._moments and self._moments.of(rows)
 
 
 def confidence_set(
@@ -344,7 +367,8 @@ def confidence_set(
     conditions : mapping of str to array, shape (\*sets, n, \*own), optional
         Known inputs of the observations, by name.
     simulator : Simulator or callable, optional
-        By default that of the ratio. Wilks needs none, and is not checked then.
+        By default that of the ratio. Wilks needs none, and is not checked then, nor for
+        transitions of series.
     starts : int
         Of each search.
     random_seed : int, Generator or SeedSequence, optional
@@ -363,7 +387,8 @@ def confidence_set(
     -----
     CoverageWarning
         If simulated data sets tell that Wilks' cut holds the truth too rarely: at the estimate and
-        the ends of a single data set's interval, at some estimates of many.
+        the ends of a single data set's interval, at some estimates of many. If critical values
+        were learned for other conditions, or where other numbers are missing.
     TrialsWarning
         Of Wilks, if the ratio is not known to bear that many trials.
 
@@ -387,17 +412,18 @@ def confidence_set(
     if method == "wilks":
         warn_if_too_many(caller, ratio, observed.trials)
     if critical_values is not None:
-        critical_values.check(asked, observed.trials, caller)
+        critical_values.check(asked, observed, level, caller)
         cut: Cut = critical_values
     else:
         cut = _cut(method, asked, observed, x, simulator, level, sets, rng, progressbar)
-    found = maxima(observed, asked.starts, progressbar)
+    found = maxima(observed, asked.starts, progressbar, caller)
     averaged = None
     if asked.kind != "likelihood_ratio":
         parts = [moments(ratio, some, found.of(rows)) for rows, some in observed.chunks()]
         averaged = Moments.joined(parts)
     made = ConfidenceSet(level, method, observed, asked, found, averaged, cut)
-    if method == "wilks" and sets and (simulator or ratio.simulator) is not None:
+    unlike = isinstance(x, Transitions)  # trials of a series are not simulated one by one
+    if method == "wilks" and sets and not unlike and (simulator or ratio.simulator) is not None:
         return _with_check(made, experiment_of(observed, x, simulator, caller), sets, rng)
     return made
 

@@ -26,7 +26,8 @@ from scipy.special import chdtri
 
 from ..estimators.checks import simulator_of
 from ..estimators.estimator import RatioEstimator
-from ..runtime.arrays import shares, true_or_false, whole_number
+from ..exceptions import CoverageWarning, warn
+from ..runtime.arrays import finite_array, real_number, shares, true_or_false, whole_number
 from ..runtime.progress import progress
 from ..runtime.random_streams import generator_of
 from ..simulation.parameters import Layout
@@ -35,7 +36,7 @@ from ..simulation.simulator import Simulator
 from .observed import Observed, in_chunks, places_of
 from .quantiles import Quantiles
 from .searches.summed import SummedRatio
-from .simulated import Experiment
+from .simulated import Experiment, designs_of
 from .statistics import STATISTICS, Statistic
 
 __all__ = [
@@ -132,6 +133,7 @@ class CriticalValues:
     _layout: Layout
     _scores: Callable[[np.ndarray], np.ndarray]
     _quantiles: Quantiles
+    _designs: frozenset[bytes]
 
     def __repr__(self) -> str:
         levels = ", ".join(f"{level:.3g}" for level in self.levels)
@@ -149,24 +151,30 @@ class CriticalValues:
         TypeError, ValueError
             If a level was not learned, or parameters are missing or unknown.
         """
+        level = real_number(level, "CriticalValues.at: level", above=0, below=1)
+        for name, value in parameters.items():
+            finite_array(value, f"CriticalValues.at: {name}")
         theta = self._layout.pack(parameters, "CriticalValues.at")
         return self.cut(theta.reshape(-1, theta.shape[-1]), level).reshape(theta.shape[:-1])
 
     def cut(self, theta: np.ndarray, level: float) -> np.ndarray:
         """The same, ``(R,)``, at packed parameters ``(R, D)``."""
+        return self._quantiles.at(self._scores(theta))[:, self._column(level)]
+
+    def _column(self, level: float) -> int:
         near = np.isclose(self.levels, level, rtol=0, atol=1e-9)
         if not near.any():
             raise ValueError(
                 f"level: {level:g} was not learned, but {', '.join(map(str, self.levels))}. Take "
                 "one of them, or learn others: critical_values(..., levels=[...])."
             )
-        return self._quantiles.at(self._scores(theta))[:, near.argmax()]
+        return int(near.argmax())
 
-    def check(self, statistic: Statistic, trials: int, caller: str) -> None:
-        """Raise ValueError unless they were learned for this."""
+    def check(self, statistic: Statistic, observed: Observed, level: float, caller: str) -> None:
+        """Raise ValueError unless they were learned for this, and warn of other designs."""
         layout = statistic.ratio.layout
         labels = tuple(layout.labels[place] for place in statistic.places)
-        wanted = statistic.kind, labels, trials, statistic.ratio.digest
+        wanted = statistic.kind, labels, observed.trials, statistic.ratio.digest
         got = self.statistic, self.parameters, self.trials, self._ratio
         names = "statistic", "parameters of interest", "trials", "ratio"
         for name, one, other in zip(names, wanted, got, strict=True):
@@ -176,6 +184,14 @@ class CriticalValues:
                     f"{caller}: critical_values were learned for another {name}{shown}. Learn "
                     "those of this one, nre.point.critical_values(ratio, x, ...)."
                 )
+        self._column(level)
+        if designs_of(statistic.ratio, observed.data.rows) - self._designs:
+            warn(
+                f"{caller}: critical_values were learned for data sets of other conditions, or "
+                "that miss other numbers; how often these sets hold the truth is not known. Learn "
+                "those of these, nre.point.critical_values(ratio, x, conditions=...).",
+                CoverageWarning,
+            )
 
 
 def critical_values(
@@ -314,6 +330,7 @@ def learned(
         _layout=ratio.layout,
         _scores=scores,
         _quantiles=quantiles,
+        _designs=designs_of(ratio, experiment.design),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..amortized.data_sets import check_values
 from ..estimators.estimator import RatioEstimator
 from ..exceptions import DomainWarning, PosteriorWarning, warn
 from ..ops.prior_check import warn_if_too_many
@@ -121,7 +122,8 @@ def maximum_likelihood(
     Raises
     ------
     TypeError, ValueError
-        If shapes or names do not fit, or numbers are not finite.
+        If shapes or names do not fit, numbers are not finite, or data are impossible at all
+        parameters.
 
     Warns
     -----
@@ -148,20 +150,28 @@ def maximum_likelihood(
     starts = whole_number(starts, f"{caller}: starts")
     progressbar = true_or_false(progressbar, f"{caller}: progressbar")
     warn_if_too_many(caller, ratio, observed.trials)
-    found = maxima(observed, starts, progressbar)
+    found = maxima(observed, starts, progressbar, caller)
     _warn_of(found, caller)
     return Estimates(_dataset(observed, found), ratio.layout)
 
 
-def maxima(observed: Observed, starts: int, progressbar: bool) -> Found:
-    """The highest points of all data sets."""
+def maxima(observed: Observed, starts: int, progressbar: bool, caller: str) -> Found:
+    """The highest points of all data sets.
+
+    Raises
+    ------
+    ValueError
+        If some are impossible at all parameters.
+    """
     ratio, parts = observed.ratio, []
     candidates = ratio.domain.draws[None, :SCREENED]
     with progress(enabled=progressbar) as display:
         bar = display.add_task("climbing", total=observed.sets, status="")
         for rows, summed in observed.chunks():
             which = np.arange(rows.stop - rows.start)
-            parts.append(search(ratio, summed, which, ratio.layout.continuous, candidates, starts))
+            found = search(ratio, summed, which, ratio.layout.continuous, candidates, starts)
+            check_values(found.value[:, None], observed.data.rows[rows], f"{caller}: x")
+            parts.append(found)
             display.advance(bar, len(which))
     return Found.joined(parts)
 

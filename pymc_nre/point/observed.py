@@ -16,6 +16,8 @@ from .searches.summed import SummedRatio
 
 __all__ = ["Observed", "places_of"]
 
+_NAMES = {"parameter", "parameter_", "point", "held", "estimate", "standard_error", "covariance"}
+_NAMES |= {"log_ratio", "at_edge", "converged", "why", "deviance", "at"}  # of all results
 _NUMBERS = 2**24  # of observations and what networks make of them, that are held at once
 _MOST = 1_000  # data sets that are searched together
 _FEATURES = 64  # of an observation, unless it has more numbers
@@ -32,7 +34,7 @@ class Observed:
     def of(cls, ratio: Any, x: Any, conditions: Mapping[str, Any] | None, caller: str) -> Observed:
         """What a user means by observations ``(*sets, n, *event)``."""
         check_ratio(ratio, caller)
-        return cls(ratio, DataSets.of(ratio, x, True, caller, conditions))
+        return cls(ratio, DataSets.of(ratio, x, True, caller, conditions, _NAMES))
 
     @property
     def sets(self) -> int:

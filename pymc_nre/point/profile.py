@@ -81,7 +81,7 @@ def profile(
     starts = whole_number(starts, f"{caller}: starts")
     progressbar = true_or_false(progressbar, f"{caller}: progressbar")
     warn_if_too_many(caller, ratio, observed.trials)
-    best = maxima(observed, starts, progressbar)
+    best = maxima(observed, starts, progressbar, caller)
     parts = []
     with progress(enabled=progressbar) as display:
         bar = display.add_task("profiles", total=observed.sets, status="")

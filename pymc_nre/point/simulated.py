@@ -7,6 +7,7 @@ take the place of simulations that fail, for a ratio is that of an observation g
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ..simulation.conditions.layout import side_by_side
 from ..simulation.execution import simulate_at
 from ..simulation.simulator import Simulator
 
-__all__ = ["Experiment"]
+__all__ = ["Experiment", "designs_of"]
 
 _TRIES = 10  # rounds of simulations in place of those that failed
 
@@ -81,3 +82,21 @@ class Experiment:
             f"{left.size:,} of {n:,} simulations failed {_TRIES} times at parameters of the "
             "training domain. Mend the simulator, or train where it works."
         )
+
+
+def designs_of(ratio: RatioEstimator, rows: np.ndarray) -> frozenset[bytes]:
+    """Digests of the different designs of data sets ``(S, n, *event)``, whatever their order.
+
+    A design is what is known before the data: conditions, and which numbers are missing.
+    """
+    x, known = rows.reshape(-1, *ratio.event_shape), []
+    if ratio.conditions is not None:
+        x, given = ratio.conditions.split(x)
+        known += [value.reshape(len(x), -1) for value in given.values()]
+    if ratio.missing is not None:
+        known.append(np.isnan(x).reshape(len(x), -1))
+    if not known:
+        return frozenset()
+    table = np.concatenate(known, axis=1).astype(np.float32)
+    own = table.reshape(*rows.shape[:2], -1)
+    return frozenset(blake2b(each[np.lexsort(each.T)].tobytes()).digest() for each in own)

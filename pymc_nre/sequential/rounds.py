@@ -162,7 +162,7 @@ def rounds(
     True
     """
     n, rounds = whole_number(n, "rounds: n"), whole_number(rounds, "rounds: rounds")
-    if method not in _POSTERIOR_SHARE:
+    if not isinstance(method, str) or method not in _POSTERIOR_SHARE:
         known = " or ".join(map(repr, _POSTERIOR_SHARE))
         raise ValueError(f"rounds: method must be {known}, got {method!r}.")
     plan = _Plan(
@@ -176,11 +176,20 @@ def rounds(
         progressbar=true_or_false(progressbar, "rounds: progressbar"),
     )
     joint = JointSimulator.of(prior, simulator, parameters, batched)
-    study = Study(joint, finite_array(observed, "rounds: observed"), conditions)
+    study = Study(joint, _observed(observed), conditions)
     records = Records(checkpoint, study)
     random_seed = records.chosen_seed(plain_seed(random_seed))
     with records.held(_identity(study, plan, random_seed), random_seed):
         return _Run(study, plan, records).all()
+
+
+def _observed(observed: Any) -> np.ndarray:
+    found = finite_array(observed, "rounds: observed")
+    if not found.size:
+        raise ValueError(
+            f"rounds: observed: expected one observation, or trials, got none: {found.shape}."
+        )
+    return found
 
 
 def _checked(training: Mapping[str, Any]) -> Mapping[str, Any]:

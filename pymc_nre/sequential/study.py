@@ -15,6 +15,7 @@ from ..amortized.data_sets import DataSets, summed_log_ratio
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..exceptions import SimulationWarning, warn
+from ..runtime.arrays import finite_array
 from ..simulation.conditions.designs import Designs
 from ..simulation.execution import simulate_at
 from ..simulation.joint import JointSimulator
@@ -98,9 +99,10 @@ class Study:
                 "above the others, or a distribution without a density. Pass the parameters that "
                 "stand above the rest as parameters=, or integrate in the simulator."
             )
-        self.joint, self.observed, self.conditions = joint, observed, conditions
+        self.joint, self.observed = joint, observed
+        self.conditions = _given(conditions, joint.prior)
         self.known = KnownPrior(prior)
-        self.designs = None if conditions is None else Designs(conditions)
+        self.designs = None if self.conditions is None else Designs(self.conditions)
 
     def simulate(
         self,
@@ -149,6 +151,25 @@ class Study:
         trials = self.observed.ndim > len(ratio.observation_shape)
         data = DataSets.of(ratio, self.observed, trials, "rounds", self.conditions)
         return DataSet(self.known, ratio, data.rows[0])
+
+
+def _given(conditions: Any, prior: Prior) -> dict[str, Any] | None:
+    """Conditions of trials, by names that are those of nothing else."""
+    if conditions is None:
+        return None
+    if not hasattr(conditions, "keys"):
+        raise TypeError(
+            "rounds: conditions: expected known inputs of the trials by name, {'dose': doses}, got "
+            f"{type(conditions).__name__}."
+        )
+    for name in conditions:
+        if name in prior.variables:
+            raise ValueError(
+                f"rounds: conditions: {name} is a variable of the prior as well. What is known of "
+                "the trials is no parameter: give it another name, or leave it out of the prior."
+            )
+        finite_array(conditions[name], f"rounds: conditions: {name}")
+    return dict(conditions.items()) or None
 
 
 def _warn_of(failed: int, tried: int) -> None:

@@ -136,18 +136,27 @@ class Start:
 
 def _check_as_trained(ratio: RatioEstimator) -> None:
     """Raise ValueError if something was made of it after it was trained."""
+    done, remedy = _what_was_done(ratio)
+    if done:
+        raise ValueError(
+            f"train: start: expected a ratio as train gives it, got one {done}. {remedy}."
+        )
+
+
+def _what_was_done(ratio: RatioEstimator) -> tuple[str, str]:
+    """With a ratio after it was trained, and what to go on from; in words, if anything."""
     if isinstance(ratio.trained, OverReferences):
-        done, remedy = "made of a direct one", "Go on from that, and make one of it again"
-    elif ratio.is_calibrated or ratio.is_locally_centered:
+        return "made of a direct one", "Go on from that, and make one of it again"
+    if ratio.is_calibrated or ratio.is_locally_centered:
         done = "that was calibrated" if ratio.is_calibrated else "centered around one posterior"
-        remedy = "Go on from what it was before: start.replace(network=start.trained)"
-    elif density_of(ratio.trained) is not None:
-        done, remedy = "trained elsewhere, and arrived as a log density", "Go on there"
-    elif isinstance(ratio.trained, OverTime):
-        done, remedy = "of whole series", "Go on from the ratio of a step"
-    else:
-        return
-    raise ValueError(f"train: start: expected a ratio as train gives it, got one {done}. {remedy}.")
+        return done, "Go on from what it was before: start.replace(network=start.trained)"
+    if density_of(ratio.trained) is not None:
+        return "trained elsewhere, and arrived as a log density", "Go on there"
+    if ratio.observed is not None:
+        return "made for one data set", "Give nre.rounds more simulations, or more rounds"
+    if isinstance(ratio.trained, OverTime):
+        return "of whole series", "Go on from the ratio of a step"
+    return "", ""
 
 
 def _check_layout(ratio: RatioEstimator, simulations: Simulations) -> None:

@@ -72,6 +72,23 @@ def test_names_of_a_data_array_are_kept():
     assert list(idata["posterior"]["star"].values) == list("abc")
 
 
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda x: posterior_grid(MEAN, x, {"mu": pm.Normal.dist()}, trials=True), "mu_point"),
+        (lambda x: posterior_grid(MEAN, x, {"mu": pm.Normal.dist()}, trials=True), "mean"),
+        (lambda x: weighted_draws(MEAN, x, trials=True), "mu"),
+        (lambda x: weighted_draws(MEAN, x, trials=True), "chain"),
+    ],
+)
+def test_names_of_the_result_are_refused(call, name):
+    x = xr.DataArray(data_sets(3, 4), dims=(name, "night"))
+    beside = xr.DataArray(x.values, dims=("star", "night"), coords={"star": [1, 2, 3], name: 0.5})
+    for data in (x, beside):
+        with pytest.raises(ValueError, match=f"its result has {name} of its own"):
+            call(data)
+
+
 def test_densities_quantiles_and_evidence():
     x = data_sets(4, 10)
     got = posterior_grid(

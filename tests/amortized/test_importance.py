@@ -97,7 +97,7 @@ def test_one_draw_is_a_draw():
 
 def test_dimensions_of_the_result_are_its_own():
     x = xr.DataArray(np.zeros((2, 3)), dims=("chain", "draw"))
-    with pytest.raises(ValueError, match=r"dimensions draw of its own.*rename"):
+    with pytest.raises(ValueError, match=r"result has chain, draw of its own.*rename"):
         weighted_draws(MEAN, x, random_seed=1)
 
 

@@ -1,15 +1,18 @@
 """Sets beside their closed forms, of several pieces, of wrong ratios, and what they are asked."""
 
 import math
+import warnings
 
 import conditioned
 import numpy as np
 import pytest
 from formulas import folded_mean, integer_mean, shifted_mean
 from scipy.stats import chi2, norm
+from untrained import make_estimator
 
 import pymc_nre as nre
-from pymc_nre.point import confidence_set, critical_values
+from pymc_nre.point import confidence_set, critical_values, observed
+from pymc_nre.simulation.conditions.layout import Conditions
 
 QUIET = {"progressbar": False, "random_seed": 1}
 WILKS = {"method": "wilks", "sets": 0, **QUIET}
@@ -133,6 +136,18 @@ def test_a_set_far_from_the_maximum_is_found_whole():
     np.testing.assert_allclose([low, high], x.mean() - 0.2 + np.array([-0.213, 0.213]), atol=0.01)
 
 
+def test_points_in_blocks_and_data_sets_alone_are_what_they_are_together(monkeypatch):
+    x, points = np.random.default_rng(3).normal(0.0, 1.0, (5, 4)), np.linspace(-2, 2, 23)
+    found = confidence_set(MEAN.estimator(), x, **WILKS)
+    together, region = found.contains(mu=points), found.region(3)
+    monkeypatch.setattr(observed, "_NUMBERS", 8 * 2 * 64)
+    monkeypatch.setattr(observed, "_MOST", 2)
+    blocks = confidence_set(MEAN.estimator(), x, **WILKS)
+    np.testing.assert_array_equal(blocks.contains(mu=points), together)
+    np.testing.assert_allclose(blocks.region(3), region, atol=1e-5)
+    assert blocks.holds(mu=points[:5]).tolist() == together[np.arange(5), np.arange(5)].tolist()
+
+
 def test_learned_critical_values_serve_other_data():
     ratio, rng = MEAN.estimator(), np.random.default_rng(7)
     learned = critical_values(ratio, np.zeros(8), levels=[0.8, 0.95], sets=500, **QUIET)
@@ -144,7 +159,9 @@ def test_learned_critical_values_serve_other_data():
     assert (sizes[0] < sizes[1]).all()
     assert learned.at(0.8, mu=[0.0, 1.0]).shape == (2,)
     with pytest.raises(ValueError, match=r"level: 0.9 was not learned, but 0.8, 0.95"):
-        confidence_set(ratio, x, critical_values=learned, **QUIET).size  # noqa: B018
+        confidence_set(ratio, x, critical_values=learned, **QUIET)
+    with pytest.raises(ValueError, match="mu: 1 of 1 values are NaN"):
+        learned.at(0.8, mu=np.nan)
     with pytest.raises(ValueError, match="another trials: expected 9, got 8"):
         confidence_set(ratio, np.zeros(9), critical_values=learned, **QUIET)
     other = nre.tasks.GaussianMean(5.0).estimator()
@@ -158,6 +175,23 @@ def test_conditions_are_simulated_with():
     learned = confidence_set(ratio, x, sets=1_000, **options)
     half = norm.ppf(0.95) / np.sqrt((dose**2).sum())
     assert abs(learned.size / (2 * half) - 1) < 0.15
+    known = {"critical_values": learned.critical_values, **QUIET}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        confidence_set(ratio, x[::-1], conditions={"dose": dose[::-1]}, **known)
+    with pytest.warns(nre.CoverageWarning, match="data sets of other conditions"):
+        confidence_set(ratio, x, conditions={"dose": dose / 2}, **known)
+
+
+def test_wilks_takes_transitions_and_does_not_simulate_them():
+    known = Conditions({"past": (1,)}, (), (-9.0,), (9.0,))
+    ratio = make_estimator({"mu": ()}, event_shape=(2,), conditions=known)
+    ratio = ratio.replace(simulator=MEAN.simulator)
+    steps = nre.transitions([0.1, 0.4, -0.2, 0.3], 1)
+    found = confidence_set(ratio, steps, method="wilks", **QUIET)
+    assert found.checked is None
+    with pytest.raises(ValueError, match=r"not independent trials.*Take method='wilks'"):
+        confidence_set(ratio, steps, **QUIET)
 
 
 def test_integers_are_listed():
@@ -210,6 +244,11 @@ def test_what_a_set_cannot_tell_is_refused():
     found = confidence_set(MEAN.estimator(), np.zeros(3), **WILKS)
     with pytest.raises(ValueError, match="grid: of a set of 2 parameters"):
         found.grid()
+    for index in (-1, 1):
+        with pytest.raises(ValueError, match=f"region: index: .* {index}"):
+            found.region(index)
+    with pytest.raises(ValueError, match=r"estimate: index: .* got 1"):
+        found.estimate(1)
     with pytest.raises(ValueError, match=r"contains: .* got 'sigma'"):
         found.contains(sigma=1.0)
     three = confidence_set(LINEAR.estimator(), np.zeros((3, 4)), **WILKS)

@@ -95,6 +95,16 @@ def test_names_of_dimensions_are_kept():
     assert found["estimate"]["person"].to_numpy().tolist() == ["a", "b"]
 
 
+@pytest.mark.parametrize("name", ["point", "parameter_", "log_ratio"])
+def test_names_of_the_result_are_refused(name):
+    values = data_of(MEAN, 2, 3)
+    x = xr.DataArray(values, dims=(name, "trial"))
+    beside = xr.DataArray(values, dims=("set", "trial"), coords={"set": [1, 2], name: 0.5})
+    for data in (x, beside):
+        with pytest.raises(ValueError, match=f"result has {name} of its own.*rename"):
+            maximum_likelihood(MEAN.estimator(), data, **QUIET)
+
+
 def test_conditions_are_known_inputs():
     dose, x = conditioned.doses()
     found = maximum_likelihood(conditioned.exact_ratio(), x, conditions={"dose": dose}, **QUIET)
@@ -149,6 +159,7 @@ def test_too_many_trials_are_told_of():
         ((MEAN.estimator(), [np.nan, 1.0]), ValueError, "1 of 2 values are NaN"),
         ((MEAN.estimator(), np.zeros((3, 0))), ValueError, "at least one observation"),
         ((direct(), [0.0]), TypeError, r"ratio\.relative_to"),
+        ((nre.tasks.PoissonRate().estimator(), [[1.0], [-3.0]]), ValueError, "1 data sets"),
         (("ratio", [0.0]), TypeError, "expected a RatioEstimator"),
     ],
 )

@@ -5,9 +5,10 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pymc as pm
 import pytest
-from quick_rounds import X, bits, quick, simulator
+from quick_rounds import PRIOR, X, bits, quick, simulator
 
 import pymc_nre as nre
 from pymc_nre import DomainWarning, SimulationWarning, TrainingWarning
@@ -140,7 +141,7 @@ def test_simulations_have_the_conditions_of_the_trials():
         seen.append(dose)
         return rng.normal(mu * dose, 1.0)
 
-    given = {"conditions": {"dose": doses}, "observed": 2 * doses}
+    given = {"conditions": pd.DataFrame({"dose": doses}), "observed": 2 * doses}
     found = quick(simulator=response, **FEW, **given)
     assert set(np.concatenate(seen)) == set(doses)
     assert list(found.ratio.conditions.shapes) == ["dose"]
@@ -183,6 +184,11 @@ def test_rounds_that_are_over_are_returned_if_it_is_interrupted():
         ({"epsilon": 2.0}, ValueError, "epsilon"),
         ({"rounds": 0}, ValueError, "rounds: rounds"),
         ({"observed": [np.nan]}, ValueError, "observed"),
+        ({"observed": []}, ValueError, "expected one observation, or trials, got none"),
+        ({"method": ["posterior"]}, ValueError, "method must be"),
+        ({"conditions": {"mu": [1.0] * 4}}, ValueError, "mu is a variable of the prior as well"),
+        ({"conditions": ["dose"]}, TypeError, "known inputs of the trials by name"),
+        ({"conditions": {"dose": PRIOR["mu"]}}, TypeError, "rounds: conditions: dose"),
         ({"observed": np.zeros((2, 2))}, ValueError, "flatten the axes"),
         ({"steps": 3}, TypeError, "expected options of train, .*got steps"),
         ({"members": 0}, ValueError, "members"),

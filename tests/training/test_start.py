@@ -205,6 +205,10 @@ CHANGED = {
         ),
         "arrived as a log density",
     ),
+    "rounds": (
+        lambda ratio, _: ratio.made_for(np.zeros(3), ratio.domain),
+        "made for one data set. Give nre.rounds more simulations",
+    ),
     "none": (lambda *_: "ratio.nre", "start: expected a RatioEstimator"),
 }
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from ...networks.prior_density import FAMILIES, PriorDensity
 from ...simulation.prior import Prior
@@ -45,5 +46,6 @@ def _in_rows(family: str, values: list[np.ndarray], own: tuple[int, ...]) -> lis
     """One of each for each number of a parameter of shape ``own``."""
     if family == "MvNormalRV":
         mean, covariance = values
-        return [np.broadcast_to(mean, own).ravel(), np.linalg.inv(covariance)]
+        each = np.broadcast_to(covariance, (*own, own[-1])).reshape(-1, own[-1], own[-1])
+        return [np.broadcast_to(mean, own).ravel(), block_diag(*np.linalg.inv(each))]
     return [np.broadcast_to(value, own).ravel() for value in values]

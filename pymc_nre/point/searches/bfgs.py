@@ -82,8 +82,8 @@ class _State:
     def enter(self, trial: np.ndarray, f: np.ndarray, g: np.ndarray) -> None:
         """Take the steps that rise, and shorten the others."""
         slope = (self.direction * self.g).sum(1)
-        rise = f - self.f
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # where the data are impossible here and there
+            rise = f - self.f
             taken = rise >= _RISE * self.step * slope
         self._update(taken, trial - self.v, self.g - g)
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -14,6 +14,8 @@ PRIORS = {
     "uniform": {"a": pm.Uniform.dist(-1, [1, 2], shape=2)},
     "normal": {"a": pm.Normal.dist(0.5, 2), "b": pm.MvNormal.dist([0.0, 1.0], MATRIX)},
     "matrix": {"a": pm.Normal.dist(np.ones((2, 3)), 2.0)},
+    "rows": {"a": pm.MvNormal.dist([0.0, 1.0], MATRIX, shape=(3, 2))},
+    "rows of their own": {"a": pm.MvNormal.dist([0.0, 1.0], np.stack([MATRIX, np.eye(2)]))},
     "positive": {"a": pm.HalfNormal.dist(2), "b": pm.Exponential.dist(3), "c": pm.Gamma.dist(2, 3)},
     "others": {"a": pm.LogNormal.dist(0, 1), "b": pm.Beta.dist(2, 3), "c": pm.Laplace.dist(0, 2)},
     "wide": {"a": pm.StudentT.dist(3, 0, sigma=2), "b": pm.Cauchy.dist(0, 1)},
