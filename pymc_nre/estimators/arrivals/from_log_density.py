@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ...networks.densities import KINDS, LogDensity, name_of
-from ...runtime.arrays import finite_array
+from ...runtime.arrays import finite_array, true_or_false
 from ...runtime.random_streams import plain_seed, seed_sequence
 from ...simulation.joint import simulate
 from ...simulation.parameters import Layout, is_integer
@@ -122,6 +122,7 @@ def from_log_density(
     seed = seed_sequence(plain_seed(random_seed))
     drawn = known.draw(_DRAWS, np.random.default_rng(seed))
     layout = Layout(known.shapes, frozenset(k for k, v in drawn.items() if is_integer(v)))
+    batched = true_or_false(batched, "from_log_density: batched")
     simulator = as_simulator(simulator, batched)
     x = _observations(known, x, simulator, seed)
     density = known.log_density(drawn) if known.has_density else None
