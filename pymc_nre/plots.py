@@ -540,7 +540,7 @@ def confidence_set(found: Any, ax: Any = None, *, index: int = 0, **options: Any
     """
     if not hasattr(found, "region") or isinstance(found, type):
         raise TypeError(
-            "plots.confidence_set: expected what point.confidence_set returns, got "
+            "plots.confidence_set: found: expected what point.confidence_set returns, got "
             f"{type(found).__name__}."
         )
     ax, names = _axes(ax), found.parameters

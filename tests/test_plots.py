@@ -153,7 +153,8 @@ def test_a_posterior_is_one_and_has_chains():
 @pytest.mark.parametrize("given", [None, np.zeros(3), xr.Dataset({"other": 1.0})])
 def test_other_results_are_refused(name, given):
     with pytest.raises(
-        TypeError, match=r"^plots\.\w+: expected what (diagnostics|point)\..* returns, got"
+        TypeError,
+        match=r"^plots\.\w+: (found: )?expected what (diagnostics|point)\..* returns, got",
     ):
         getattr(nre.plots, name)(given)
 
