@@ -33,6 +33,7 @@ from .study import Study
 __all__ = ["rounds"]
 
 _POSTERIOR_SHARE = {"truncated": 0.0, "posterior": 0.8}  # the rest defends against a wrong ratio
+_FEW = 0.01  # of all simulations, that count at the posterior: a ratio that lost its way had fewer
 _SETTLED = 0.8  # of the volume, or of the posterior, that a round leaves as it was
 _DRAWS, _FEWEST = 4_000, 1_000  # of the last kept set, which is the domain; of those before
 _TRAINING = ("network", "validation", "epochs", "batch_size", "learning_rate")
@@ -135,7 +136,8 @@ def rounds(
     SimulationWarning
         If simulations failed.
     TrainingWarning
-        If it was interrupted; rounds that were over are returned then.
+        If it was interrupted; rounds that were over are returned then. If less than a hundredth of
+        the simulations count at the posterior.
 
     References
     ----------
@@ -262,7 +264,19 @@ class _Run:
             self.proposals += (Proposal(self.over[-1].kept, self.plan.share),)
             if self.plan.progressbar:
                 say(self.over[-1].in_words(len(self.over)))
+        self._warn_if_few_count()
         return Rounds.of(self.over, self.study.observed)
+
+    def _warn_if_few_count(self) -> None:
+        """A ratio that found nothing goes on to simulate where nothing is."""
+        ess, made = self.over[-1].ess, sum(map(len, self.made))
+        if ess < _FEW * made:
+            warn(
+                f"rounds: of {made:,} simulations {ess:,.0f} count at the posterior: what it looks "
+                "like there rests on few. Compare with more simulations or another random_seed, "
+                "and with method='posterior', which simulates where the posterior is.",
+                TrainingWarning,
+            )
 
     def _tell_of_the_end(self) -> None:
         warn(

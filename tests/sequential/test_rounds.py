@@ -205,3 +205,14 @@ def test_a_prior_whose_density_is_not_known_is_refused():
         pm.Normal("mu", 0, top)
     with pytest.raises(ValueError, match="rounds: prior: expected one whose density is known"):
         quick(prior=prior, simulator=lambda rng, mu, top: simulator(rng, mu), parameters=["mu"])
+
+
+def test_few_simulations_that_count_are_told(monkeypatch, recwarn):
+    """Of 450 some dozens count, which is enough by default."""
+    few = {"n": 450, "epochs": 6}
+    found = quick(**few)
+    assert not [w for w in recwarn if "count at the posterior" in str(w.message)]
+    monkeypatch.setattr("pymc_nre.sequential.rounds._FEW", 1.0)
+    said = f"of 450 simulations {float(found.table['ess'][-1]):,.0f} count at the posterior"
+    with pytest.warns(nre.TrainingWarning, match=said):
+        quick(**few)
