@@ -44,10 +44,15 @@ class Axis:
     upper: float
     integer: bool = False
 
+    @property
+    def integers(self) -> np.ndarray:
+        """All of its range."""
+        return np.arange(np.ceil(self.lower), np.floor(self.upper) + 1)
+
     def cells(self, lower: np.ndarray, upper: np.ndarray, points: int) -> np.ndarray:
         """Midpoints ``(S, points)`` of cells in boxes ``(S,)``, or every integer of the axis."""
         if self.integer:
-            column = np.arange(np.ceil(self.lower), np.floor(self.upper) + 1)
+            column = self.integers
             return np.broadcast_to(column, (len(lower), len(column)))
         steps = (np.arange(points) + 0.5) / points
         return lower[:, None] + (upper - lower)[:, None] * steps

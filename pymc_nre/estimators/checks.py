@@ -11,6 +11,7 @@ import torch
 
 from ..exceptions import DomainWarning, warn
 from ..networks.base import RatioNetwork, floating
+from ..networks.composed.ensemble import members_of
 from ..networks.tails import bulk, enough
 from ..runtime.arrays import array_with_holes, finite_array
 from ..runtime.kinds import check_kind
@@ -264,7 +265,7 @@ def _standardized(network: RatioNetwork, x: np.ndarray) -> np.ndarray:
     """Observations ``(n, *event)`` as a network's layers see them, if it tells."""
     network = as_trained(network)
     network = getattr(network, "inner", network)
-    network = getattr(network, "members", [network])[0]
+    network = members_of(network)[0]
     module = getattr(network, "standardize_x", None)
     if module is None:
         return x

@@ -21,7 +21,7 @@ from ..networks.base import RatioNetwork, floating
 from ..networks.beside import Beside
 from ..networks.calibration.calibrated import Calibrated
 from ..networks.composed.correction import QuadraticCorrection
-from ..networks.composed.ensemble import Ensemble
+from ..networks.composed.ensemble import Ensemble, members_of
 from ..networks.composed.over_references import OverReferences
 from ..networks.composed.pairs import Pairs
 from ..networks.densities import KINDS, LogDensity
@@ -106,7 +106,7 @@ def pairs_of(network: RatioNetwork) -> dict[str, Any] | None:
     references = 0
     if isinstance(network, OverReferences):
         network, references = network.inner, len(network.references)
-    one = getattr(network, "members", (network,))[0]
+    one = members_of(network)[0]
     if not isinstance(one, Pairs):
         return None
     return {"antisymmetric": one.antisymmetric, "references": references}
@@ -114,7 +114,7 @@ def pairs_of(network: RatioNetwork) -> dict[str, Any] | None:
 
 def density_of(network: RatioNetwork) -> dict[str, Any] | None:
     """What a file says of a module of log densities: its kind, and what its prior consists of."""
-    one = getattr(network, "members", (network,))[0]
+    one = members_of(network)[0]
     if not isinstance(one, LogDensity):
         return None
     parts = [] if one.prior is None else [list(part) for part in one.prior.parts]

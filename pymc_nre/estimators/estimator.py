@@ -53,6 +53,7 @@ from .trial_budgets.trial_budget import TrialBudget
 __all__ = ["RatioEstimator"]
 
 _PROBES = 16  # stored points on which a loaded network must agree with the saved one
+_OF_THE_NETWORK = ("evaluator", "digest")  # derived of it
 _REPLACEABLE = ("network", "normalized", "loss", "history", "simulator", "budget")
 
 
@@ -147,9 +148,13 @@ class RatioEstimator:
 
     def made_for(self, observed: np.ndarray, domain: Domain) -> RatioEstimator:
         """The same for one data set ``(n, *event)``, and where the ratio of that is known."""
+        return self._changed({"observed": own_data(observed), "domain": domain}, ("digest",))
+
+    def _changed(self, changes: Mapping[str, Any], forgotten: Collection[str] = ()) -> Any:
+        """A copy with other parts, and without what was derived of those it had."""
         other = object.__new__(type(self))
-        kept = {k: v for k, v in vars(self).items() if k != "digest"}
-        vars(other).update(kept | {"observed": own_data(observed), "domain": domain})
+        kept = {name: part for name, part in vars(self).items() if name not in forgotten}
+        vars(other).update(kept | dict(changes))
         return other
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -195,18 +200,15 @@ class RatioEstimator:
                 f"replace: expected {', '.join(_REPLACEABLE)}, got {', '.join(unknown)}. What "
                 "else an estimator is made of belongs to its training: train another."
             )
-        other = object.__new__(type(self))
-        kept, changes = dict(vars(self)), taken(changes, self.layout)
+        changes, forgotten = taken(changes, self.layout), ()
         if "network" in changes:
             network = checked_network(changes["network"], self._draws, self.probe_x)
             changes = {"budget": None} | changes | {"network": network}
             changes["specification"] = described(self.specification, network, self.layout.size)
-            for of_the_network in ("evaluator", "digest"):
-                kept.pop(of_the_network, None)
+            forgotten = _OF_THE_NETWORK
         if "simulator" in changes:  # what is taken away is remembered
             changes["_batched"] = self.batched
-        vars(other).update(kept | changes)
-        return other
+        return self._changed(changes, forgotten)
 
     @property
     def history(self) -> xr.Dataset:
@@ -438,11 +440,10 @@ class RatioEstimator:
 
     def _over(self, references: np.ndarray, reference: str) -> RatioEstimator:
         """The ordinary ratio to the mean likelihood of parameters ``(S, D)``."""
-        pairs, other = copy.deepcopy(self.network), object.__new__(type(self))
+        pairs = copy.deepcopy(self.network)
         network = frozen(OverReferences(pairs, torch.tensor(references, device=self.device)))
-        kept = {k: v for k, v in vars(self).items() if k not in ("evaluator", "digest")}
-        vars(other).update(kept | {"network": network, "reference": reference, "budget": None})
-        return other
+        changes = {"network": network, "reference": reference, "budget": None}
+        return self._changed(changes, _OF_THE_NETWORK)
 
     def takes(self, x: np.ndarray) -> bool:
         """Whether all of observations ``(n, *)`` with their conditions is what networks take.

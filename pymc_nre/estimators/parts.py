@@ -12,6 +12,7 @@ import xarray as xr
 from ..networks.base import RatioNetwork
 from ..networks.calibration.calibrated import Calibrated
 from ..networks.composed.correction import QuadraticCorrection
+from ..networks.composed.ensemble import members_of
 from ..networks.composed.over_references import OverReferences
 from ..networks.composed.pairs import Pairs
 from ..networks.layers import Standardize
@@ -104,7 +105,7 @@ def trained_networks(network: RatioNetwork, theta_size: int) -> tuple[list[Ratio
     network = as_trained(network)
     if isinstance(network, OverReferences):
         network = network.inner
-    members = list(getattr(network, "members", (network,)))
+    members = list(members_of(network))
     if isinstance(members[0], Pairs):
         return [member.inner for member in members], 2 * theta_size
     return members, theta_size
@@ -125,7 +126,7 @@ def paired(theta: np.ndarray) -> np.ndarray:
 def _theta_size(network: RatioNetwork) -> int | None:
     """How many numbers it standardizes; None if it does that in a way of its own."""
     trained = as_trained(network)
-    one = getattr(trained, "members", (trained,))[0]
+    one = members_of(trained)[0]
     standardize = getattr(one, "standardize_theta", None)
     return standardize.mean.numel() if isinstance(standardize, Standardize) else None
 

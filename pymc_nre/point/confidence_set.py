@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..amortized.adaptive_grid import Axis
 from ..estimators.estimator import RatioEstimator
 from ..ops.prior_check import warn_if_too_many
 from ..runtime.arrays import finite_array, real_number, true_or_false, whole_number
@@ -35,7 +36,7 @@ from .integrals import Moments, moments
 from .maximum_likelihood import covariances, maxima
 from .observed import Observed, in_chunks
 from .profile import held_at
-from .regions import Axis, Plane, plane, runs
+from .regions import Plane, plane, runs
 from .searches.search import Found
 from .searches.summed import SummedRatio
 from .statistics import Prepared, Statistic

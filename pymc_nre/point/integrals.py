@@ -51,12 +51,10 @@ def moments(ratio: RatioEstimator, summed: SummedRatio, found: Found) -> Moments
     for start in range(0, len(found.value), _SETS):
         which = np.arange(start, min(start + _SETS, len(found.value)))
         parts.append(_some(ratio, summed, found, which))
-    return Moments(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    return Moments.joined(parts)
 
 
-def _some(
-    ratio: RatioEstimator, summed: SummedRatio, found: Found, which: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _some(ratio: RatioEstimator, summed: SummedRatio, found: Found, which: np.ndarray) -> Moments:
     domain, size = ratio.domain, ratio.layout.size
     precision = domain.whiten @ domain.whiten.T
     prior_root = np.linalg.inv(np.linalg.cholesky(precision))
@@ -78,7 +76,7 @@ def _some(
     share = np.exp(weight - log_mean[:, None])
     mean = np.einsum("rp,rpd->rd", share, theta)
     off = theta - mean[:, None]
-    return log_mean, mean, np.einsum("rp,rpi,rpj->rij", share, off, off)
+    return Moments(log_mean, mean, np.einsum("rp,rpi,rpj->rij", share, off, off))
 
 
 def _around(

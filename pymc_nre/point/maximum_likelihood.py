@@ -22,7 +22,7 @@ from ..runtime.arrays import true_or_false, whole_number
 from ..runtime.progress import progress
 from ..simulation.parameters import Layout
 from .observed import Observed
-from .searches.search import SCREENED, Found, search
+from .searches.search import Found, highest
 
 __all__ = ["Estimates", "covariances", "maxima", "maximum_likelihood"]
 
@@ -163,16 +163,14 @@ def maxima(observed: Observed, starts: int, progressbar: bool, caller: str) -> F
     ValueError
         If some are impossible at all parameters.
     """
-    ratio, parts = observed.ratio, []
-    candidates = ratio.domain.draws[None, :SCREENED]
+    parts = []
     with progress(enabled=progressbar) as display:
         bar = display.add_task("climbing", total=observed.sets, status="")
         for rows, summed in observed.chunks():
-            which = np.arange(rows.stop - rows.start)
-            found = search(ratio, summed, which, ratio.layout.continuous, candidates, starts)
+            found = highest(observed.ratio, summed, starts)
             check_values(found.value[:, None], observed.data.rows[rows], f"{caller}: x")
             parts.append(found)
-            display.advance(bar, len(which))
+            display.advance(bar, len(found.value))
     return Found.joined(parts)
 
 

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Axis", "Plane", "plane", "runs"]
+from ..amortized.adaptive_grid import Axis
+
+__all__ = ["Plane", "plane", "runs"]
 
 _COARSE, _AROUND = 64, 96  # points
 _FEW = 16, 40  # the same where each is dear
@@ -27,16 +29,6 @@ _ANGLES = 24  # around a maximum, at
 _RINGS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.5, 7.0, 10.0, 15.0, 22.0, 33.0, 50.0)  # standard errors
 _GROWTHS = 4
 Margin = Callable[[np.ndarray], np.ndarray]  # points (P, d) to (P,)
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One parameter of interest, and its range in the domain."""
-
-    label: str
-    lower: float
-    upper: float
-    integer: bool = False
 
 
 def runs(
@@ -56,7 +48,7 @@ def runs(
         piece ends.
     """
     if axis.integer:
-        nodes = np.arange(np.ceil(axis.lower), np.floor(axis.upper) + 1)
+        nodes = axis.integers
         return _pieces(nodes, margin(nodes[:, None]), between=False)
     coarse, near = _FEW if dear else (_COARSE, _AROUND)
     spread = error if np.isfinite(error) else (axis.upper - axis.lower) / coarse

@@ -26,7 +26,7 @@ import numpy as np
 from ..estimators.estimator import RatioEstimator
 from .integrals import Moments, moments
 from .profile import profiled
-from .searches.search import SCREENED, Found, search
+from .searches.search import Found, highest
 from .searches.summed import SummedRatio
 
 __all__ = ["STATISTICS", "Prepared", "Statistic"]
@@ -54,9 +54,7 @@ class Statistic:
 
     def prepared(self, summed: SummedRatio) -> Prepared:
         """Of data sets."""
-        layout, which = self.ratio.layout, np.arange(len(summed.x))
-        draws = self.ratio.domain.draws[None, :SCREENED]
-        found = search(self.ratio, summed, which, layout.continuous, draws, self.starts)
+        found = highest(self.ratio, summed, self.starts)
         wanted = self.kind != "likelihood_ratio"
         return Prepared(summed, found, moments(self.ratio, summed, found) if wanted else None)
 

@@ -27,7 +27,7 @@ from typing import Protocol
 import numpy as np
 from scipy.special import logsumexp
 
-from ..amortized.weights import effective_number
+from ..amortized.weights import normalized
 
 __all__ = ["Cloud", "Powers", "Thresholds", "draw"]
 
@@ -81,11 +81,9 @@ class Powers:
     def next(self, log_ratio: np.ndarray, at: float, n: int) -> float:
         """The step that leaves the weights worth enough particles."""
         g = np.maximum(log_ratio, _LOWEST)
-        g = g - g.max()
 
         def enough(power: float) -> bool:
-            weight = np.exp((power - at) * g)
-            return float(effective_number(weight / weight.sum())) >= _WORTH * n
+            return float(normalized((power - at) * g)[1]) >= _WORTH * n
 
         if enough(self.end):
             return self.end

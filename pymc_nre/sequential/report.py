@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.special import logsumexp
 
-from ..amortized.weights import effective_number
+from ..amortized.weights import normalized
 from ..estimators.domain import Domain
 from ..estimators.estimator import RatioEstimator
 from ..simulation.simulations import Simulations
@@ -45,8 +44,7 @@ class Round:
         mixture: Any = pool.known_prior
         theta = pool.theta
         log_weight = kept.data.log_ratio(theta) - mixture.log_weight(theta)
-        weight = np.exp(log_weight - logsumexp(log_weight))
-        return cls(simulations, failed, kept, float(effective_number(weight)))
+        return cls(simulations, failed, kept, float(normalized(log_weight)[1]))
 
     def in_words(self, k: int) -> str:
         """A line for a person."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..amortized.weights import effective_number
+from ..amortized.weights import normalized
 from ..exceptions import TrainingWarning, warn
 from ..losses.base import Loss, checked_loss
 from ..losses.contrastive import NREC
@@ -348,5 +348,4 @@ def _agreement(before: KeptSet, now: KeptSet) -> float:
     """Effective share of the posterior's draws, weighed for the next posterior."""
     posterior = before.posterior
     gain = now.data.log_ratio(posterior.theta) - posterior.log_ratio
-    weight = np.exp(gain - gain.max())
-    return float(effective_number(weight / weight.sum())) / len(weight)
+    return float(normalized(gain)[1]) / len(gain)

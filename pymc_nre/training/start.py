@@ -21,6 +21,7 @@ from ..exceptions import TrainingWarning, warn
 from ..losses.base import Loss
 from ..losses.written import loss_from_text
 from ..networks.base import RatioNetwork
+from ..networks.composed.ensemble import members_of
 from ..networks.composed.over_references import OverReferences
 from ..networks.composed.over_time import OverTime
 from ..networks.composed.pairs import Pairs
@@ -75,8 +76,9 @@ class Start:
 
     def network(self, member: int) -> RatioNetwork:
         """A copy of one of its networks, to be trained, in single precision."""
-        networks = getattr(self.ratio.network, "members", (self.ratio.network,))
-        return copy.deepcopy(networks[member]).cpu().float().requires_grad_(True)
+        return (
+            copy.deepcopy(members_of(self.ratio.network)[member]).cpu().float().requires_grad_(True)
+        )
 
     def loss(self, given: Loss | None, simulations: Simulations | Online) -> Loss:
         """The loss that was given, by default the one that it was trained with.
@@ -186,7 +188,7 @@ def _warn_if_left(ratio: RatioEstimator, simulations: Simulations) -> None:
 
 
 def _kind(ratio: RatioEstimator) -> tuple[str, bool, Any]:
-    one = getattr(ratio.network, "members", (ratio.network,))[0]
+    one = members_of(ratio.network)[0]
     return ratio.reference, ratio.normalized, one.antisymmetric if isinstance(one, Pairs) else None
 
 

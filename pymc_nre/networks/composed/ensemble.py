@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..base import RatioNetwork
 
-__all__ = ["Ensemble"]
+__all__ = ["Ensemble", "members_of"]
 
 
 class Ensemble(RatioNetwork):
@@ -60,3 +60,8 @@ class Ensemble(RatioNetwork):
     def extra_repr(self) -> str:
         """Shown in the ``repr``."""
         return f"mean_of={self.mean_of!r}"
+
+
+def members_of(network: nn.Module) -> Sequence[nn.Module]:
+    """The networks that act as one, or the one alone."""
+    return getattr(network, "members", (network,))

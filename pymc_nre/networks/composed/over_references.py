@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import RatioNetwork
+from .ensemble import members_of
 
 __all__ = ["OverReferences"]
 
@@ -40,7 +41,7 @@ class OverReferences(RatioNetwork):
     @property
     def members(self) -> nn.ModuleList | tuple[RatioNetwork, ...]:
         """Of an ensemble."""
-        return getattr(self.inner, "members", (self.inner,))
+        return members_of(self.inner)
 
     @property
     def mean_of(self) -> str | None:

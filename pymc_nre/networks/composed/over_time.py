@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..base import RatioNetwork
 from ..layers import Standardize
+from .ensemble import members_of
 
 __all__ = ["OverTime"]
 
@@ -38,7 +39,7 @@ class OverTime(RatioNetwork):
 
         Nothing here needs it: it tells what data the network has seen.
         """
-        [first, *_] = getattr(self.step, "members", [self.step])
+        [first, *_] = members_of(self.step)
         known = getattr(first, "standardize_x", None)
         if type(known) is not Standardize:
             return None

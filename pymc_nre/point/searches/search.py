@@ -22,9 +22,9 @@ from .bfgs import Function, maximize
 from .coordinates import Coordinates
 from .summed import SummedRatio
 
-__all__ = ["SCREENED", "Found", "search"]
+__all__ = ["Found", "highest", "search"]
 
-SCREENED = 1_000  # draws of the domain
+_SCREENED = 1_000  # draws of the domain
 _FIRST, _THEN = 4, 16  # trials by which draws are screened, and on which starts climb
 _AROUND = 8  # neighbors of a candidate
 _PROBLEMS = 100  # whose candidates are compared with each other at once
@@ -81,6 +81,13 @@ class Found:
         names = [field.name for field in fields(cls) if field.name != "owner"]
         whole = {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
         return cls(**whole, owner=np.concatenate(owners))
+
+
+def highest(ratio: RatioEstimator, summed: SummedRatio, starts: int) -> Found:
+    """The highest points of all data sets, with nothing held."""
+    candidates = ratio.domain.draws[None, :_SCREENED]
+    which = np.arange(len(summed.x))
+    return search(ratio, summed, which, ratio.layout.continuous, candidates, starts)
 
 
 def search(
