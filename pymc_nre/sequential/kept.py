@@ -4,20 +4,24 @@ r"""The kept set: where the data are not less likely than a millionth of the bes
 
 The prior keeps its form inside. The maximum is climbed to by gradients: among draws of the prior
 the best may be nats below it.
+
+Between rounds a set is cut out of the whole prior, so that what an early ratio gave up can come
+back, and is simulated next. The last one is cut out of the set before: beyond it nothing was
+simulated that could speak against the last ratio.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
 
-from .particles import Cloud, Powers, Thresholds, draw
+from .particles import Cloud, Known, Powers, Thresholds, draw
 from .study import DataSet
 
-__all__ = ["KeptSet", "keep"]
+__all__ = ["Inside", "KeptSet", "keep", "within"]
 
 _CLIMBERS = 10  # the best draws of the posterior
 
@@ -46,9 +50,42 @@ class KeptSet:
         """Log of the prior's mass inside."""
         return self.draws.log_mass
 
+    def inside(self, theta: np.ndarray) -> np.ndarray:
+        """Which of parameters ``(n, D)`` are kept."""
+        return self.data.log_ratio(theta) > self.threshold
+
     def lost(self, posterior: Cloud) -> float:
         """Share of a posterior's draws outside."""
-        return float((self.data.log_ratio(posterior.theta) <= self.threshold).mean())
+        return float((~self.inside(posterior.theta)).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """The prior inside of a kept set, with the density that it has there in the whole prior."""
+
+    known: Known
+    kept: KeptSet
+
+    @property
+    def whole(self) -> np.ndarray:
+        """Which of the parameters are integers, ``(D,)``."""
+        return self.known.whole
+
+    @property
+    def log_mass(self) -> float:
+        """Of the prior inside."""
+        return self.kept.log_volume
+
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """``n`` of the draws that there are, ``(n, D)``; particles move on from them."""
+        return rng.choice(self.kept.draws.theta, n)
+
+    def log_prior(self, theta: np.ndarray) -> np.ndarray:
+        """``(n,)`` of ``(n, D)``; minus infinity outside."""
+        found = self.known.log_prior(theta)
+        possible = np.isfinite(found)
+        found[possible] = np.where(self.kept.inside(theta[possible]), found[possible], -np.inf)
+        return found
 
 
 def keep(data: DataSet, epsilon: float, n: int, rng: np.random.Generator) -> KeptSet:
@@ -59,27 +96,36 @@ def keep(data: DataSet, epsilon: float, n: int, rng: np.random.Generator) -> Kep
     return KeptSet(data, threshold, inside, posterior)
 
 
+def within(data: DataSet, kept: KeptSet) -> DataSet:
+    """The same data under the prior inside of a kept set."""
+    return replace(data, known=Inside(data.known, kept))
+
+
 def _highest(data: DataSet, posterior: Cloud) -> float:
     """The largest log ratio between the posterior's draws."""
     found = float(posterior.log_ratio.max())
     if data.known.whole.all():
         return found
     best = posterior.theta[np.argsort(posterior.log_ratio)[-_CLIMBERS:]]
-    ends = posterior.theta.min(0), posterior.theta.max(0)
-    return max(found, *(_climbed(data, start, *ends) for start in best))
+    box = posterior.theta.min(0), posterior.theta.max(0)
+    ends = np.stack([_climbed(data, start, *box) for start in best])
+    possible = np.isfinite(data.known.log_prior(ends))
+    return max(found, *data.log_ratio(ends[possible]))
 
 
-def _climbed(data: DataSet, start: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
-    """The log ratio at the end of a climb in the continuous parameters, within a box."""
+def _climbed(data: DataSet, start: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Where a climb in the continuous parameters ends, within a box."""
     free = ~data.known.whole
     scale = np.where(high > low, high - low, 1.0)
 
-    def down(u: np.ndarray) -> tuple[float, np.ndarray]:
+    def at(u: np.ndarray) -> np.ndarray:
         theta = start.copy()
         theta[free] += u * scale[free]
-        value, gradient = data.value_and_gradient(theta)
+        return theta
+
+    def down(u: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = data.value_and_gradient(at(u))
         return -value, -(gradient * scale)[free]
 
     box = np.stack([low - start, high - start], -1)[free] / scale[free, None]
-    climb = minimize(down, np.zeros(len(box)), jac=True, bounds=box, method="L-BFGS-B")
-    return -float(climb.fun)
+    return at(minimize(down, np.zeros(len(box)), jac=True, bounds=box, method="L-BFGS-B").x)

@@ -46,6 +46,7 @@ class Known(Protocol):
     """A prior of packed parameters."""
 
     whole: np.ndarray  # which of them are integers, (D,)
+    log_mass: float  # of its density
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """``(n, D)``."""
@@ -168,6 +169,7 @@ def draw(
     """
     bent = _Bent(known, log_ratio, path)
     cloud, at = bent.cloud(known.draw(_START * n, rng)), path.start
+    cloud = replace(cloud, log_mass=known.log_mass)
     while at < path.end:
         there = path.next(cloud.log_ratio, at, n)
         cloud = _reweighed(cloud, bent.gain(cloud, at, there), n, rng)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,22 +29,48 @@ class Round:
     failed : int
         Of them.
     kept : KeptSet
+    pool : Simulations
+        Of all rounds so far.
     ess : float
-        Of all simulations so far, how many count at the posterior.
+        Of them, how many count at the posterior.
+    outside, ess_outside : float
+        Share of the posterior that the round before had given up, and how many simulations count
+        there.
     """
 
     simulations: int
     failed: int
     kept: KeptSet
+    pool: Simulations
     ess: float
+    outside: float
+    ess_outside: float
 
     @classmethod
-    def over(cls, simulations: int, failed: int, kept: KeptSet, pool: Simulations) -> Round:
+    def over(
+        cls,
+        simulations: int,
+        failed: int,
+        kept: KeptSet,
+        pool: Simulations,
+        before: KeptSet | None,
+    ) -> Round:
         """With the simulations of all rounds, whose prior is their mixture."""
         mixture: Any = pool.known_prior
         theta = pool.theta
         log_weight = kept.data.log_ratio(theta) - mixture.log_weight(theta)
-        return cls(simulations, failed, kept, float(normalized(log_weight)[1]))
+        log_weight[np.isneginf(kept.data.known.log_prior(theta))] = -np.inf
+        ess = float(normalized(log_weight)[1])
+        if before is None:
+            return cls(simulations, failed, kept, pool, ess, 0.0, 0.0)
+        beyond = np.where(before.inside(theta), -np.inf, log_weight)
+        outside = before.lost(kept.posterior), float(normalized(beyond)[1])
+        return cls(simulations, failed, kept, pool, ess, *outside)
+
+    def held_to(self, kept: KeptSet) -> Round:
+        """With what its ratio says within the set before; what it says of the rest is told."""
+        within = Round.over(self.simulations, self.failed, kept, self.pool, None)
+        return replace(within, outside=self.outside, ess_outside=self.ess_outside)
 
     def in_words(self, k: int) -> str:
         """A line for a person."""
@@ -57,12 +83,12 @@ class Round:
 def table_of(rounds: Sequence[Round]) -> xr.Dataset:
     """A row for each round; what a cut loses is told by the next ratio, of the last by itself."""
     kept = [each.kept for each in rounds]
-    judges = [*kept[1:], kept[-1]]
+    lost = [*(each.outside for each in rounds[1:]), kept[-1].lost(kept[-1].posterior)]
     columns = {
         "simulations": [each.simulations for each in rounds],
         "failed": [each.failed for each in rounds],
         "kept_volume": [float(np.exp(each.log_volume)) for each in kept],
-        "lost_mass": [one.lost(by.posterior) for one, by in zip(kept, judges, strict=True)],
+        "lost_mass": lost,
         "ess": [each.ess for each in rounds],
     }
     named = {name: ("round", np.array(column)) for name, column in columns.items()}

@@ -24,7 +24,7 @@ from ..runtime.random_streams import plain_seed
 from ..simulation.joint import JointSimulator
 from ..simulation.simulations import Simulations
 from ..training.members import train
-from .kept import KeptSet, keep
+from .kept import KeptSet, keep, within
 from .proposals import Mixture, Proposal
 from .records import Records
 from .report import Round, Rounds
@@ -34,6 +34,7 @@ __all__ = ["rounds"]
 
 _POSTERIOR_SHARE = {"truncated": 0.0, "posterior": 0.8}  # the rest defends against a wrong ratio
 _FEW = 0.01  # of all simulations, that count at the posterior: a ratio that lost its way had fewer
+_MUCH = 0.05  # of a posterior, that lies where the round before had given up
 _SETTLED = 0.8  # of the volume, or of the posterior, that a round leaves as it was
 _DRAWS, _FEWEST = 4_000, 1_000  # of the last kept set, which is the domain; of those before
 _TRAINING = ("network", "validation", "epochs", "batch_size", "learning_rate")
@@ -137,7 +138,9 @@ def rounds(
         If simulations failed.
     TrainingWarning
         If it was interrupted; rounds that were over are returned then. If less than a hundredth of
-        the simulations count at the posterior.
+        the simulations count at the posterior. If the last ratio puts more than a twentieth of the
+        posterior where the round before had given up, and hardly any simulation there speaks for
+        it: the result is what it says of the set that was kept.
 
     References
     ----------
@@ -264,12 +267,33 @@ class _Run:
             self.proposals += (Proposal(self.over[-1].kept, self.plan.share),)
             if self.plan.progressbar:
                 say(self.over[-1].in_words(len(self.over)))
+        if self._strayed:
+            self._lead_back()
         self._warn_if_few_count()
         return Rounds.of(self.over, self.study.observed)
 
+    @property
+    def _strayed(self) -> bool:
+        """Whether the last ratio found the posterior where hardly anything was simulated."""
+        last = self.over[-1]
+        return last.outside > _MUCH and last.ess_outside < _FEW * len(last.pool)
+
+    def _lead_back(self) -> None:
+        """Hold the last ratio to what the round before kept, where most simulations are."""
+        last, before = self.over[-1], self.over[-2].kept
+        warn(
+            f"rounds: the last ratio puts {last.outside:.0%} of the posterior where the round "
+            f"before had given up, on the word of {last.ess_outside:,.0f} simulations. It is held "
+            "to what was kept. More rounds would tell, or another random_seed.",
+            TrainingWarning,
+        )
+        rng = np.random.default_rng((self.records.random_seed, len(self.over)))
+        kept = keep(within(last.kept.data, before), self.plan.epsilon, _DRAWS, rng)
+        self.over[-1] = last.held_to(kept)
+
     def _warn_if_few_count(self) -> None:
         """A ratio that found nothing goes on to simulate where nothing is."""
-        ess, made = self.over[-1].ess, sum(map(len, self.made))
+        ess, made = self.over[-1].ess, len(self.over[-1].pool)
         if ess < _FEW * made:
             warn(
                 f"rounds: of {made:,} simulations {ess:,.0f} count at the posterior: what it looks "
@@ -314,7 +338,8 @@ class _Run:
         rng = np.random.default_rng(for_keeping)
         draws = _DRAWS if last else max(_FEWEST, sum(self.plan.sizes[k + 1 :]))
         kept = keep(self.study.data_set(ratio), self.plan.epsilon, draws, rng)
-        return Round.over(n, made.n_failed, kept, pool)
+        before = self.over[-1].kept if self.over else None
+        return Round.over(n, made.n_failed, kept, pool, before)
 
     def _proposed(self, n: int, rng: np.random.Generator) -> np.ndarray:
         return self.proposals[-1].draw(n, rng) if self.proposals else self.study.known.draw(n, rng)

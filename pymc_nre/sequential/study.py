@@ -14,10 +14,9 @@ import numpy as np
 from ..amortized.data_sets import DataSets, summed_log_ratio
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
-from ..exceptions import SimulationWarning, warn
 from ..runtime.arrays import finite_array
 from ..simulation.conditions.designs import Designs
-from ..simulation.execution import simulate_at
+from ..simulation.execution import simulate_at, warn_failed
 from ..simulation.joint import JointSimulator
 from ..simulation.parameters import Layout, check_event_shape
 from ..simulation.prior import Prior
@@ -35,6 +34,8 @@ class KnownPrior:
     prior : Prior
         With a density.
     """
+
+    log_mass = 0.0
 
     def __init__(self, prior: Prior) -> None:
         whole = {n for n, rv in prior.variables.items() if np.dtype(rv.dtype).kind in "iu"}
@@ -118,15 +119,16 @@ class Study:
             given = self.designs.draw(len(theta), np.random.default_rng(for_designs))
         parameters = self.known.layout.unpack(theta)
         inputs = parameters | given
-        done, x = simulate_at(self.joint.predictor, inputs, for_simulator, executor, progressbar)
-        self._check(x.shape[1:])
+        how = executor, progressbar, self._check
+        done, x = simulate_at(self.joint.predictor, inputs, for_simulator, *how)
         made = self.simulations(
             {name: value[done] for name, value in parameters.items()},
             x,
             {name: value[done] for name, value in given.items()},
         )
         made.n_failed = int((~done).sum())
-        _warn_of(made.n_failed, len(theta))
+        if made.n_failed:
+            warn_failed(made.n_failed, len(theta))
         return made
 
     def simulations(
@@ -170,14 +172,3 @@ def _given(conditions: Any, prior: Prior) -> dict[str, Any] | None:
             )
         finite_array(conditions[name], f"rounds: conditions: {name}")
     return dict(conditions.items()) or None
-
-
-def _warn_of(failed: int, tried: int) -> None:
-    if failed:
-        warn(
-            f"{failed:,} of {tried:,} simulations ({failed / tried:.1%}) failed and were left out. "
-            "The ratio will describe observations given that the simulation succeeded; posteriors "
-            "lack the factor P(success | parameters): mend the simulator, or shrink the prior to "
-            "where it works.",
-            SimulationWarning,
-        )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +37,16 @@ from .parameters import Layout
 from .simulator import Simulator
 from .slices import BLOCK, FIRST, Simulated, simulate_slice
 
-__all__ = ["Job", "observations_of", "points_of", "repeat_at", "run", "simulate_at", "why_failed"]
+__all__ = [
+    "Job",
+    "observations_of",
+    "points_of",
+    "repeat_at",
+    "run",
+    "simulate_at",
+    "warn_failed",
+    "why_failed",
+]
 
 _TASK_SECONDS = 0.25  # aim of a task's length: short for the display, long beside its overhead
 
@@ -69,15 +78,22 @@ class _StoppedError(Exception):
     """A worker died, a task could not be brought to it, or parameters could not be drawn."""
 
 
-def run(job: Job, executor: Executor | None, progressbar: bool, partial: bool) -> list[Simulated]:
+def run(
+    job: Job,
+    executor: Executor | None,
+    progressbar: bool,
+    partial: bool,
+    check: Callable[[tuple[int, ...]], None] | None = None,
+) -> list[Simulated]:
     """Outcomes in the order of the draws.
 
     If ``partial``, those before the first gap where it is interrupted or an executor fails.
+    ``check`` sees the shape of the first observation, and may raise.
     """
     executor = executor_of(executor)
     job.drawn.rows(0, 1)  # raises at once what the prior has to say
     outcomes: list[Simulated] = []
-    seen = _Seen(job.simulator.iid)
+    seen = _Seen(job.simulator.iid, check)
     try:
         with progress(enabled=progressbar) as display:
             bar = display.add_task("simulating", total=job.drawn.n, status="")
@@ -132,7 +148,8 @@ def _tell_of_the_end(error: BaseException, kept: list[Simulated], n: int, partia
 class _Seen:
     """What outcomes have told so far; refuses simulators that are broken."""
 
-    def __init__(self, iid: bool) -> None:
+    def __init__(self, iid: bool, check: Callable[[tuple[int, ...]], None] | None) -> None:
+        self.check = check
         self.tried = self.succeeded = 0
         self._first_of_event = int(iid)  # axis: the number of points may vary
         self._shapes: list[tuple[int, ...]] = []  # of the first draws
@@ -145,6 +162,9 @@ class _Seen:
             raise outcome.wrong[1]
         for shape, (rows, _) in (outcome.result or {}).items():
             shape = shape[self._first_of_event :]
+            if self.check is not None:
+                self.check(shape)
+                self.check = None
             if shape not in self._shapes and outcome.start + rows.argmax() < FIRST:
                 self._shapes.append(shape)
         if len(self._shapes) > 1:
@@ -226,6 +246,19 @@ def why_failed(outcomes: list[Simulated], iid: bool = False) -> str:
     return "NaN or infinite values"
 
 
+def warn_failed(failed: int, tried: int, first: str = "", lost: int = 0) -> None:
+    """Warn of simulations that failed, ``lost`` of them in some points only."""
+    some = f", {lost:,} of them in some points only" if lost else ""
+    why = f"; the first: {first.removesuffix('.')}" if first else ""
+    warn(
+        f"{failed:,} of {tried:,} simulations ({failed / tried:.1%}) failed and were left out"
+        f"{some}{why}. The ratio will describe observations given that the simulation succeeded. "
+        "If failing depends on the parameters, posteriors lack the factor P(success | "
+        "parameters): mend the simulator, or shrink the prior to where it works.",
+        SimulationWarning,
+    )
+
+
 def _shape(outcomes: list[Simulated], iid: bool = False) -> tuple[int, ...] | None:
     """That most observations have, or points; None if there is no observation."""
     votes: Counter[tuple[int, ...]] = Counter()
@@ -245,10 +278,11 @@ def simulate_at(
     seed: np.random.SeedSequence,
     executor: Executor | None = None,
     progressbar: bool = False,
+    check: Callable[[tuple[int, ...]], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which simulations at given parameters, stacked ``(n, *own)``, succeeded, and what of.
 
-    Nuisance parameters are drawn for each.
+    Nuisance parameters are drawn for each. ``check`` is that of `run`.
     """
     n = len(next(iter(parameters.values())))
     if simulator.nuisance is not None:
@@ -256,7 +290,7 @@ def simulate_at(
         drawn = simulator.nuisance.draw(np.random.default_rng(for_nuisance), parameters, n)
         parameters = {**parameters, **drawn}
     job = Job(simulator, Drawn.whole(parameters), seed)
-    return observations_of(run(job, executor, progressbar, False))
+    return observations_of(run(job, executor, progressbar, False, check))
 
 
 def repeat_at(

@@ -16,7 +16,7 @@ from ..runtime.random_streams import seed_sequence
 from .conditions.designs import Designs, check_apart, names_of_variables
 from .conditions.layout import side_by_side
 from .drawn import Drawn
-from .execution import Job, observations_of, points_of, run, why_failed
+from .execution import Job, observations_of, points_of, run, warn_failed, why_failed
 from .forward import ForwardDraw, as_dtype
 from .parameters import Layout
 from .prior import Prior
@@ -326,7 +326,7 @@ class JointSimulator:
         simulations.take_conditions(given)
         simulations.n_failed = int((~succeeded).sum()) + lost
         if simulations.n_failed:
-            _warn_failed(simulations.n_failed, lost, why_failed(outcomes, iid), len(succeeded))
+            warn_failed(simulations.n_failed, len(succeeded), why_failed(outcomes, iid), lost)
             _warn_dependent(simulations)
         return simulations
 
@@ -432,15 +432,3 @@ def _checked(blocks: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.n
                     f"draws. Give it a distribution whose draws are finite."
                 )
         yield block
-
-
-def _warn_failed(n_failed: int, lost: int, first: str, tried: int) -> None:
-    out = f"failed and were left out{f', {lost:,} of them in some points only' if lost else ''}"
-    warn(
-        f"{n_failed:,} of {tried:,} simulations ({n_failed / tried:.1%}) {out}; "
-        f"the first: {first.removesuffix('.')}. The ratio will describe observations given that "
-        "the simulation succeeded. If failing depends on the parameters, posteriors lack the "
-        "factor P(success | parameters): mend the simulator, or shrink the prior to where it "
-        "works.",
-        SimulationWarning,
-    )

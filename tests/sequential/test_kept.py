@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pymc as pm
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, truncnorm
 
 import pymc_nre as nre
-from pymc_nre.sequential.kept import keep
+from pymc_nre.sequential.kept import keep, within
 from pymc_nre.sequential.study import DataSet, KnownPrior
 from pymc_nre.simulation.prior import Prior
 
@@ -68,3 +68,19 @@ def test_parameters_that_are_integers_are_kept_whole():
     assert known.whole.tolist() == [True, False]
     assert known.layout.integer == {"k"}
     assert np.isneginf(known.log_prior(np.array([[-1.0, 0.0]])))
+
+
+def test_a_set_is_cut_out_of_another(kept):
+    """As if the prior were what the other keeps: its mass, draws, posterior and density."""
+    data = data_set(x=np.array([4.0, 4.5]))  # whose set of half width 2.63 ends at 6.88
+    half = math.sqrt(2 * math.log(1_000) / len(X))
+    ends = 4.25 - math.sqrt(math.log(1_000)), X.mean() + half
+    found = keep(within(data, kept), 1e-3, N, np.random.default_rng(2))
+    mu, posterior = found.draws.theta[:, 0], found.posterior.theta[:, 0]
+    assert found.log_volume == pytest.approx(math.log(np.ptp(ends) / 20), abs=0.1)
+    assert (mu >= ends[0] - 1e-2).all()
+    assert (np.append(mu, posterior) <= ends[1] + 1e-6).all()
+    law = truncnorm(-np.inf, (ends[1] - 4.25) * math.sqrt(2), 4.25, math.sqrt(0.5))
+    assert abs(posterior.mean() - law.mean()) < 5 * law.std() / math.sqrt(N)
+    alone = keep(data, 1e-3, N, np.random.default_rng(2))
+    assert abs(alone.posterior.theta.mean() - law.mean()) > 0.1  # the twin

@@ -22,6 +22,7 @@ class Normal:
     """A standard normal prior of so many numbers."""
 
     size: int = 2
+    log_mass = 0.0
 
     @property
     def whole(self):

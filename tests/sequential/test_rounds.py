@@ -8,12 +8,29 @@ import numpy as np
 import pandas as pd
 import pymc as pm
 import pytest
+import torch
 from quick_rounds import PRIOR, X, bits, quick, simulator
 
 import pymc_nre as nre
 from pymc_nre import DomainWarning, SimulationWarning, TrainingWarning
+from pymc_nre.networks.base import SplitNetwork
+from pymc_nre.training.members import train
 
 SD = len(X) ** -0.5
+
+
+class Island(SplitNetwork):
+    """A network that was trained, but for a narrow range of mu that it favors."""
+
+    def __init__(self, trained):
+        torch.nn.Module.__init__(self)
+        vars(self).update(vars(trained))
+
+    def head(self, theta, features):
+        mu, logit = theta[..., 0], super().head(theta, features)
+        return torch.where((mu - 7.0).abs() < 0.05, 4.0, logit)
+
+
 # Of what is trained for other ends than to be right.
 FEW = {"n": 400, "rounds": 2, "epochs": 2}
 pytestmark = pytest.mark.filterwarnings("ignore:The validation loss:pymc_nre.TrainingWarning")
@@ -216,3 +233,37 @@ def test_few_simulations_that_count_are_told(monkeypatch, recwarn):
     said = f"of 450 simulations {float(found.table['ess'][-1]):,.0f} count at the posterior"
     with pytest.warns(nre.TrainingWarning, match=said):
         quick(**few)
+
+
+def test_a_ratio_that_strayed_is_led_back(monkeypatch):
+    """The last one is planted: it sees most of the posterior where nothing was simulated."""
+    options, trained = {"n": 600, "epochs": 40}, []
+
+    def strays(pool, **settings):
+        ratio = train(pool, **settings)
+        trained.append(ratio)
+        return ratio.replace(network=Island(ratio.network)) if len(trained) == 3 else ratio
+
+    monkeypatch.setattr("pymc_nre.sequential.rounds.train", strays)
+    with pytest.warns(TrainingWarning, match=r"puts (9.|100)% of the .*on the word of \d sim"):
+        found = quick(**options)
+    assert abs(found.posterior["mu"].mean() - X.mean()) < SD
+    assert found.ratio.domain.upper[0] < 6
+    assert found.table["lost_mass"][1] > 0.9
+    assert found.table["ess"][-1] > 50
+    monkeypatch.setattr("pymc_nre.sequential.rounds._MUCH", 1.0)  # the twin
+    trained.clear()
+    with pytest.warns(TrainingWarning, match="count at the posterior"):
+        assert quick(**options).posterior["mu"].mean() > 5
+
+
+def test_data_of_another_shape_are_refused_before_all_is_simulated():
+    calls = []
+
+    def pair(rng, mu):
+        calls.append(mu)
+        return rng.normal(mu, 1.0, size=3)
+
+    with pytest.raises(ValueError, match="observations of shape"):
+        quick(simulator=pair, batched=False, **FEW)
+    assert len(calls) < 100
