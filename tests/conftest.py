@@ -4,6 +4,8 @@ import os
 
 # Tests run on every core, a process on each: threads below them would fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# C code is compiled for a few calls: what the compiler takes to make it fast is longer.
+os.environ.setdefault("PYTENSOR_FLAGS", "gcc__cxxflags=-O0")
 
 import pytest
 from hypothesis import settings

@@ -73,6 +73,7 @@ def test_importing_defines_and_does_nothing_else():
     assert added == {"pymc_nre"}
 
 
+@pytest.mark.one_python
 def test_a_package_that_does_more_is_seen():
     report = import_in_a_fresh_interpreter(
         "torch.set_default_dtype(torch.float64); numpy.set_printoptions(precision=3); "

@@ -5,9 +5,9 @@ r"""The kept set: where the data are not less likely than a millionth of the bes
 The prior keeps its form inside. The maximum is climbed to by gradients: among draws of the prior
 the best may be nats below it.
 
-Between rounds a set is cut out of the whole prior, so that what an early ratio gave up can come
-back, and is simulated next. The last one is cut out of the set before: beyond it nothing was
-simulated that could speak against the last ratio.
+A set is cut out of the whole prior, so that what an early ratio gave up can come back, and is
+simulated next. The last one may be cut out of the set before: what lies beyond it nothing was
+simulated to speak against.
 """
 
 from __future__ import annotations

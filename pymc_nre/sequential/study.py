@@ -22,6 +22,7 @@ from ..simulation.parameters import Layout, check_event_shape
 from ..simulation.prior import Prior
 from ..simulation.simulations import Simulations
 from ..training.batching.density import Density
+from .particles import Known
 
 __all__ = ["DataSet", "KnownPrior", "Study"]
 
@@ -57,7 +58,7 @@ class KnownPrior:
 class DataSet:
     """Trials ``(trials, *event)`` of one data set, as a network takes them, and their ratio."""
 
-    known: KnownPrior
+    known: Known
     ratio: RatioEstimator
     rows: np.ndarray
 

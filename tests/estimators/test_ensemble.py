@@ -53,6 +53,7 @@ def by_hand(ratios, theta, x):
     return value, (weights[..., None] * slopes).sum(0)
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("normalized", [True, False])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_torch_and_kernels_give_the_mean(network, normalized):

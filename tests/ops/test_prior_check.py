@@ -40,6 +40,7 @@ def test_reach_is_what_the_domain_says_of_every_row():
         np.testing.assert_array_equal(reach.high, draws.max((0, 1)))
 
 
+@pytest.mark.one_python
 def test_memory_does_not_grow_with_draws_times_rows():
     group, x = np.arange(2_000) % 20, np.zeros((2_000, 2))
 

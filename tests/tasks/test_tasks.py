@@ -190,6 +190,7 @@ def test_ratio_has_mean_one_over_marginal_pairs(name):
 
 
 # Hardly any draw from its prior comes near the posterior of ten observations of a mixture.
+@pytest.mark.one_python
 @pytest.mark.parametrize("name", sorted(set(TASKS) - {"Gaussian mixture"}))
 def test_posterior_agrees_with_weighted_prior_draws(name):
     task = TASKS[name]
@@ -316,6 +317,7 @@ def mixture_posterior(x, half_width=10.0, narrow=0.1):
     return overall, np.sqrt((weight * (variance + (mean - overall) ** 2)).sum(0))
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("n", [1, 2, 10])
 @pytest.mark.parametrize("theta", [(0.5, -1.0), (9.9, -3.0)], ids=["inside", "at the edge"])
 @pytest.mark.parametrize("narrow", [0.1, 0.3])

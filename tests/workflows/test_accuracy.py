@@ -132,6 +132,7 @@ def row(task, ratio):
     return cells
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("task", TASKS)
 def test_the_measure_itself(task):
     """The exact ratio has no error to speak of, a sharpened one is found to be narrow."""

@@ -92,6 +92,7 @@ def test_simulations_without_conditions_do_not_fit(ratio):
         nre.trial_budget(plain, with_dose)
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("loss", ["NREA", "NREB", "NREC", "BNRE", "CARL"])
 def test_every_loss_takes_conditions(loss):
     made = conditioned.simulate(6_000)

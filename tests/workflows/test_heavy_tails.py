@@ -133,6 +133,7 @@ def test_an_estimator_says_what_it_does():
     assert "heavy tails" not in repr(estimator(np.sign(BOTH)))
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("name", RATIOS)
 def test_engines_agree(name):
     ratio, values = RATIOS[name](), {}

@@ -1238,6 +1238,7 @@ QUICK = {0: 12, 1: 4, 2: 4, 3: 4}  # calls by cost: some seconds in all
 LONG = {0: 250, 1: 60, 2: 20, 3: 4}
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("row", sorted(CALLS))
 def test_the_answer_is_that_of_plain_values_or_an_error(row):
     assert check(row, QUICK[CALLS[row].cost], CALLS[row].cost >= 2)

@@ -270,6 +270,7 @@ def test_it_says_what_it_is():
     assert ratio != of_network(method="kernel")
 
 
+@pytest.mark.one_python
 def test_nuts_samples_what_is_right():
     """By a ratio that is three times too sure: a posterior that is far too narrow, and mended."""
     x = np.random.default_rng(1).normal(0.8, 1, 20)

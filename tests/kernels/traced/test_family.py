@@ -147,6 +147,7 @@ def test_machine_code_agrees_with_torch(activation, rare, data):
     assert error(case, network, n, shared) < TOLERANCE
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @settings(max_examples=3)
 @given(st.data())
@@ -198,6 +199,7 @@ def test_no_rows_have_no_values(embedded, rows):
     assert shapes == [(0,), (0,), (0, 2), (0, 2)]
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("norm", [None, "batch", "layer"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_nan_stays_in_its_row(activation, norm):
@@ -212,6 +214,7 @@ def test_nan_stays_in_its_row(activation, norm):
         assert np.isnan(part).all()
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("specification", [MLP((64, 64)), ResidualMLP(31, 3, norm="layer")])
 @pytest.mark.parametrize("far", [False, True])
 def test_single_precision_is_near_and_its_results_are_double(specification, far):
@@ -315,6 +318,7 @@ def with_own(part):
     return network
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("part", ["head", "body", "block", "activations", "a layer more", "scale"])
 def test_what_computes_something_else_is_compiled_as_what_it_is(part):
     case, plain = Case(ResidualMLP(4, 1)), build(ResidualMLP(4, 1), 2, (3,)).eval()
@@ -327,6 +331,7 @@ def test_what_computes_something_else_is_compiled_as_what_it_is(part):
         assert distance(results, by_torch(network, *given), 1.0) < TOLERANCE
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("embedded", [False, True])
 def test_ensembles_of_more_than_plain_networks(embedded):
     case = Case(MLP((5, 3)), embedded=embedded)
@@ -359,6 +364,7 @@ def test_an_embedding_stays_in_torch_and_its_features_are_taken(embedding):
     assert error(case, case.network(), 70, True) < TOLERANCE
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("embedded", [False, True])
 @pytest.mark.parametrize("specification", [MLP((7, 5)), ResidualMLP(7, 2, norm="layer")])
 def test_networks_of_one_architecture_have_one_program(specification, embedded):

@@ -65,12 +65,8 @@ def covering():
         yield family, activation, norm, SIZES[(2 * i + j + k) % len(SIZES)]
 
 
-# A residual network has all the code that a plain one has.
-ONE_PYTHON = {"mlp": [pytest.mark.one_python], "residual": []}
-CASES = [pytest.param(*case, marks=ONE_PYTHON[case[0]]) for case in covering()]
-
-
-@pytest.mark.parametrize(("family", "activation", "norm", "size"), CASES)
+@pytest.mark.one_python
+@pytest.mark.parametrize(("family", "activation", "norm", "size"), list(covering()))
 def test_equals_torch(family, activation, norm, size):
     specification = SPECIFICATIONS[family](activation=activation, norm=norm)
     theta_size, event_shape = size

@@ -98,10 +98,8 @@ def test_who_asks_for_torch_waits_for_no_tracing(monkeypatch):
     assert isinstance(op_of(ratio, np.ones((5, E)), engine="torch").engine, TorchEngine)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [*(pytest.param(n, marks=pytest.mark.one_python) for n in ("film", "quadratic")), "bilinear"],
-)
+@pytest.mark.one_python
+@pytest.mark.parametrize("name", ["film", "quadratic", "bilinear"])
 @pytest.mark.parametrize("precision", ["double", "single"])
 def test_a_model_is_the_same_by_the_code_of_a_traced_network_and_by_torch(name, precision):
     """Inside and behind the wall, with data that are replaced afterwards, up to curvature."""
