@@ -24,7 +24,7 @@ from ..runtime.random_streams import plain_seed
 from ..simulation.joint import JointSimulator
 from ..simulation.simulations import Simulations
 from ..training.members import train
-from .kept import KeptSet, keep, within
+from .kept import KeptSet, keep, usual_epsilon, within
 from .proposals import Mixture, Proposal
 from .records import Records
 from .report import Round, Rounds
@@ -49,7 +49,7 @@ def rounds(
     observed: Any,
     rounds: int = 4,
     method: str = "truncated",
-    epsilon: float = 1e-6,
+    epsilon: float | None = None,
     parameters: Collection[str] | None = None,
     conditions: Mapping[str, Any] | None = None,
     batched: bool = False,
@@ -89,8 +89,10 @@ def rounds(
         :math:`\{\theta : \log r(\theta, x_o) - \max \log r > \log \varepsilon\}`, whatever is
         known of the posterior inside. ``"posterior"``: four fifths from the posterior of the last
         ratio, the others from the kept set, against its errors; sharper where the kept set is wide.
-    epsilon : float
-        Below it, as a share of the largest likelihood, parameters are given up.
+    epsilon : float, optional
+        Below it, as a share of the largest likelihood, parameters are given up. By default 1e-6;
+        of more than six parameters less, so that a normal posterior would lose 1e-4 of its mass:
+        :math:`\log \varepsilon` is minus half of that quantile of chi-squared.
     parameters : collection of str, optional
         As for `pymc_nre.simulate`; the others are nuisance.
     conditions : mapping of str to array, optional
@@ -170,6 +172,10 @@ def rounds(
     if not isinstance(method, str) or method not in _POSTERIOR_SHARE:
         known = " or ".join(map(repr, _POSTERIOR_SHARE))
         raise ValueError(f"rounds: method must be {known}, got {method!r}.")
+    joint = JointSimulator.of(prior, simulator, parameters, batched)
+    study = Study(joint, _observed(observed), conditions)
+    if epsilon is None:
+        epsilon = usual_epsilon(study.known.layout.size)
     plan = _Plan(
         sizes=_sizes(n, rounds),
         share=_POSTERIOR_SHARE[method],
@@ -180,8 +186,6 @@ def rounds(
         executor=executor_of(executor),
         progressbar=true_or_false(progressbar, "rounds: progressbar"),
     )
-    joint = JointSimulator.of(prior, simulator, parameters, batched)
-    study = Study(joint, _observed(observed), conditions)
     records = Records(checkpoint, study)
     random_seed = records.chosen_seed(plain_seed(random_seed))
     with records.held(_identity(study, plan, random_seed), random_seed):
