@@ -175,7 +175,10 @@ class LocationScale(Task):
 
 
 class _LocationScaleRatio(ExactNetwork):
-    """The evidence integrates mu in closed form and log sigma by Gauss and Legendre."""
+    """The evidence integrates mu in closed form and log sigma by Gauss and Legendre.
+
+    That costs as much as a hundred likelihoods, so it is a feature, once for each observation.
+    """
 
     nodes: Tensor
     log_weights: Tensor
@@ -188,9 +191,15 @@ class _LocationScaleRatio(ExactNetwork):
         self.register_buffer("nodes", torch.tensor(nodes * log_range))
         self.register_buffer("log_weights", torch.tensor(np.log(weights / 2)))
 
+    def embed(self, x: Tensor) -> Tensor:
+        """Observations and their evidence, ``(n, 2)``."""
+        x = super().embed(x)
+        return torch.cat([x, self.log_evidence(x)[:, None]], -1)
+
     def head(self, theta: Tensor, features: Tensor) -> Tensor:
-        z = (features[..., 0] - theta[..., 0]) * torch.exp(-theta[..., 1])
-        return -0.5 * z**2 - theta[..., 1] - 0.5 * LOG_2PI - self.log_evidence(features)
+        x, log_evidence = features.unbind(-1)
+        z = (x - theta[..., 0]) * torch.exp(-theta[..., 1])
+        return -0.5 * z**2 - theta[..., 1] - 0.5 * LOG_2PI - log_evidence
 
     def log_evidence(self, features: Tensor) -> Tensor:
         x = features[..., 0]

@@ -608,7 +608,8 @@ def test_shared_parameters_reach_the_network_as_one_row(per_row, rows, monkeypat
         mu = pm.Normal("mu", 0, 1)
         log_sigma = pm.Normal("log_sigma", 0, 0.1)
         row_mu = mu + np.linspace(0, 1, 10) if per_row else mu
-        nre.RatioLikelihood("x", SCALE_RATIO, mu=row_mu, log_sigma=log_sigma, observed=X)
+        own = {"mu": row_mu, "log_sigma": log_sigma}
+        nre.RatioLikelihood("x", SCALE_RATIO, **own, observed=X, engine="torch")
     seen, evaluator = [], nre.estimators.evaluator.TorchEvaluator
     original = evaluator.value
     monkeypatch.setattr(
