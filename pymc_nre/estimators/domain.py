@@ -15,7 +15,7 @@ quantiles; correlated priors get the matching tilted region instead of a box.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,16 @@ class Domain:
             log_prior=np.asarray(log_prior, dtype=float)[:_STORED_DRAWS].copy(),
         )
 
+    def covering(self, theta: np.ndarray) -> Domain:
+        """The same, wide enough to have parameters ``(n, D)`` inside as well."""
+        rarest = self.rarity(theta).max() * (1 + 1e-9)
+        return replace(
+            self,
+            lower=np.minimum(self.lower, theta.min(0)),
+            upper=np.maximum(self.upper, theta.max(0)),
+            largest_rarity=np.maximum(self.largest_rarity, rarest),
+        )
+
     def rarity(self, theta: Any) -> Any:
         """Squared distance ``(*,)`` of parameters ``(*, D)`` from the center of the prior.
 
@@ -138,7 +148,9 @@ class Domain:
             return box
         [places], [heights] = self._map()
         highest = np.sqrt(self.largest_rarity) / abs(self.whiten[0, 0])
-        return np.clip(np.interp([[-highest, highest]], heights, places), *box[0])
+        low, high = box[0]  # beyond the last quantiles no one is rarer than others
+        ends = np.interp([[-highest, highest]], heights, places, left=low, right=high)
+        return np.clip(ends, low, high)
 
     def toward_center(self, theta: np.ndarray, share: float) -> np.ndarray:
         """Parameters ``(*, D)`` moved by a share of their distance from the median of each."""

@@ -46,12 +46,15 @@ class KeptSet:
         Of the log ratio.
     draws, posterior : Cloud
         Of the prior inside, and of the posterior.
+    seen : array, shape (m, D)
+        Many times as many that are inside: how far the set reaches.
     """
 
     data: DataSet
     threshold: float
     draws: Cloud
     posterior: Cloud
+    seen: np.ndarray
 
     @property
     def log_volume(self) -> float:
@@ -98,10 +101,12 @@ class Inside:
 
 def keep(data: DataSet, epsilon: float, n: int, rng: np.random.Generator) -> KeptSet:
     """The set, with ``n`` draws of the prior inside and of the posterior."""
-    posterior = draw(data.known, data.log_ratio, Powers(), n, rng)
+    seen: list[Cloud] = []
+    posterior = draw(data.known, data.log_ratio, Powers(), n, rng, seen)
     threshold = _highest(data, posterior) + math.log(epsilon)
-    inside = draw(data.known, data.log_ratio, Thresholds(threshold), n, rng)
-    return KeptSet(data, threshold, inside, posterior)
+    inside = draw(data.known, data.log_ratio, Thresholds(threshold), n, rng, seen)
+    kept = [cloud.theta[cloud.log_ratio > threshold] for cloud in seen]
+    return KeptSet(data, threshold, inside, posterior, np.concatenate(kept))
 
 
 def usual_epsilon(size: int) -> float:

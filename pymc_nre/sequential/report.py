@@ -139,7 +139,7 @@ class Rounds:
         """The ratio of the last round, for the data ``(*event)`` or ``(n, *event)`` alone."""
         kept = rounds[-1].kept
         ratio = kept.data.ratio
-        domain = Domain.from_draws(kept.draws.theta, kept.draws.log_prior)
+        domain = Domain.from_draws(kept.draws.theta, kept.draws.log_prior).covering(kept.seen)
         named = {
             name: (("draw", *(f"{name}_dim_{i}" for i in range(value.ndim - 1))), value)
             for name, value in ratio.layout.unpack(kept.posterior.theta).items()

@@ -257,3 +257,18 @@ def test_it_is_made_in_blocks_with_the_same_numbers(monkeypatch):
     monkeypatch.setattr("pymc_nre.estimators.domain._BLOCK", 2**40)
     for name, array in Domain.from_draws(theta).to_arrays().items():
         np.testing.assert_array_equal(domain.to_arrays()[name], array)
+
+
+@pytest.mark.parametrize("name", sorted(set(PRIORS) - {"log-cauchy"}))  # 500 have its ends
+def test_a_domain_covers_what_it_is_told_to(name):
+    rng = np.random.default_rng(5)
+    few, more = PRIORS[name](rng, 500), PRIORS[name](rng, 20_000)
+    domain = Domain.from_draws(few)
+    wide = domain.covering(more)
+    assert wide.inside(more).all()
+    assert domain.inside(more).mean() < 1  # the twin
+    assert wide.inside(few).all()
+    np.testing.assert_array_equal(wide.knots, domain.knots)  # nothing else is changed
+    low, high = wide.ends().T
+    assert (low <= more.min(0) + 1e-12 * np.abs(low)).all()
+    assert (high >= more.max(0) - 1e-12 * np.abs(high)).all()
