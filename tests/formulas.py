@@ -59,6 +59,26 @@ def integer_mean():
     )
 
 
+def integer_mean_of_unknown_scale():
+    """Of x from N(a, e^(2 b)), a an integer from -9 to 9, and b between -1 and 1."""
+    rng = np.random.default_rng(1)
+    draws = np.column_stack([rng.integers(-9, 10, 5_000), rng.uniform(-1, 1, 5_000)])
+    return nre.RatioEstimator(
+        Formula(
+            2,
+            lambda theta, x: (
+                -((x - theta[..., 0]) ** 2) / 2 * (-2 * theta[..., 1]).exp() - theta[..., 1]
+            ),
+        ),
+        {"a": (), "b": ()},
+        domain=Domain.from_draws(draws),
+        probe_x=np.zeros(100),
+        normalized=False,
+        integer=("a",),
+        simulator=nre.Simulator(lambda rng, a, b: rng.normal(a, np.exp(b)), batched=True),
+    )
+
+
 def folded_mean():
     """Of x from N(a^2, 1): two modes, alike."""
     return ratio_of(

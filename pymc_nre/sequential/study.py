@@ -41,7 +41,7 @@ class KnownPrior:
     def __init__(self, prior: Prior) -> None:
         whole = {n for n, rv in prior.variables.items() if np.dtype(rv.dtype).kind in "iu"}
         self.prior, self.layout = prior, Layout(dict(prior.shapes), frozenset(whole))
-        self.whole = ~np.isin(np.arange(self.layout.size), self.layout.continuous)
+        self.whole = self.layout.whole
         self._density = Density(prior, self.layout, self.draw(1, np.random.default_rng(0))[0])
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:

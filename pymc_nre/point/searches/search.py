@@ -114,7 +114,7 @@ def search(
         How many of them climb.
     """
     climb = _Climb(Coordinates(ratio.domain, free), summed, which)
-    theta, owner = climb.screened(candidates, starts, _by_integers(ratio))
+    theta, owner = climb.screened(candidates, starts, np.flatnonzero(ratio.layout.whole))
     few = climb.on(_THEN)
     theta, value = few.up(theta, owner)
     theta, value, owner = few.distinct(theta, value, owner, _BEHIND)
@@ -122,11 +122,6 @@ def search(
         theta, value = climb.up(theta, owner)
         theta, value, owner = climb.distinct(theta, value, owner, np.inf)
     return climb.finished(theta, value, owner)
-
-
-def _by_integers(ratio: RatioEstimator) -> np.ndarray:
-    """Places of integers: no climb changes them, so each of their values needs a start."""
-    return np.setdiff1d(np.arange(ratio.layout.size), ratio.layout.continuous)
 
 
 @dataclass(frozen=True)
@@ -144,7 +139,10 @@ class _Climb:
     def screened(
         self, candidates: np.ndarray, starts: int, integers: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The likeliest candidates ``(R, D)`` and their problems ``(R,)``."""
+        """The likeliest candidates ``(R, D)`` and their problems ``(R,)``.
+
+        No climb changes integers, at these places: each of their values needs a start.
+        """
         problems = np.arange(len(self.which))
         if len(candidates) > 1:
             candidates = self._inside(candidates)
