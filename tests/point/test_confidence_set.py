@@ -169,6 +169,21 @@ def test_learned_critical_values_serve_other_data():
         confidence_set(other, x, critical_values=learned, **QUIET)
 
 
+def test_critical_values_outside_of_the_domain_are_told_of():
+    def at(ratio, **asked):
+        learned = critical_values(ratio, np.zeros(6), levels=[0.9], sets=200, **QUIET)
+        return learned.at(0.9, **asked)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        at(MEAN.estimator(), mu=[-9.0, 9.0])
+        at(integer_mean_of_unknown_scale(), a=[-9, 9], b=0.0)
+    with pytest.warns(nre.DomainWarning, match=r"at: 2 of 3 points .*, mu in \[-10, 10\]: what"):
+        assert np.isfinite(at(MEAN.estimator(), mu=[-1e6, 0.0, 11.0])).all()
+    with pytest.warns(nre.DomainWarning, match=r"1 of 2 points .*, whole numbers of a: what"):
+        at(integer_mean_of_unknown_scale(), a=[2, 2.5], b=0.0)
+
+
 def test_conditions_are_simulated_with():
     ratio, (dose, x) = conditioned.exact_ratio(), conditioned.doses()
     options = {"conditions": {"dose": dose}, **QUIET}
