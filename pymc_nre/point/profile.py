@@ -162,7 +162,7 @@ def profiled(
         Values at ``places``; whatever elsewhere.
     places : ndarray
     """
-    free = np.setdiff1d(ratio.layout.continuous, places)
+    free = np.setdiff1d(np.arange(ratio.layout.size), places)
     theta, value = held.copy(), np.empty(len(held))
     for start in range(0, len(held), _ROWS):
         rows = slice(start, start + _ROWS)
