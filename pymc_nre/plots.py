@@ -513,6 +513,8 @@ def domain(result: xr.Dataset, ax: Any = None) -> Any:
 def confidence_set(found: Any, ax: Any = None, *, index: int = 0, **options: Any) -> Any:
     """A confidence set of one or two parameters, with the maximum likelihood estimate.
 
+    A value of an integer is drawn as what reaches half a unit to each side of it.
+
     Parameters
     ----------
     found : ConfidenceSet
@@ -546,8 +548,9 @@ def confidence_set(found: Any, ax: Any = None, *, index: int = 0, **options: Any
     ax, names = _axes(ax), found.parameters
     options = {"color": "C0", "label": f"{found.level:.0%}, {found.method}"} | options
     if len(names) == 1:
+        half = 0.5 * len(found.integers)  # as the cell of an integer, in two dimensions
         for low, high in found.region(index):
-            ax.plot([low, high], [index, index], lw=2, **options)
+            ax.plot([low - half, high + half], [index, index], lw=2, **options)
             options["label"] = None
         ax.plot(found.estimate(index), [index], "o", color=options["color"])
         ax.set(xlabel=names[0], ylabel="data set")

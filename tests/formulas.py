@@ -45,17 +45,38 @@ def shifted_mean(shift):
     return ratio_of(lambda theta, x: -((x - theta[..., 0] - shift) ** 2) / 2, normal, [10.0])
 
 
-def integer_mean():
-    """Of x from N(a, 1), a an integer from -9 to 9."""
-    draws = np.random.default_rng(1).integers(-9, 10, (5_000, 1))
+def integer_mean(most=9, scale=1.0):
+    """Of x from N(a, s^2), a an integer of that size at most."""
+    draws = np.random.default_rng(1).integers(-most, most + 1, (5_000, 1))
     return nre.RatioEstimator(
-        Formula(1, lambda theta, x: -((x - theta[..., 0]) ** 2) / 2),
+        Formula(1, lambda theta, x: -(((x - theta[..., 0]) / scale) ** 2) / 2),
         {"a": ()},
         domain=Domain.from_draws(draws),
         probe_x=np.zeros(100),
         normalized=False,
         integer=("a",),
-        simulator=nre.Simulator(normal, batched=True),
+        simulator=nre.Simulator(lambda rng, a: rng.normal(a, scale), batched=True),
+    )
+
+
+def integer_mean_of_unknown_scale(most=9, scale=1.0):
+    """Of x from N(a, (s e^b)^2), a an integer of that size at most, and b between -1 and 1."""
+    rng = np.random.default_rng(1)
+    draws = np.column_stack([rng.integers(-most, most + 1, 5_000), rng.uniform(-1, 1, 5_000)])
+    return nre.RatioEstimator(
+        Formula(
+            2,
+            lambda theta, x: (
+                -(((x - theta[..., 0]) / scale) ** 2) / 2 * (-2 * theta[..., 1]).exp()
+                - theta[..., 1]
+            ),
+        ),
+        {"a": (), "b": ()},
+        domain=Domain.from_draws(draws),
+        probe_x=np.zeros(100),
+        normalized=False,
+        integer=("a",),
+        simulator=nre.Simulator(lambda rng, a, b: rng.normal(a, scale * np.exp(b)), batched=True),
     )
 
 

@@ -237,6 +237,11 @@ def report(
     ValueError
         If the simulations or observations do not fit.
 
+    Warns
+    -----
+    DomainWarning
+        If the ratio was made for one data set, and simulations or these are of others.
+
     Examples
     --------
     >>> import pymc_nre as nre
@@ -256,6 +261,7 @@ def report(
         warn_if_outside(ratio, observed, "report")
         if ratio.conditions is not None:
             observed, conditions = ratio.conditions.split(observed)
+    told_of, ratio = ratio, ratio.made_for(None, ratio.domain)  # no check says it once more
     seeds = iter(seed_sequence(random_seed).generate_state(_SEEDS).tolist())
     ranks = posterior_ranks(
         ratio,
@@ -301,7 +307,7 @@ def report(
             skipped[name] = str(reason)  # the others count
     if observed is None:
         skipped |= dict.fromkeys(("lc2st", "observation_check"), "no observed= was given.")
-    return Report(_weighed(checks, ratio, simulations), skipped, ranks, ratio)
+    return Report(_weighed(checks, ratio, simulations), skipped, ranks, told_of)
 
 
 def _weighed(

@@ -37,10 +37,12 @@ __all__ = [
     "simulator_of",
     "told_of_decades",
     "warn_if_missing_as_never",
+    "warn_if_of_any_data",
     "warn_if_other_data",
     "warn_if_outside",
 ]
 
+_BEYOND = 0.05  # of simulations: tails of a prior that is as narrow as a domain
 _BULK = 0.01  # half of a Student t of 2 degrees of freedom, 10,000 draws, is within 0.15 spreads
 
 
@@ -63,11 +65,34 @@ def check_simulations(simulations: Any, who: str) -> None:
 
 
 def check_fit(ratio: Any, simulations: Any, who: str) -> None:
-    """Raise TypeError or ValueError unless these are a ratio and simulations of what it takes."""
+    """Raise TypeError or ValueError unless these are a ratio and simulations of what it takes.
+
+    Warn if the ratio was made for one data set, and these are of others.
+    """
     check_ratio(ratio, who)
     check_simulations(simulations, who)
     check_parameters(ratio, simulations.layout.shapes)
     check_observations(ratio, simulations)
+    if ratio.observed is not None:
+        warn_if_of_any_data(ratio, ratio.layout.pack(simulations.parameters), who)
+
+
+def warn_if_of_any_data(ratio: RatioEstimator, theta: np.ndarray, who: str) -> None:
+    """Warn if a ratio that was made for one data set is judged, or mended, by simulations of any.
+
+    Those of parameters ``(n, D)`` inside of its domain are as those that it was trained on.
+    """
+    if ratio.observed is None:
+        return
+    beyond = float((~ratio.domain.inside(theta)).mean())
+    if beyond > _BEYOND:
+        warn(
+            f"{who}: this ratio was made for one data set, and {beyond:.0%} of the simulations are "
+            f"of parameters outside of its domain, {ratio.describe_domain()}, where nobody trained "
+            "it: what is found is not about its own data. Take a prior that is as narrow as the "
+            "domain; or make a ratio for all data, by simulate and train.",
+            DomainWarning,
+        )
 
 
 def fitting(ratio: Any, simulations: Any, who: str) -> Simulations:
@@ -113,6 +138,7 @@ def finite_observations(
     check_event_shape(ratio.observation_shape, observed.shape, f"{who}: observed")
     if not observed.size:
         raise ValueError(f"{who}: observed holds no observation, got shape {observed.shape}.")
+    warn_if_other_data(ratio, observed.reshape(-1, *ratio.observation_shape), who)
     rows = packed_with(ratio, observed, conditions, who).reshape(-1, *ratio.event_shape)
     return rows if ratio.missing is None else rows[~ratio.missing.without_any(rows)]
 

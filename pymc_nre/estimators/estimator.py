@@ -146,8 +146,8 @@ class RatioEstimator:
             **taken(given | {"simulator": simulator, "budget": budget}, layout),
         )
 
-    def made_for(self, observed: np.ndarray, domain: Domain) -> RatioEstimator:
-        """The same for one data set ``(n, *event)``, and where the ratio of that is known."""
+    def made_for(self, observed: np.ndarray | None, domain: Domain) -> RatioEstimator:
+        """The same for one data set ``(n, *event)``, or all, and where the ratio of it is known."""
         return self._changed({"observed": own_data(observed), "domain": domain}, ("digest",))
 
     def _changed(self, changes: Mapping[str, Any], forgotten: Collection[str] = ()) -> Any:

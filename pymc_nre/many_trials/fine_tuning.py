@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..estimators.checks import as_taken, check_observations
+from ..estimators.checks import as_taken, check_observations, warn_if_of_any_data
 from ..estimators.estimator import RatioEstimator
 from ..estimators.trial_budgets.measured_budget import check_same_parameters, measure
 from ..estimators.trial_budgets.scores import free_directions, nested_cells, scatter
@@ -83,6 +83,7 @@ def fine_tune(
         batches = _Fresh(ratio, simulations, replicates, device, seeds[0])
     else:
         batches = _Fixed(ratio, simulations.packed(), replicates, device, seeds[0])
+    warn_if_of_any_data(ratio, ratio.layout.pack(batches.held_out.parameters), "center")
     trained = copy.deepcopy(ratio.network).float().to(device)
     free = _free_directions(ratio, batches.held_out)
     free = torch.tensor(free, dtype=torch.float32, device=device)

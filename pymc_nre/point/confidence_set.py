@@ -98,6 +98,11 @@ class ConfidenceSet:
         return [self._layout.labels[place] for place in self._statistic.places]
 
     @property
+    def integers(self) -> list[str]:
+        """Those of them that are integers, by label."""
+        return [axis.label for axis in self._axes if axis.integer]
+
+    @property
     def critical_values(self) -> Cut:
         """What cuts; that of ``calibrated`` serves other data sets of the same design."""
         return self._cut
@@ -171,13 +176,20 @@ class ConfidenceSet:
 
     @property
     def intervals(self) -> Any:
-        """Of one parameter: pieces (low, high) from left to right, a list for each data set."""
+        """Of one parameter: pieces (low, high) from left to right, a list for each data set.
+
+        Of an integer a piece is a run of whole numbers, from the first to the last.
+        """
         self._check_dimensions("intervals", 1)
         return self._for_each(lambda region: region)
 
     @property
     def size(self) -> np.ndarray:
-        """Length of the sets of one parameter, area of those of two, ``(*sets,)``."""
+        """Length of the sets of one parameter, area of those of two, ``(*sets,)``.
+
+        Each value of an integer counts one: the size is how many values a set has, how many pairs
+        if both are integers, and the lengths at all values together if one is.
+        """
         sizes = [self._size(self.region(k)) for k in range(self._observed.sets)]
         return np.array(sizes).reshape(self._observed.data.shape)
 
@@ -189,19 +201,23 @@ class ConfidenceSet:
         return self._regions[index]
 
     def grid(self, index: int = 0) -> xr.Dataset:
-        """Of two parameters, of one data set: ``margin`` and ``inside`` at midpoints of cells.
+        """Of two parameters, of one data set: ``margin`` and ``inside`` at places of cells.
 
         The margin is the critical value less the statistic, -inf outside of the training domain.
+        Places are midpoints; of an integer each value, or some where there are more than sixty.
         """
         self._check_dimensions("grid", 2)
         found, dims = self.region(index), [f"{name}_point" for name in self.parameters]
-        coords = {dim: (dim, axis) for dim, axis in zip(dims, found.axes, strict=True)}
+        coords = {dim: (dim, own.places) for dim, own in zip(dims, found.cells, strict=True)}
         return xr.Dataset(
             {"margin": (dims, found.margin), "inside": (dims, found.margin >= 0)}, coords=coords
         )
 
     def contours(self, index: int = 0) -> list[np.ndarray]:
-        """Edges ``(k, 2)`` of a set of two parameters, of one data set; needs matplotlib."""
+        """Edges ``(k, 2)`` of a set of two parameters, of one data set; needs matplotlib.
+
+        Around a value of an integer they are half a unit away.
+        """
         self._check_dimensions("contours", 2)
         return self.region(index).contours()
 
@@ -234,8 +250,10 @@ class ConfidenceSet:
         region, labels = self.region(index), self.parameters
         if isinstance(region, Plane):
             center = ", ".join(f"{v:.4g}" for v in self.estimate(index))
-            return f"area {region.area:.4g} around {', '.join(labels)} = {center}"
-        pieces = " and ".join(f"[{low:.4g}, {high:.4g}]" for low, high in region)
+            size = "size" if self.integers else "area"
+            return f"{size} {region.area:.4g} around {', '.join(labels)} = {center}"
+        told = _whole_in_words if self.integers else "[{:.4g}, {:.4g}]".format
+        pieces = " and ".join(told(*ends) for ends in region)
         return f"{labels[0]} in {pieces}" if pieces else "nothing"
 
     def _checked(self, index: Any, caller: str) -> int:
@@ -257,8 +275,7 @@ class ConfidenceSet:
     def _size(self, region: Any) -> float:
         if isinstance(region, Plane):
             return region.area
-        integer = self._axes[0].integer
-        return float(sum(high - low + integer for low, high in region))
+        return float(sum(high - low + len(self.integers) for low, high in region))
 
     def _check(self, places: np.ndarray, caller: str) -> None:
         if not np.array_equal(places, self._statistic.places):
@@ -278,9 +295,9 @@ class ConfidenceSet:
     @cached_property
     def _axes(self) -> list[Axis]:
         layout, domain = self._layout, self._statistic.ratio.domain
-        ends, integer = domain.ends(), ~np.isin(np.arange(layout.size), layout.continuous)
+        ends, whole = domain.ends(), layout.whole
         return [
-            Axis(layout.labels[place], *ends[place], bool(integer[place]))
+            Axis(layout.labels[place], *ends[place], bool(whole[place]))
             for place in self._statistic.places
         ]
 
@@ -301,7 +318,7 @@ class ConfidenceSet:
 
         mine = known.found
         modes = mine.others[:, places]
-        covariance = np.full((self._layout.size, self._layout.size), np.nan)
+        covariance = np.eye(self._layout.size)  # of integers, in which there is no curvature
         free = self._layout.continuous
         covariance[free[:, None], free] = covariances(mine)[0][0]
         covariance = covariance[places[:, None], places]
@@ -325,6 +342,11 @@ class ConfidenceSet:
         inside = np.isfinite(value)
         margin[inside] = self._cut.cut(theta[inside], self.level) - value[inside]
         return margin
+
+
+def _whole_in_words(low: float, high: float) -> str:
+    """Of a run of whole numbers."""
+    return f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
 
 
 def confidence_set(
@@ -438,11 +460,12 @@ def _checked_options(method: Any, asked: Statistic, given: Any, sets: Any, calle
             f"{caller}: Wilks' theorem is about the likelihood ratio, got statistic="
             f"{asked.kind!r}. Take method='calibrated' or 'neyman'."
         )
-    integer = np.setdiff1d(asked.places, asked.ratio.layout.continuous)
-    if method == "wilks" and integer.size:
+    layout = asked.ratio.layout
+    integers = asked.places[layout.whole[asked.places]]
+    if method == "wilks" and integers.size:
         raise ValueError(
             f"{caller}: Wilks' theorem is about continuous parameters, and "
-            f"{asked.ratio.layout.labels[integer[0]]} is an integer. Take method='neyman'."
+            f"{layout.labels[integers[0]]} is an integer. Take method='neyman'."
         )
     if given is not None and (method != "calibrated" or not isinstance(given, CriticalValues)):
         raise TypeError(

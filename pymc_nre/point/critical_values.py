@@ -25,8 +25,9 @@ import numpy as np
 from scipy.special import chdtri
 
 from ..estimators.checks import simulator_of
+from ..estimators.domain import Domain
 from ..estimators.estimator import RatioEstimator
-from ..exceptions import CoverageWarning, warn
+from ..exceptions import CoverageWarning, DomainWarning, warn
 from ..runtime.arrays import finite_array, real_number, shares, true_or_false, whole_number
 from ..runtime.progress import progress
 from ..runtime.random_streams import generator_of
@@ -131,7 +132,7 @@ class CriticalValues:
     sets: int
     _ratio: str
     _layout: Layout
-    _scores: Callable[[np.ndarray], np.ndarray]
+    _domain: Domain
     _quantiles: Quantiles
     _designs: frozenset[bytes]
 
@@ -150,16 +151,38 @@ class CriticalValues:
         ------
         TypeError, ValueError
             If a level was not learned, or parameters are missing or unknown.
+
+        Warns
+        -----
+        DomainWarning
+            If some are outside of the training domain, or no whole numbers where they should be.
         """
         level = real_number(level, "CriticalValues.at: level", above=0, below=1)
         for name, value in parameters.items():
             finite_array(value, f"CriticalValues.at: {name}")
         theta = self._layout.pack(parameters, "CriticalValues.at")
-        return self.cut(theta.reshape(-1, theta.shape[-1]), level).reshape(theta.shape[:-1])
+        rows = theta.reshape(-1, theta.shape[-1])
+        self._warn_if_outside(rows)
+        return self.cut(rows, level).reshape(theta.shape[:-1])
+
+    def _warn_if_outside(self, theta: np.ndarray) -> None:
+        """Warn of packed parameters ``(R, D)`` at which no data sets were simulated."""
+        known = self._domain.inside(theta) & self._layout.allows(theta)
+        if known.all():
+            return
+        ends = self._layout.in_ranges(self._domain.lower, self._domain.upper)
+        whole = ", ".join(sorted(self._layout.integer))
+        warn(
+            f"CriticalValues.at: {(~known).sum():,} of {len(theta):,} points are outside of the "
+            f"domain in which critical values were learned, {ends}"
+            f"{whole and f', whole numbers of {whole}'}: what is said there is arbitrary. No set "
+            "reaches there. Ask of points inside, or train on a wider prior, and learn again.",
+            DomainWarning,
+        )
 
     def cut(self, theta: np.ndarray, level: float) -> np.ndarray:
         """The same, ``(R,)``, at packed parameters ``(R, D)``."""
-        return self._quantiles.at(self._scores(theta))[:, self._column(level)]
+        return self._quantiles.at(self._domain.scores(theta))[:, self._column(level)]
 
     def _column(self, level: float) -> int:
         near = np.isclose(self.levels, level, rtol=0, atol=1e-9)
@@ -318,8 +341,8 @@ def learned(
     draws = ratio.domain.draws[ratio.domain.inside(ratio.domain.draws)]
     chosen = rng.choice(len(draws), sets, replace=sets > len(draws))
     values = simulated_statistics(statistic, experiment, draws[chosen], rng, progressbar)
-    scores = ratio.domain.scores
-    quantiles = Quantiles.fitted(scores(draws[chosen]), values, levels, int(rng.integers(2**31)))
+    scores = ratio.domain.scores(draws[chosen])
+    quantiles = Quantiles.fitted(scores, values, levels, int(rng.integers(2**31)))
     return CriticalValues(
         levels=tuple(map(float, levels)),
         statistic=statistic.kind,
@@ -328,7 +351,7 @@ def learned(
         sets=sets,
         _ratio=ratio.digest,
         _layout=ratio.layout,
-        _scores=scores,
+        _domain=ratio.domain,
         _quantiles=quantiles,
         _designs=designs_of(ratio, experiment.design),
     )

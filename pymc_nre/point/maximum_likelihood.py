@@ -97,7 +97,7 @@ def maximum_likelihood(
     r"""The parameters of the training domain at which each of many data sets is likeliest.
 
     Draws of the domain are screened, and the best climb from where they are, all data sets
-    together. Integer parameters take the values of the draws.
+    together. Integer parameters take the values of the draws, and step up from there.
 
     Parameters
     ----------

@@ -56,9 +56,10 @@ def profile(
     Returns
     -------
     xarray.Dataset
-        ``log_ratio`` (\*sets, point), which is -inf outside of the training domain; ``deviance``
-        (\*sets, point), twice what it is below the highest value of all; ``at`` (point, parameter)
-        and ``estimate`` (\*sets, point, parameter), all parameters there.
+        ``log_ratio`` (\*sets, point), which is -inf outside of the training domain and between
+        the values of an integer; ``deviance`` (\*sets, point), twice what it is below the highest
+        value of all; ``at`` (point, parameter) and ``estimate`` (\*sets, point, parameter), all
+        parameters there.
 
     Raises
     ------
@@ -161,7 +162,7 @@ def profiled(
         Values at ``places``; whatever elsewhere.
     places : ndarray
     """
-    free = np.setdiff1d(ratio.layout.continuous, places)
+    free = np.setdiff1d(np.arange(ratio.layout.size), places)
     theta, value = held.copy(), np.empty(len(held))
     for start in range(0, len(held), _ROWS):
         rows = slice(start, start + _ROWS)
@@ -171,7 +172,8 @@ def profiled(
         candidates = _candidates(ratio, best, which[rows], held[rows], places)
         found = search(ratio, summed, which[rows], free, candidates, _STARTS)
         theta[rows], value[rows] = found.theta, found.value
-    return theta, np.where(ratio.domain.inside(theta), value, -np.inf)
+    possible = ratio.domain.inside(theta) & ratio.layout.allows(theta)
+    return theta, np.where(possible, value, -np.inf)
 
 
 def _candidates(

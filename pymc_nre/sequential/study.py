@@ -18,7 +18,7 @@ from ..runtime.arrays import finite_array
 from ..simulation.conditions.designs import Designs
 from ..simulation.execution import simulate_at, warn_failed
 from ..simulation.joint import JointSimulator
-from ..simulation.parameters import Layout, check_event_shape
+from ..simulation.parameters import check_event_shape
 from ..simulation.prior import Prior
 from ..simulation.simulations import Simulations
 from ..training.batching.density import Density
@@ -39,9 +39,8 @@ class KnownPrior:
     log_mass = 0.0
 
     def __init__(self, prior: Prior) -> None:
-        whole = {n for n, rv in prior.variables.items() if np.dtype(rv.dtype).kind in "iu"}
-        self.prior, self.layout = prior, Layout(dict(prior.shapes), frozenset(whole))
-        self.whole = ~np.isin(np.arange(self.layout.size), self.layout.continuous)
+        self.prior, self.layout = prior, prior.layout
+        self.whole = self.layout.whole
         self._density = Density(prior, self.layout, self.draw(1, np.random.default_rng(0))[0])
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -70,10 +70,20 @@ class Layout:
         ]
 
     @cached_property
+    def whole(self) -> np.ndarray:
+        """Which of the packed numbers are integers, booleans ``(D,)``."""
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
+        return np.repeat(np.array([name in self.integer for name in self.shapes], bool), sizes)
+
+    @cached_property
     def continuous(self) -> np.ndarray:
         """Places of the packed numbers that are not integers: a likelihood has a score in these."""
-        sizes = [math.prod(shape) for shape in self.shapes.values()]
-        return np.flatnonzero(np.repeat([name not in self.integer for name in self.shapes], sizes))
+        return np.flatnonzero(~self.whole)
+
+    def allows(self, theta: np.ndarray) -> np.ndarray:
+        """Whether integers of packed ``(*, D)`` are whole numbers, ``(*,)``."""
+        counts = theta[..., self.whole]
+        return (counts == np.rint(counts)).all(-1)
 
     def in_ranges(self, low: Iterable[float], high: Iterable[float], digits: int = 3) -> str:
         """Each packed number with its least and its largest value, in words; the first six."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from .drawn import Drawn
 from .forward import ForwardDraw, as_dtype
-from .parameters import check_reserved
+from .parameters import Layout, check_reserved
 from .sampler import Sampler, compiling
 
 if TYPE_CHECKING:
@@ -85,6 +85,12 @@ class Prior:
         made = cls(variables, shapes)
         made._keep(sampler)
         return made
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How its parameters are packed; those of integer variables are integers."""
+        whole = (n for n, rv in self.variables.items() if np.dtype(rv.dtype).kind in "biu")
+        return Layout(dict(self.shapes), frozenset(whole))
 
     def draw(self, n: int, random_seed: Any) -> dict[str, np.ndarray]:
         """``n`` joint draws; arrays ``(n, *own)``."""

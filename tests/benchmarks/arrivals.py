@@ -8,12 +8,9 @@ the flow's own draws, less those outside of the prior. Then the prior is another
 are weighted. Takes some ten minutes, and resumes.
 """
 
-import argparse
 import logging
 import warnings
-from functools import partial
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pymc as pm
@@ -21,10 +18,9 @@ import torch
 
 import pymc_nre as nre
 
-from .results import Results
+from .combinations import measure_all, parser_of
 from .tables import Table
 
-ROOT = Path(__file__).parents[2]
 LIBRARIES, KINDS = ("sbi", "zuko"), ("likelihood", "posterior")
 KEYS = ("task", "library", "kind")
 N, DRAWS, WEIGHED, CHAINS, BLOCKS = 2_000, 2_000, 500_000, 8, 20
@@ -79,18 +75,10 @@ TASKS = {"Gaussian": Gaussian(), "two moons": TwoMoons()}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("benchmark_results"))
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.getLogger("pymc").setLevel(logging.ERROR)
-    results = Results(options.work / "arrivals.jsonl", KEYS)
-    for values in product(TASKS, LIBRARIES, KINDS):
-        found = results.get(partial(measured, *values), **dict(zip(KEYS, values, strict=True)))
-        print(*values, found, flush=True)
-    (options.out / "arrivals.inc").write_text(table(results.read()))
+    options = parser_of(__doc__).parse_args()
+    measure_all("arrivals", KEYS, product(TASKS, LIBRARIES, KINDS), measured, table, options)
 
 
 def measured(task, library, kind):

@@ -6,28 +6,24 @@ from new weights. Held-out loss is that of contrasts at every scale, on 20,000 o
 Takes five minutes, and resumes.
 """
 
-import argparse
 import copy
 import time
 import warnings
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import numpy as np
-import torch
 
 import pymc_nre as nre
 from pymc_nre.training.batching.batches import batches_of
 from pymc_nre.training.batching.contrasts import ContrastedBatches
 from pymc_nre.training.loop import _validate
 
-from .results import Results
+from .combinations import measure_all, parser_of
 from .sbibm.catalog import TASKS
 from .sbibm.recipes import simulations
 from .tables import Table
 
-ROOT = Path(__file__).parents[2]
 CHOSEN = ("slcp", "two_moons", "bernoulli_glm")
 SEEDS = (1, 2)
 N, TEST = 5_000, 20_000
@@ -41,17 +37,9 @@ KEYS = ("task", "seed")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("benchmark_results"))
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    results = Results(options.work / "growing.jsonl", KEYS)
-    for values in product(CHOSEN, SEEDS):
-        found = results.get(partial(measured, *values), **dict(zip(KEYS, values, strict=True)))
-        print(*values, found, flush=True)
-    (options.out / "growing.inc").write_text(table(results.read()))
+    options = parser_of(__doc__).parse_args()
+    measure_all("growing", KEYS, product(CHOSEN, SEEDS), measured, table, options)
 
 
 def measured(task, seed):

@@ -7,23 +7,18 @@ exact posterior, so that a difference tells which of two ratios is closer to it.
 and resumes.
 """
 
-import argparse
-from functools import partial
 from itertools import product
-from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.special import logsumexp
 
 import pymc_nre as nre
 
-from .results import Results
+from .combinations import measure_all, parser_of
 from .sbibm.catalog import TASKS
 from .sbibm.recipes import combined, simulations
 from .tables import Table
 
-ROOT = Path(__file__).parents[2]
 BUDGETS = (1_000, 10_000, 100_000)
 CHOSEN = (
     "gaussian_linear_uniform",
@@ -53,18 +48,15 @@ KEYS = ("simulations", "task", "recipe")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("benchmark_results"))
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
+    parser = parser_of(__doc__)
     parser.add_argument("--simulations", nargs="+", type=int, default=BUDGETS)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    results = Results(options.work / "recipes.jsonl", KEYS)
-    for values in product(options.simulations, CHOSEN, RECIPES):
-        which = dict(zip(KEYS, values, strict=True))
-        found = results.get(partial(measured, *values), **which)
-        print(*values, round(np.mean(found["nats"]), 3), flush=True)
-    (options.out / "recipes.inc").write_text(table(results.read()))
+    combinations = product(options.simulations, CHOSEN, RECIPES)
+    measure_all("recipes", KEYS, combinations, measured, table, options, tell=mean_of)
+
+
+def mean_of(found):
+    return round(np.mean(found["nats"]), 3)
 
 
 def measured(budget, task, recipe):

@@ -6,12 +6,12 @@ import warnings
 import conditioned
 import numpy as np
 import pytest
-from formulas import folded_mean, integer_mean, shifted_mean
+from formulas import folded_mean, integer_mean, integer_mean_of_unknown_scale, shifted_mean
 from scipy.stats import chi2, norm
 from untrained import make_estimator
 
 import pymc_nre as nre
-from pymc_nre.point import confidence_set, critical_values, observed
+from pymc_nre.point import confidence_set, critical_values, observed, profile
 from pymc_nre.simulation.conditions.layout import Conditions
 
 QUIET = {"progressbar": False, "random_seed": 1}
@@ -169,6 +169,21 @@ def test_learned_critical_values_serve_other_data():
         confidence_set(other, x, critical_values=learned, **QUIET)
 
 
+def test_critical_values_outside_of_the_domain_are_told_of():
+    def at(ratio, **asked):
+        learned = critical_values(ratio, np.zeros(6), levels=[0.9], sets=200, **QUIET)
+        return learned.at(0.9, **asked)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        at(MEAN.estimator(), mu=[-9.0, 9.0])
+        at(integer_mean_of_unknown_scale(), a=[-9, 9], b=0.0)
+    with pytest.warns(nre.DomainWarning, match=r"at: 2 of 3 points .*, mu in \[-10, 10\]: what"):
+        assert np.isfinite(at(MEAN.estimator(), mu=[-1e6, 0.0, 11.0])).all()
+    with pytest.warns(nre.DomainWarning, match=r"1 of 2 points .*, whole numbers of a: what"):
+        at(integer_mean_of_unknown_scale(), a=[2, 2.5], b=0.0)
+
+
 def test_conditions_are_simulated_with():
     ratio, (dose, x) = conditioned.exact_ratio(), conditioned.doses()
     options = {"conditions": {"dose": dose}, **QUIET}
@@ -207,6 +222,39 @@ def test_integers_are_listed():
         confidence_set(integer_mean(), x, **WILKS)
     with pytest.raises(ValueError, match=r"waldo needs continuous parameters"):
         confidence_set(integer_mean(), x, statistic="waldo", **QUIET)
+
+
+def test_an_integer_beside_another_number_has_a_cell_for_each_value(closed_figures):
+    ratio, x = integer_mean_of_unknown_scale(), np.random.default_rng(2).normal(2.3, 1.5, 6)
+    found = confidence_set(ratio, x, sets=500, **QUIET)
+    assert found.integers == ["a"]
+    grid = found.grid()
+    values = grid["a_point"].to_numpy()
+    np.testing.assert_array_equal(values, np.arange(values[0], values[-1] + 1))
+    step = np.diff(grid["b_point"])[0]
+    np.testing.assert_allclose(found.size, grid["inside"].to_numpy().sum() * step)
+    assert f"size {found.size:.4g} around a, b = 2, " in repr(found)
+    # The grid asks of what contains(...) does, and between whole numbers nothing is contained.
+    a, b = (each.ravel() for each in np.meshgrid(values, grid["b_point"], indexing="ij"))
+    np.testing.assert_array_equal(found.contains(a=a, b=b), grid["inside"].to_numpy().ravel())
+    assert not found.contains(a=a + 0.5, b=b).any()
+    edges = np.concatenate(found.contours())[:, 0]
+    np.testing.assert_allclose(edges - 0.5, np.rint(edges - 0.5), atol=1e-9)
+    (line,) = found.plot(color="C1").get_lines()[:-1]
+    assert line.get_color() == "C1"
+
+
+def test_of_an_integer_beside_a_nuisance_whole_numbers_are_contained():
+    ratio, x = integer_mean_of_unknown_scale(), np.random.default_rng(2).normal(2.3, 1.5, 6)
+    found = confidence_set(ratio, x, "a", sets=500, **QUIET)
+    ((low, high),) = found.intervals
+    asked = np.arange(-9, 9.25, 0.25)
+    inside = found.contains(a=asked)
+    np.testing.assert_array_equal(asked[inside], np.arange(low, high + 1))
+    np.testing.assert_array_equal(found.holds(a=low + 0.5), False)
+    assert f"a in {low:.0f} to {high:.0f}" in repr(found)
+    profiled = profile(ratio, x, {"a": asked}, progressbar=False)["log_ratio"].to_numpy()
+    np.testing.assert_array_equal(np.isfinite(profiled), asked == np.rint(asked))
 
 
 def test_wilks_is_checked_where_a_simulator_is_at_hand():

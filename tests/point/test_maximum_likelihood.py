@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from direct_ratios import direct
+from formulas import integer_mean, integer_mean_of_unknown_scale
 from many_data_sets import integer_ratio
 from untrained import make_estimator
 
@@ -15,6 +16,7 @@ from pymc_nre.networks import MLP
 from pymc_nre.networks.incomplete import Incomplete
 from pymc_nre.point import maximum_likelihood
 from pymc_nre.point import observed as at_the_edge
+from pymc_nre.point.searches import search
 from pymc_nre.simulation.conditions.missing import Missing
 
 QUIET = {"progressbar": False}
@@ -131,6 +133,24 @@ def test_integers_have_values_and_no_errors():
     np.testing.assert_array_equal(found.parameters["mu"], np.rint(x.mean(1)))
     assert found.parameters["mu"].dtype.kind == "i"
     assert np.isnan(found["standard_error"]).all()
+
+
+@pytest.mark.parametrize("parameters", ["a", "a and b"])
+def test_integers_of_which_there_are_more_than_starts_step_to_the_highest(parameters, monkeypatch):
+    ratio = integer_mean_of_unknown_scale(1_000, 100.0)
+    if parameters == "a":
+        ratio = integer_mean(1_000, 100.0)
+    truth = np.random.default_rng(3).integers(-500, 500, 20)
+    x = np.random.default_rng(4).normal(truth[:, None], 100.0, (20, 2_500))
+    exact = np.rint(x.mean(1))
+    found = maximum_likelihood(ratio, x, **QUIET)
+    np.testing.assert_array_equal(found.parameters["a"], exact)
+    assert found["converged"].all()
+    # Without a step most are elsewhere, as where draws were, some by several standard errors of 2.
+    monkeypatch.setattr(search, "_combinations", lambda _: 0)
+    still = maximum_likelihood(ratio, x, **QUIET)
+    assert (still.parameters["a"] != exact).mean() > 0.5
+    assert abs(still.parameters["a"] - exact).max() > 6
 
 
 def test_a_network_without_curvature_is_told_of():

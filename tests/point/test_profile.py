@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from formulas import integer_mean_of_unknown_scale
 
 import pymc_nre as nre
 from pymc_nre.point import profile
@@ -41,6 +42,18 @@ def test_all_parameters_are_just_evaluated():
     found = profile(ratio, x, {"mu": [0.0, 1.0], "log_sigma": [0.1, 0.2]}, **QUIET)
     each = ratio.log_ratio(x[:, None], mu=[0.0, 1.0], log_sigma=[0.1, 0.2]).sum(0)
     np.testing.assert_allclose(found["log_ratio"], each)
+
+
+def test_an_integer_that_is_no_matter_steps_to_its_highest():
+    ratio = integer_mean_of_unknown_scale(300, 20.0)
+    x = np.random.default_rng(5).normal(140.3, 20.0, (3, 400))
+    b = np.array([-0.3, 0.0, 0.3])
+    found = profile(ratio, x, {"b": b}, **QUIET)
+    best = np.rint(x.mean(1))
+    np.testing.assert_array_equal(found["estimate"][..., 0], np.repeat(best, 3).reshape(3, 3))
+    exact = [ratio.log_ratio(row[:, None], a=a, b=b).sum(0) for row, a in zip(x, best, strict=True)]
+    np.testing.assert_allclose(found["log_ratio"], exact)
+    assert (found["deviance"] >= 0).all()
 
 
 def test_nothing_is_said_outside_of_the_domain():

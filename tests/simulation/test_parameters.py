@@ -85,3 +85,13 @@ def test_dimensions_that_agree_or_have_no_name_are_paired(mu, beta):
 )
 def test_what_counts_or_indexes_is_known_whatever_holds_it(value, integer):
     assert is_integer(value) is integer
+
+
+def test_integers_are_whole_numbers():
+    layout = Layout({"mu": (), "k": (2,)}, frozenset({"k"}))
+    assert layout.whole.tolist() == [False, True, True]
+    assert layout.continuous.tolist() == [0]
+    theta = np.array([[0.5, 1, 2], [1, 1, 2.5], [0.5, np.nan, 2]])
+    assert layout.allows(theta).tolist() == [True, False, False]
+    assert Layout({"mu": ()}).allows(theta[:, :1]).all()
+    assert Layout({}).whole.dtype == bool

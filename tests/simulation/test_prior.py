@@ -366,3 +366,11 @@ def test_an_integer_is_whole():
     got = prior.log_density({"k": np.array([3.0, 2.9999999, 3.4, 3.6])})
     np.testing.assert_allclose(got[:2], stats.poisson(4.5).logpmf(3), rtol=RTOL)
     assert np.isneginf(got[2:]).all()
+
+
+@pytest.mark.one_python
+def test_a_layout_knows_integers():
+    counts = pm.Poisson.dist(3.0, shape=2)
+    layout = Prior.of({"k": counts, "mu": pm.Normal.dist(), "on": pm.Bernoulli.dist(0.5)}).layout
+    assert layout.labels == ["k[0]", "k[1]", "mu", "on"]
+    assert layout.integer == {"k", "on"}

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from benchmarks.combinations import measure_all, parser_of
 from benchmarks.results import Results
 from benchmarks.sbibm import lotka_volterra, sir, slcp
 from benchmarks.sbibm.catalog import TASKS
@@ -272,3 +273,22 @@ def test_table_has_one_network_beside_five():
     again = [record | {"seed": 11, "c2st": record["c2st"] + 0.1} for record in one]
     twice = comparison([*one, *again, *five], 10_000).markdown()
     assert "0.561 | 0.665 | 0.575 | 0.570 to 0.580 | 1, 2 | 2 and 1 |" in twice
+
+
+def test_combinations_are_measured_once(tmp_path, capsys):
+    options = parser_of("").parse_args(["--work", str(tmp_path), "--out", str(tmp_path)])
+    calls = []
+
+    def measured(task, seed):
+        calls.append((task, seed))
+        return {"found": 10 * seed}
+
+    def table(records):
+        return str(sum(record["found"] for record in records.values()))
+
+    wanted = [("slcp", 1), ("slcp", 2)]
+    for some in (wanted[:1], wanted):
+        measure_all("made", ("task", "seed"), some, measured, table, options)
+    assert calls == wanted
+    assert (tmp_path / "made.inc").read_text() == "30"
+    assert capsys.readouterr().out.count("\n") == 3

@@ -19,14 +19,18 @@ from pymc.distributions.distribution import PartialObservedRV
 from pymc.variational.minibatch_rv import MinibatchRandomVariable
 from pytensor.compile.mode import Mode
 
+from ...estimators.checks import warn_if_of_any_data
 from ...exceptions import CannotDrawError
+from ...likelihood.model_parameters import parameters_of, ratios_of
 from ...likelihood.random_variable import RatioLikelihoodRV
+from ...ops.prior_check import packed_rows
 from ...simulation.forward import ForwardDraw
 from ...simulation.parameters import Layout
 from ...simulation.prediction import failures_raise
 
 __all__ = ["Replicate", "Replicates", "data_name"]
 
+_LOOKED_AT = 500  # draws of the prior, of a model whose ratio was made for one data set
 _BACK = "back::"  # a free variable, transformed and back
 
 
@@ -70,6 +74,7 @@ class Replicates:
     def __init__(self, model: pm.Model, var_names: Sequence[str] | None) -> None:
         names = _checked_names(model, var_names)
         _check(model)
+        _warn_if_of_any_data(model)
         self.ratios = tuple(op.ratio.digest for _, op in _ratios(model))
         self.model = _with_shared_data(model)
         self.layout = Layout(self._shapes(names))
@@ -168,6 +173,16 @@ def _check(model: pm.Model) -> None:
                 f"{name}: sbc_model needs the simulator, which is not saved with a ratio. Pass "
                 "RatioLikelihood(..., simulator=simulator) or nre.load(path, simulator=simulator)."
             )
+
+
+def _warn_if_of_any_data(model: pm.Model) -> None:
+    """Warn if a ratio was made for one data set, and the prior makes others likely."""
+    for name, ratio in ratios_of(model).items():
+        if ratio.observed is not None:
+            given = parameters_of(model[name])
+            drawn = pm.draw(given, _LOOKED_AT, random_seed=0, mode="FAST_COMPILE")
+            theta = packed_rows(ratio, drawn).reshape(-1, ratio.layout.size)
+            warn_if_of_any_data(ratio, theta, f"sbc_model: {name}")
 
 
 def _ratios(model: pm.Model) -> Iterator[tuple[str, RatioLikelihoodRV]]:

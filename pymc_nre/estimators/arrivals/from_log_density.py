@@ -18,7 +18,7 @@ from ...networks.densities import KINDS, LogDensity, name_of
 from ...runtime.arrays import finite_array, true_or_false
 from ...runtime.random_streams import plain_seed, seed_sequence
 from ...simulation.joint import simulate
-from ...simulation.parameters import Layout, is_integer
+from ...simulation.parameters import Layout
 from ...simulation.prior import Prior
 from ...simulation.simulator import Simulator, as_simulator
 from ..domain import Domain
@@ -121,7 +121,7 @@ def from_log_density(
     known = Prior.of(prior)
     seed = seed_sequence(plain_seed(random_seed))
     drawn = known.draw(_DRAWS, np.random.default_rng(seed))
-    layout = Layout(known.shapes, frozenset(k for k, v in drawn.items() if is_integer(v)))
+    layout = known.layout
     batched = true_or_false(batched, "from_log_density: batched")
     simulator = as_simulator(simulator, batched)
     x = _observations(known, x, simulator, seed)

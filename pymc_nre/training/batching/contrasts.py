@@ -124,11 +124,7 @@ class NearbyParameters:
 
 def _whole(layout: Layout, prior: Prior) -> np.ndarray:
     """Which packed numbers are integers ``(D,)``, to the prior or as they were given."""
-    kinds = [
-        name in layout.integer or np.dtype(prior.variables[name].dtype).kind in "iu"
-        for name in layout.shapes
-    ]
-    return np.repeat(kinds, [math.prod(shape) for shape in layout.shapes.values()])
+    return Layout(layout.shapes, layout.integer | prior.layout.integer).whole
 
 
 def _root(draws: np.ndarray, whole: np.ndarray) -> np.ndarray:
