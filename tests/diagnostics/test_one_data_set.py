@@ -16,6 +16,7 @@ X = np.array([2.5, 1.5, 2.0, 3.0])
 TASK = nre.tasks.GaussianMean()
 WIDE, NARROW = (-10.0, 10.0), (0.5, 4.0)
 QUIET = {"progressbar": False, "random_seed": 1}
+pytestmark = pytest.mark.one_python
 
 
 def own_ratio():
