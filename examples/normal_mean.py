@@ -16,6 +16,7 @@ from scipy.stats import norm
 import pymc_nre as nre
 
 FIGURES = Path(__file__).parent / "figures"
+FEW = {"tune": 300, "draws": 100, "chains": 2}
 
 
 def plot_ratio(ratio, sims, task):
@@ -56,9 +57,9 @@ def main(quick=False, seed=1):
     rows = {}
     for model, word in ((potential, "potential"), (likelihood, "likelihood")):
         for step, draws in ((pm.Slice, 1_500), (pm.Metropolis, 12_500), (pm.NUTS, 5_000)):
-            n = 100 if quick else draws
+            settings = FEW if quick else {"draws": draws, "chains": 4}
             with model:
-                idata = pm.sample(n, step=step(), chains=4, random_seed=seed, progressbar=False)
+                idata = pm.sample(**settings, step=step(), random_seed=seed, progressbar=False)
             mu, label = idata["posterior"]["mu"].to_numpy(), f"{step.name}, {word}"
             axes.hist(mu.ravel(), 40, density=True, histtype="step", label=label)
             rows[label] = [az.ess(mu), mu.mean(), mu.std(), (mu.mean() - mean) / sd, mu.std() / sd]
