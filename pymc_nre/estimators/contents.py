@@ -39,6 +39,7 @@ __all__ = [
     "conditions_of",
     "density_of",
     "facts_problem",
+    "kept_of",
     "layout_of",
     "missing_of",
     "network_of",
@@ -61,6 +62,7 @@ def problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
         or [*_wrong_conditions(metadata)]
         or [*_wrong_missing(metadata)]
         or [*_wrong_density(metadata)]
+        or [*_wrong_kept(metadata)]
         or [*_wrong_pairs(metadata, section(forms, "weights/"))]
         or [*_wrong_weights(metadata, section(forms, "weights/"))]
     )
@@ -82,6 +84,9 @@ def network_of(metadata: Mapping[str, Any], build: Callable[..., RatioNetwork]) 
     members = [build(*sizes) for _ in range(metadata.get("members", 1))]
     if pairs is not None:
         members = [Pairs(member, pairs["antisymmetric"]) for member in members]
+    if "kept" in metadata:
+        for member, kept in zip(members, metadata["kept"], strict=True):
+            member.kept = tuple(kept)
     net = members[0] if len(members) == 1 else Ensemble(members, metadata["mean_of"])
     if pairs is not None and pairs["references"]:
         like = floating(net)
@@ -110,6 +115,12 @@ def pairs_of(network: RatioNetwork) -> dict[str, Any] | None:
     if not isinstance(one, Pairs):
         return None
     return {"antisymmetric": one.antisymmetric, "references": references}
+
+
+def kept_of(network: RatioNetwork) -> list[list[str]] | None:
+    """What a file says of weights that training left as they were, for each member; if any."""
+    names = [list(member.kept) for member in members_of(network)]
+    return names if any(names) else None
 
 
 def density_of(network: RatioNetwork) -> dict[str, Any] | None:
@@ -203,6 +214,11 @@ def _are_pairs(value: Any) -> bool:
     return isinstance(value["antisymmetric"], bool) and type(count) is int and count >= 0
 
 
+def _are_kept(value: Any) -> bool:
+    """What `kept_of` gives."""
+    return isinstance(value, list) and all(map(_are_texts, value))
+
+
 def _is_density(value: Any) -> bool:
     """What `density_of` gives."""
     if not isinstance(value, dict) or sorted(value) != ["kind", "prior"]:
@@ -241,6 +257,7 @@ _LATER = {  # older files have only some of these
     "conditions": (lambda v: isinstance(v, dict), "fields"),
     "missing": (lambda v: isinstance(v, dict), "fields"),
     "density": (_is_density, "a kind, and the parts of a prior"),
+    "kept": (_are_kept, "a list of names for each member"),
     "pairs": (_are_pairs, "antisymmetric, true or false, and references, a number"),
     "observed": (_is_count, "a count"),
 }
@@ -401,6 +418,12 @@ def _wrong_density(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield f"there are no densities of {', '.join(unknown)}"
     if density["prior"] and sum(size for _, size in density["prior"]) != layout_of(metadata).size:
         yield "the density of the prior is one of other parameters"
+
+
+def _wrong_kept(metadata: Mapping[str, Any]) -> Iterator[str]:
+    members, kept = metadata.get("members", 1), metadata.get("kept")
+    if kept is not None and len(kept) != members:
+        yield f"kept must name weights of {_short(members)} members, names those of {len(kept)}"
 
 
 def _wrong_pairs(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> Iterator[str]:

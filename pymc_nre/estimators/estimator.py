@@ -33,7 +33,7 @@ from ..simulation.conditions.missing import Missing
 from ..simulation.parameters import Layout, broadcast_batches, check_dims, check_event_shape
 from ..simulation.series.cuts import next_and_past
 from ..simulation.simulator import Simulator, batched_of
-from .contents import density_of, pairs_of, problems, section
+from .contents import density_of, kept_of, pairs_of, problems, section
 from .description import in_words
 from .domain import Domain
 from .evaluator import TorchEvaluator
@@ -560,12 +560,10 @@ class RatioEstimator:
                 own |= {"version": 2, name: known.to_dict()}
         if self.observed is not None:
             own |= {"version": 2, "observed": len(self.observed)}
-        pairs = pairs_of(self.trained)
-        if pairs is not None:
-            own |= {"version": 2, "pairs": pairs}
-        density = density_of(self.trained)
-        if density is not None:
-            own |= {"version": 2, "density": density}
+        for name, told in (("pairs", pairs_of), ("density", density_of), ("kept", kept_of)):
+            known = told(self.trained)
+            if known is not None:
+                own |= {"version": 2, name: known}
         if self.is_calibrated:
             own |= {"version": 2, "calibrated": list(self.uncorrected.sizes)}
         return own | {

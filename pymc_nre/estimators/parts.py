@@ -25,12 +25,21 @@ from .evaluator import TorchEvaluator
 from .trial_budgets.trial_budget import TrialBudget
 
 __all__ = ["as_trained", "checked_network", "described", "frozen", "own_data"]
-__all__ += ["own_probes", "paired", "taken", "trained_networks"]
+__all__ += ["own_probes", "paired", "taken", "trainable", "trained_networks"]
 
 
 def frozen(network: RatioNetwork) -> RatioNetwork:
     """A copy in double precision, for evaluation only."""
     return copy.deepcopy(network).double().eval().requires_grad_(False)
+
+
+def trainable(network: RatioNetwork) -> RatioNetwork:
+    """A copy in single precision, to be trained on: but for weights that never were."""
+    copied = copy.deepcopy(network).float().requires_grad_(True)
+    for member in members_of(as_trained(copied)):
+        for name, weight in member.named_parameters():
+            weight.requires_grad_(name not in member.kept)
+    return copied
 
 
 def as_trained(network: RatioNetwork) -> RatioNetwork:

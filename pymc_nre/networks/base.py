@@ -38,6 +38,7 @@ class RatioNetwork(nn.Module):
     """
 
     evaluations = 1  # of a small network for each logit; memory is counted by it
+    kept: tuple[str, ...] = ()  # weights, by name, that training left as they were
 
     def __init__(
         self,

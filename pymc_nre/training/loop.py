@@ -196,6 +196,8 @@ def _estimator(
 ) -> RatioEstimator:
     simulations, loss = run.batches.simulations, run.loss
     run.net.load_state_dict(state.best_weights)
+    weights = run.net.named_parameters()
+    run.net.kept = tuple(name for name, weight in weights if not weight.requires_grad)
     return RatioEstimator(
         run.net.cpu(),
         simulations.layout.shapes,

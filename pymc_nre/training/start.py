@@ -8,7 +8,6 @@ added, as in ``simulations + more``, none of them is held out.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from ..estimators.checks import check_observations, check_parameters, check_ratio
 from ..estimators.contents import density_of
 from ..estimators.estimator import RatioEstimator
+from ..estimators.parts import trainable
 from ..exceptions import TrainingWarning, warn
 from ..losses.base import Loss
 from ..losses.written import loss_from_text
@@ -76,9 +76,7 @@ class Start:
 
     def network(self, member: int) -> RatioNetwork:
         """A copy of one of its networks, to be trained, in single precision."""
-        return (
-            copy.deepcopy(members_of(self.ratio.network)[member]).cpu().float().requires_grad_(True)
-        )
+        return trainable(members_of(self.ratio.network)[member]).cpu()
 
     def loss(self, given: Loss | None, simulations: Simulations | Online) -> Loss:
         """The loss that was given, by default the one that it was trained with.

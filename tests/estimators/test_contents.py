@@ -106,6 +106,11 @@ BAD = {
         put("density", DENSITY | {"kind": "likelihood"}),
         "a density 'likelihood' does not fit the reference 'evidence'",
     ),
+    "kept weights that are no names": (put("kept", ["a"]), "kept must be a list of names for"),
+    "kept weights of others": (
+        put("kept", [["a"], []]),
+        "kept must name weights of 1 members, names those of 2",
+    ),
     "a ratio to nothing": (
         put("reference", "nothing"),
         "a density None does not fit the reference",

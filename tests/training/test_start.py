@@ -4,6 +4,7 @@ import numpy as np
 import pymc as pm
 import pytest
 import torch
+from partly_frozen import LAYER, PartlyFrozen, moved, partly_frozen
 from quick_training import TASK, quick
 from untrained import make_estimator
 
@@ -156,6 +157,39 @@ def test_a_network_of_ones_own_goes_on(simulations, more):
 
     begun = quick(simulations, network=factory)
     assert same(quick(simulations + more, start=begun, **STILL), begun)
+
+
+@pytest.fixture(scope="module")
+def frozen(simulations):
+    return quick(simulations, network=partly_frozen, members=2)
+
+
+@pytest.mark.parametrize("how", ["as it came", "loaded", "calibrated before"])
+def test_what_was_not_trained_is_not_trained_after(how, frozen, simulations, more, tmp_path):
+    start = frozen
+    if how == "loaded":
+        frozen.save(tmp_path / "frozen.nre")
+        start = nre.load(tmp_path / "frozen.nre", network=partly_frozen)
+    if how == "calibrated before":
+        calibrated = nre.calibrate(frozen, TASK.simulate(2_000, random_seed=5))
+        start = calibrated.replace(network=calibrated.trained)
+    grown = quick(simulations + more, start=start)
+    assert moved(start, grown) == {f"members.{k}.{name}" for k in (0, 1) for name in LAYER}
+    assert quick(simulations + more, start=grown).network.members[1].kept == (
+        "module.known.weight",
+        "module.known.bias",
+    )
+
+
+def test_all_is_trained_where_nothing_was_frozen(simulations, more):
+    """The twin: the same network, none of whose weights were held fast."""
+
+    def factory(theta_size, event_shape):
+        return PartlyFrozen(theta_size).requires_grad_(True)
+
+    begun = quick(simulations, network=factory)
+    grown = quick(simulations + more, start=begun)
+    assert moved(begun, grown) == LAYER | {"module.known.weight", "module.known.bias"}
 
 
 def test_half_of_the_epochs_by_default_and_all_of_them():
