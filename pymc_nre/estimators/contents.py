@@ -63,6 +63,7 @@ def problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
         or [*_wrong_missing(metadata)]
         or [*_wrong_density(metadata)]
         or [*_wrong_kept(metadata)]
+        or [*_wrong_theta_ref(metadata)]
         or [*_wrong_pairs(metadata, section(forms, "weights/"))]
         or [*_wrong_weights(metadata, section(forms, "weights/"))]
     )
@@ -184,6 +185,10 @@ def _are_sizes(value: Any) -> bool:
     return _is_shape(value) and len(value) == 2 and math.prod(value) <= _MOST_PIECES
 
 
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_number(v) and math.isfinite(v) for v in value)
+
+
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
@@ -260,6 +265,7 @@ _LATER = {  # older files have only some of these
     "kept": (_are_kept, "a list of names for each member"),
     "pairs": (_are_pairs, "antisymmetric, true or false, and references, a number"),
     "observed": (_is_count, "a count"),
+    "theta_ref": (_are_numbers, "a list of finite numbers"),
 }
 _OF_ALL_FILES = {"format", "version", "sha256"}
 
@@ -424,6 +430,14 @@ def _wrong_kept(metadata: Mapping[str, Any]) -> Iterator[str]:
     members, kept = metadata.get("members", 1), metadata.get("kept")
     if kept is not None and len(kept) != members:
         yield f"kept must name weights of {_short(members)} members, names those of {len(kept)}"
+
+
+def _wrong_theta_ref(metadata: Mapping[str, Any]) -> Iterator[str]:
+    known, size = metadata.get("theta_ref"), layout_of(metadata).size
+    if known is not None and len(known) != size:
+        yield f"theta_ref must have {_short(size)} numbers, has {len(known)}"
+    if known is not None and metadata["reference"] != "fixed":
+        yield f"theta_ref does not fit the reference {metadata['reference']!r}"
 
 
 def _wrong_pairs(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> Iterator[str]:

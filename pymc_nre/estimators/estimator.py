@@ -42,7 +42,7 @@ from .parts import (
     checked_network,
     described,
     frozen,
-    own_data,
+    own_copy,
     own_probes,
     paired,
     taken,
@@ -125,6 +125,7 @@ class RatioEstimator:
         conditions: Conditions | None = None,
         missing: Missing | None = None,
         observed: np.ndarray | None = None,
+        theta_ref: np.ndarray | None = None,
     ) -> None:
         shapes = {name: tuple(map(int, shape)) for name, shape in parameters.items()}
         layout = Layout(shapes, frozenset(integer))
@@ -139,8 +140,9 @@ class RatioEstimator:
             event_shape=tuple(network.event_shape),
             conditions=conditions,
             missing=missing,
-            observed=own_data(observed),
+            observed=own_copy(observed, "observed"),
             reference=reference,
+            _theta_ref=own_copy(theta_ref, "theta_ref"),
             _batched=batched,
             specification=described(specification, network, layout.size),
             **taken(given | {"simulator": simulator, "budget": budget}, layout),
@@ -148,7 +150,9 @@ class RatioEstimator:
 
     def made_for(self, observed: np.ndarray, domain: Domain) -> RatioEstimator:
         """The same for one data set ``(n, *event)``, and where the ratio of that is known."""
-        return self._changed({"observed": own_data(observed), "domain": domain}, ("digest",))
+        return self._changed(
+            {"observed": own_copy(observed, "observed"), "domain": domain}, ("digest",)
+        )
 
     def _changed(self, changes: Mapping[str, Any], forgotten: Collection[str] = ()) -> Any:
         """A copy with other parts, and without what was derived of those it had."""
@@ -224,6 +228,13 @@ class RatioEstimator:
     def observation_shape(self) -> tuple[int, ...]:
         """Of one observation, without its conditions; ``event_shape`` is what the network takes."""
         return self.event_shape if self.conditions is None else self.conditions.event_shape
+
+    @property
+    def theta_ref(self) -> np.ndarray | None:
+        """Packed parameters ``(D,)`` of the denominator, where these are fixed and known."""
+        if self.reference == "fixed" and isinstance(self.trained, OverReferences):
+            return self.trained.references[0].cpu().numpy()
+        return self._theta_ref
 
     @property
     def is_direct(self) -> bool:
@@ -560,6 +571,8 @@ class RatioEstimator:
                 own |= {"version": 2, name: known.to_dict()}
         if self.observed is not None:
             own |= {"version": 2, "observed": len(self.observed)}
+        if self._theta_ref is not None:
+            own |= {"version": 2, "theta_ref": self._theta_ref.tolist()}
         for name, told in (("pairs", pairs_of), ("density", density_of), ("kept", kept_of)):
             known = told(self.trained)
             if known is not None:

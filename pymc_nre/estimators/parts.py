@@ -24,7 +24,7 @@ from .contents import facts_problem
 from .evaluator import TorchEvaluator
 from .trial_budgets.trial_budget import TrialBudget
 
-__all__ = ["as_trained", "checked_network", "described", "frozen", "own_data"]
+__all__ = ["as_trained", "checked_network", "described", "frozen", "own_copy"]
 __all__ += ["own_probes", "paired", "taken", "trainable", "trained_networks"]
 
 
@@ -56,13 +56,13 @@ def own_probes(x: Any, most: int) -> np.ndarray:
     return probes
 
 
-def own_data(observed: Any) -> np.ndarray | None:
-    """A data set, read-only; None stays None."""
-    if observed is None:
+def own_copy(values: Any, name: str) -> np.ndarray | None:
+    """An array of the estimator's own, read-only; None stays None."""
+    if values is None:
         return None
-    rows = real_array(observed, "observed").copy()
-    rows.setflags(write=False)
-    return rows
+    copied = real_array(values, name).copy()
+    copied.setflags(write=False)
+    return copied
 
 
 def taken(given: Mapping[str, Any], layout: Layout) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ..estimators.estimator import RatioEstimator
 from ..estimators.parts import paired
 from ..exceptions import TrainingWarning, warn
 from ..losses.base import Loss
+from ..losses.carl import theta_ref_of
 from ..networks.base import RatioNetwork
 from ..networks.beside import beside
 from ..networks.composed.pairs import Pairs
@@ -213,6 +214,7 @@ def _estimator(
         batched=simulations.batched,
         conditions=simulations.known_conditions,
         missing=missing,
+        theta_ref=theta_ref_of(loss, simulations.layout),
     )
 
 

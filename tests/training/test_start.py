@@ -289,6 +289,21 @@ def test_another_denominator_is_refused(ratio, simulations):
         quick(simulations, start=ratio, loss=CARL(reference))
 
 
+def at(mu, n=100):
+    return CARL(nre.Simulations({"mu": np.full(n, mu)}, np.random.default_rng(1).normal(mu, 1, n)))
+
+
+def test_a_fixed_reference_stays_where_it_was(simulations, more):
+    begun = quick(simulations, network=SMALL, loss=at(0.3))
+    assert begun.theta_ref == [0.3]
+    grown = quick(simulations + more, start=begun, loss=at(0.3, 150))
+    assert grown.theta_ref == [0.3]
+    with pytest.raises(ValueError, match=r"fixed parameters, \[0.3\]; expected .* at mu = 0.31\)"):
+        quick(simulations + more, start=begun, loss=at(0.31))
+    with pytest.raises(ValueError, match=r"Give the CARL\(\) of its reference simulations, or"):
+        quick(simulations + more, start=begun)
+
+
 def test_simulations_of_something_else_are_refused():
     begun = make_estimator({"mu": (), "beta": (2,)})
     draws = {"mu": np.zeros(50), "beta": np.zeros((50, 2))}
