@@ -109,13 +109,11 @@ def _log_density(
 
 def pairs_of(network: RatioNetwork) -> dict[str, Any] | None:
     """What a file says of a network of pairs, and how many references it is averaged over."""
-    references = 0
-    if isinstance(network, OverReferences):
-        network, references = network.inner, len(network.references)
     one = members_of(network)[0]
     if not isinstance(one, Pairs):
         return None
-    return {"antisymmetric": one.antisymmetric, "references": references}
+    references = network.references if isinstance(network, OverReferences) else ()
+    return {"antisymmetric": one.antisymmetric, "references": len(references)}
 
 
 def kept_of(network: RatioNetwork) -> list[list[str]] | None:

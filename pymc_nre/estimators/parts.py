@@ -13,7 +13,6 @@ from ..networks.base import RatioNetwork
 from ..networks.calibration.calibrated import Calibrated
 from ..networks.composed.correction import QuadraticCorrection
 from ..networks.composed.ensemble import members_of
-from ..networks.composed.over_references import OverReferences
 from ..networks.composed.pairs import Pairs
 from ..networks.layers import Standardize
 from ..networks.specifications import describes
@@ -111,10 +110,7 @@ def checked_network(network: Any, theta: np.ndarray, x: np.ndarray) -> RatioNetw
 
 def trained_networks(network: RatioNetwork, theta_size: int) -> tuple[list[RatioNetwork], int]:
     """What was built by a specification, and for how many parameters."""
-    network = as_trained(network)
-    if isinstance(network, OverReferences):
-        network = network.inner
-    members = list(members_of(network))
+    members = list(members_of(as_trained(network)))
     if isinstance(members[0], Pairs):
         return [member.inner for member in members], 2 * theta_size
     return members, theta_size
