@@ -81,7 +81,9 @@ def network_of(metadata: Mapping[str, Any], build: Callable[..., RatioNetwork]) 
     pairs = metadata.get("pairs")
     sizes = (size if pairs is None else 2 * size), event_shape
     if metadata.get("density") is not None:
-        build = partial(_log_density, build, **metadata["density"])
+        conditions = conditions_of(metadata)
+        shape_of_x = conditions and conditions.event_shape
+        build = partial(_log_density, build, shape_of_x, **metadata["density"])
     members = [build(*sizes) for _ in range(metadata.get("members", 1))]
     if pairs is not None:
         members = [Pairs(member, pairs["antisymmetric"]) for member in members]
@@ -101,10 +103,15 @@ def network_of(metadata: Mapping[str, Any], build: Callable[..., RatioNetwork]) 
 
 
 def _log_density(
-    build: Callable[..., Any], size: int, event_shape: tuple[int, ...], kind: str, prior: list[Any]
+    build: Callable[..., Any],
+    shape_of_x: tuple[int, ...] | None,
+    size: int,
+    event_shape: tuple[int, ...],
+    kind: str,
+    prior: list[Any],
 ) -> LogDensity:
     density = PriorDensity(prior) if prior else None
-    return LogDensity(build(size, event_shape), size, event_shape, kind, density)
+    return LogDensity(build(size, event_shape), size, event_shape, kind, density, shape_of_x)
 
 
 def pairs_of(network: RatioNetwork) -> dict[str, Any] | None:
