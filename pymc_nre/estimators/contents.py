@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..networks.base import RatioNetwork, floating
+from ..networks.base import RatioNetwork, floating, keep_in_mind
 from ..networks.beside import Beside
 from ..networks.calibration.calibrated import Calibrated
 from ..networks.composed.correction import QuadraticCorrection
@@ -89,7 +89,7 @@ def network_of(metadata: Mapping[str, Any], build: Callable[..., RatioNetwork]) 
         members = [Pairs(member, pairs["antisymmetric"]) for member in members]
     if "kept" in metadata:
         for member, kept in zip(members, metadata["kept"], strict=True):
-            member.kept = tuple(kept)
+            keep_in_mind(member, kept)
     net = members[0] if len(members) == 1 else Ensemble(members, metadata["mean_of"])
     if pairs is not None and pairs["references"]:
         like = floating(net)
@@ -125,7 +125,7 @@ def pairs_of(network: RatioNetwork) -> dict[str, Any] | None:
 
 def kept_of(network: RatioNetwork) -> list[list[str]] | None:
     """What a file says of weights that training left as they were, for each member; if any."""
-    names = [list(member.kept) for member in members_of(network)]
+    names = [list(member.kept_weights) for member in members_of(network)]
     return names if any(names) else None
 
 

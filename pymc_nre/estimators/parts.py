@@ -37,7 +37,7 @@ def trainable(network: RatioNetwork) -> RatioNetwork:
     copied = copy.deepcopy(network).float().requires_grad_(True)
     for member in members_of(as_trained(copied)):
         for name, weight in member.named_parameters():
-            weight.requires_grad_(name not in member.kept)
+            weight.requires_grad_(name not in member.kept_weights)
     return copied
 
 

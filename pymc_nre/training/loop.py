@@ -24,7 +24,7 @@ from ..estimators.parts import paired
 from ..exceptions import TrainingWarning, warn
 from ..losses.base import Loss
 from ..losses.carl import theta_ref_of
-from ..networks.base import RatioNetwork
+from ..networks.base import RatioNetwork, keep_in_mind
 from ..networks.beside import beside
 from ..networks.composed.pairs import Pairs
 from ..networks.incomplete import incomplete
@@ -197,8 +197,7 @@ def _estimator(
 ) -> RatioEstimator:
     simulations, loss = run.batches.simulations, run.loss
     run.net.load_state_dict(state.best_weights)
-    weights = run.net.named_parameters()
-    run.net.kept = tuple(name for name, weight in weights if not weight.requires_grad)
+    keep_in_mind(run.net, [n for n, w in run.net.named_parameters() if not w.requires_grad])
     return RatioEstimator(
         run.net.cpu(),
         simulations.layout.shapes,

@@ -175,10 +175,21 @@ def test_what_was_not_trained_is_not_trained_after(how, frozen, simulations, mor
         start = calibrated.replace(network=calibrated.trained)
     grown = quick(simulations + more, start=start)
     assert moved(start, grown) == {f"members.{k}.{name}" for k in (0, 1) for name in LAYER}
-    assert quick(simulations + more, start=grown).network.members[1].kept == (
+    assert quick(simulations + more, start=grown).network.members[1].kept_weights == (
         "module.known.weight",
         "module.known.bias",
     )
+
+
+@pytest.mark.parametrize("network", [partly_frozen, SMALL], ids=["partly frozen", "trained whole"])
+def test_a_training_resumes_from_the_file_of_its_start(network, simulations, more, tmp_path):
+    start = quick(simulations, network=network)
+    start.save(tmp_path / "start.nre")
+    own = {"network": network} if network is partly_frozen else {}
+    loaded = nre.load(tmp_path / "start.nre", **own)
+    options = {"checkpoint": tmp_path / "a.ckpt", "epochs": 2}
+    grown = quick(simulations + more, start=start, **options)
+    assert quick(simulations + more, start=loaded, **options) == grown
 
 
 def test_all_is_trained_where_nothing_was_frozen(simulations, more):
