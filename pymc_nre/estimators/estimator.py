@@ -42,7 +42,7 @@ from .parts import (
     checked_network,
     described,
     frozen,
-    own_copy,
+    own_data,
     own_probes,
     paired,
     taken,
@@ -140,9 +140,9 @@ class RatioEstimator:
             event_shape=tuple(network.event_shape),
             conditions=conditions,
             missing=missing,
-            observed=own_copy(observed, "observed"),
+            observed=own_data(observed),
             reference=reference,
-            _theta_ref=own_copy(theta_ref, "theta_ref"),
+            _theta_ref=own_data(theta_ref, "theta_ref"),
             _batched=batched,
             specification=described(specification, network, layout.size),
             **taken(given | {"simulator": simulator, "budget": budget}, layout),
@@ -150,9 +150,7 @@ class RatioEstimator:
 
     def made_for(self, observed: np.ndarray, domain: Domain) -> RatioEstimator:
         """The same for one data set ``(n, *event)``, and where the ratio of that is known."""
-        return self._changed(
-            {"observed": own_copy(observed, "observed"), "domain": domain}, ("digest",)
-        )
+        return self._changed({"observed": own_data(observed), "domain": domain}, ("digest",))
 
     def _changed(self, changes: Mapping[str, Any], forgotten: Collection[str] = ()) -> Any:
         """A copy with other parts, and without what was derived of those it had."""

@@ -23,7 +23,7 @@ from .contents import facts_problem
 from .evaluator import TorchEvaluator
 from .trial_budgets.trial_budget import TrialBudget
 
-__all__ = ["as_trained", "checked_network", "described", "frozen", "own_copy"]
+__all__ = ["as_trained", "checked_network", "described", "frozen", "own_data"]
 __all__ += ["own_probes", "paired", "taken", "trainable", "trained_networks"]
 
 
@@ -55,8 +55,8 @@ def own_probes(x: Any, most: int) -> np.ndarray:
     return probes
 
 
-def own_copy(values: Any, name: str) -> np.ndarray | None:
-    """An array of the estimator's own, read-only; None stays None."""
+def own_data(values: Any, name: str = "observed") -> np.ndarray | None:
+    """A data set, or what else has a name, as an array of its own, read-only; None stays None."""
     if values is None:
         return None
     copied = real_array(values, name).copy()
