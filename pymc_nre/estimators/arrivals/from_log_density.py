@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ...networks.densities import KINDS, LogDensity, name_of
-from ...runtime.arrays import finite_array, true_or_false
+from ...runtime.arrays import finite_array, holds_integers, true_or_false
 from ...runtime.random_streams import plain_seed, seed_sequence
 from ...simulation.conditions.designs import Designs, check_apart
 from ...simulation.conditions.layout import Conditions
@@ -238,7 +238,7 @@ def _packed(
             f"{len(x):,} observations x, got {_in_words(conditions)}. Distributions are for "
             "observations that are simulated: leave x out, and give the simulator."
         )
-    integer = [name for name, value in conditions.items() if is_integer(value)]
+    integer = [name for name, value in conditions.items() if holds_integers(value)]
     known = Conditions.of(designs.rows, x.shape[1:], integer)
     return known.pack(x, designs.rows, "from_log_density"), known
 
