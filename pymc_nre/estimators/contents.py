@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..networks.base import RatioNetwork, floating
+from ..networks.base import RatioNetwork, floating, keep_in_mind
 from ..networks.beside import Beside
 from ..networks.calibration.calibrated import Calibrated
 from ..networks.composed.correction import QuadraticCorrection
@@ -39,6 +39,7 @@ __all__ = [
     "conditions_of",
     "density_of",
     "facts_problem",
+    "kept_of",
     "layout_of",
     "missing_of",
     "network_of",
@@ -61,6 +62,8 @@ def problems(metadata: dict[str, Any], forms: Mapping[str, Form]) -> list[str]:
         or [*_wrong_conditions(metadata)]
         or [*_wrong_missing(metadata)]
         or [*_wrong_density(metadata)]
+        or [*_wrong_kept(metadata)]
+        or [*_wrong_theta_ref(metadata)]
         or [*_wrong_pairs(metadata, section(forms, "weights/"))]
         or [*_wrong_weights(metadata, section(forms, "weights/"))]
     )
@@ -78,10 +81,15 @@ def network_of(metadata: Mapping[str, Any], build: Callable[..., RatioNetwork]) 
     pairs = metadata.get("pairs")
     sizes = (size if pairs is None else 2 * size), event_shape
     if metadata.get("density") is not None:
-        build = partial(_log_density, build, **metadata["density"])
+        conditions = conditions_of(metadata)
+        shape_of_x = conditions and conditions.event_shape
+        build = partial(_log_density, build, shape_of_x, **metadata["density"])
     members = [build(*sizes) for _ in range(metadata.get("members", 1))]
     if pairs is not None:
         members = [Pairs(member, pairs["antisymmetric"]) for member in members]
+    if "kept" in metadata:
+        for member, kept in zip(members, metadata["kept"], strict=True):
+            keep_in_mind(member, kept)
     net = members[0] if len(members) == 1 else Ensemble(members, metadata["mean_of"])
     if pairs is not None and pairs["references"]:
         like = floating(net)
@@ -95,21 +103,30 @@ def network_of(metadata: Mapping[str, Any], build: Callable[..., RatioNetwork]) 
 
 
 def _log_density(
-    build: Callable[..., Any], size: int, event_shape: tuple[int, ...], kind: str, prior: list[Any]
+    build: Callable[..., Any],
+    shape_of_x: tuple[int, ...] | None,
+    size: int,
+    event_shape: tuple[int, ...],
+    kind: str,
+    prior: list[Any],
 ) -> LogDensity:
     density = PriorDensity(prior) if prior else None
-    return LogDensity(build(size, event_shape), size, event_shape, kind, density)
+    return LogDensity(build(size, event_shape), size, event_shape, kind, density, shape_of_x)
 
 
 def pairs_of(network: RatioNetwork) -> dict[str, Any] | None:
     """What a file says of a network of pairs, and how many references it is averaged over."""
-    references = 0
-    if isinstance(network, OverReferences):
-        network, references = network.inner, len(network.references)
     one = members_of(network)[0]
     if not isinstance(one, Pairs):
         return None
-    return {"antisymmetric": one.antisymmetric, "references": references}
+    references = network.references if isinstance(network, OverReferences) else ()
+    return {"antisymmetric": one.antisymmetric, "references": len(references)}
+
+
+def kept_of(network: RatioNetwork) -> list[list[str]] | None:
+    """What a file says of weights that training left as they were, for each member; if any."""
+    names = [list(member.kept_weights) for member in members_of(network)]
+    return names if any(names) else None
 
 
 def density_of(network: RatioNetwork) -> dict[str, Any] | None:
@@ -173,6 +190,10 @@ def _are_sizes(value: Any) -> bool:
     return _is_shape(value) and len(value) == 2 and math.prod(value) <= _MOST_PIECES
 
 
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_number(v) and math.isfinite(v) for v in value)
+
+
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
@@ -201,6 +222,11 @@ def _are_pairs(value: Any) -> bool:
         return False
     count = value["references"]
     return isinstance(value["antisymmetric"], bool) and type(count) is int and count >= 0
+
+
+def _are_kept(value: Any) -> bool:
+    """What `kept_of` gives."""
+    return isinstance(value, list) and all(map(_are_texts, value))
 
 
 def _is_density(value: Any) -> bool:
@@ -241,8 +267,10 @@ _LATER = {  # older files have only some of these
     "conditions": (lambda v: isinstance(v, dict), "fields"),
     "missing": (lambda v: isinstance(v, dict), "fields"),
     "density": (_is_density, "a kind, and the parts of a prior"),
+    "kept": (_are_kept, "a list of names for each member"),
     "pairs": (_are_pairs, "antisymmetric, true or false, and references, a number"),
     "observed": (_is_count, "a count"),
+    "theta_ref": (_are_numbers, "a list of finite numbers"),
 }
 _OF_ALL_FILES = {"format", "version", "sha256"}
 
@@ -401,6 +429,20 @@ def _wrong_density(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield f"there are no densities of {', '.join(unknown)}"
     if density["prior"] and sum(size for _, size in density["prior"]) != layout_of(metadata).size:
         yield "the density of the prior is one of other parameters"
+
+
+def _wrong_kept(metadata: Mapping[str, Any]) -> Iterator[str]:
+    members, kept = metadata.get("members", 1), metadata.get("kept")
+    if kept is not None and len(kept) != members:
+        yield f"kept must name weights of {_short(members)} members, names those of {len(kept)}"
+
+
+def _wrong_theta_ref(metadata: Mapping[str, Any]) -> Iterator[str]:
+    known, size = metadata.get("theta_ref"), layout_of(metadata).size
+    if known is not None and len(known) != size:
+        yield f"theta_ref must have {_short(size)} numbers, has {len(known)}"
+    if known is not None and metadata["reference"] != "fixed":
+        yield f"theta_ref does not fit the reference {metadata['reference']!r}"
 
 
 def _wrong_pairs(metadata: Mapping[str, Any], forms: Mapping[str, Form]) -> Iterator[str]:

@@ -51,14 +51,13 @@ def _denominator(ratio: Any) -> str:
 
 
 def _reference(ratio: Any) -> str:
-    """What was made of a direct ratio."""
-    if not isinstance(ratio.trained, OverReferences):
-        return ""
-    values = ratio.trained.references.cpu().numpy()
-    if ratio.reference == "evidence":
-        return f"by {len(values):,} draws of the training prior"
-    named = zip(ratio.layout.labels, values[0], strict=True)
-    return ", ".join(f"{label} = {value:.6g}" for label, value in named)
+    """What it is compared with, where that is not the evidence itself."""
+    if ratio.theta_ref is not None:
+        named = zip(ratio.layout.labels, ratio.theta_ref, strict=True)
+        return ", ".join(f"{label} = {value:.6g}" for label, value in named)
+    if isinstance(ratio.trained, OverReferences):
+        return f"by {len(ratio.trained.references):,} draws of the training prior"
+    return ""
 
 
 def _data(ratio: Any) -> str:

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..networks.composed.beside_reference import BesideReference
+from ..runtime.checkpoint import fingerprint
 from ..simulation.conditions.layout import Conditions
 from .estimator import RatioEstimator
 
@@ -24,6 +25,8 @@ _REFERENCE = "reference"  # what stands beside an observation
 _CANDIDATES = 256  # of which a reference is the best
 _MOST_DATA = 1_000  # to choose by; one that suits so many suits all
 _MOST_ROUNDS = 8
+_MOST_FOUND = 1_000
+_found: dict[tuple[str, str], np.ndarray] = {}  # the last references, by ratio and data
 
 
 @lru_cache(maxsize=32)
@@ -85,10 +88,21 @@ def best_reference(ratio: RatioEstimator, x: np.ndarray) -> np.ndarray:
     """Parameters ``(D,)`` that make observations ``(n, *event)`` likely, a draw of the prior.
 
     The best of 256 draws beside one of them, again beside the best, until it stays the best. That
-    takes some hundreds of evaluations for each observation, where all pairs would take 65,536.
+    takes some hundreds of evaluations for each observation, where all pairs would take 65,536. It
+    is remembered: a model is compiled several times.
     """
-    draws = candidates(ratio)
     some = x[:: max(1, math.ceil(len(x) / _MOST_DATA))]
+    asked = ratio.digest, fingerprint(some)
+    found = _found.get(asked)
+    if found is None:
+        found = _found[asked] = _best_of_candidates(ratio, some)
+        for old in list(_found)[:-_MOST_FOUND]:
+            _found.pop(old, None)
+    return found.copy()
+
+
+def _best_of_candidates(ratio: RatioEstimator, some: np.ndarray) -> np.ndarray:
+    draws = candidates(ratio)
     # From the middle of the prior, where the network has seen most.
     best, seen = int(ratio.domain.rarity(draws).argmin()), set()
     while best not in seen and len(seen) < _MOST_ROUNDS:

@@ -104,6 +104,7 @@ _SAME = {
     "conditions": lambda ratio: ratio.conditions and dict(ratio.conditions.shapes),
     "missing numbers": lambda ratio: ratio.missing and ratio.missing.in_words(),
     "denominator": lambda ratio: ratio.reference,
+    "reference parameters": lambda ratio: None if ratio.theta_ref is None else [*ratio.theta_ref],
     "normalization": lambda ratio: "normalized" if ratio.normalized else "not normalized",
     "loss": lambda ratio: ratio.loss,
     "integer parameters": lambda ratio: sorted(ratio.layout.integer),

@@ -33,7 +33,7 @@ from ..simulation.conditions.missing import Missing
 from ..simulation.parameters import Layout, broadcast_batches, check_dims, check_event_shape
 from ..simulation.series.cuts import next_and_past
 from ..simulation.simulator import Simulator, batched_of
-from .contents import density_of, pairs_of, problems, section
+from .contents import density_of, kept_of, pairs_of, problems, section
 from .description import in_words
 from .domain import Domain
 from .evaluator import TorchEvaluator
@@ -125,6 +125,7 @@ class RatioEstimator:
         conditions: Conditions | None = None,
         missing: Missing | None = None,
         observed: np.ndarray | None = None,
+        theta_ref: np.ndarray | None = None,
     ) -> None:
         shapes = {name: tuple(map(int, shape)) for name, shape in parameters.items()}
         layout = Layout(shapes, frozenset(integer))
@@ -141,6 +142,7 @@ class RatioEstimator:
             missing=missing,
             observed=own_data(observed),
             reference=reference,
+            _theta_ref=own_data(theta_ref, "theta_ref"),
             _batched=batched,
             specification=described(specification, network, layout.size),
             **taken(given | {"simulator": simulator, "budget": budget}, layout),
@@ -224,6 +226,13 @@ class RatioEstimator:
     def observation_shape(self) -> tuple[int, ...]:
         """Of one observation, without its conditions; ``event_shape`` is what the network takes."""
         return self.event_shape if self.conditions is None else self.conditions.event_shape
+
+    @property
+    def theta_ref(self) -> np.ndarray | None:
+        """Packed parameters ``(D,)`` of the denominator, where these are fixed and known."""
+        if self.reference == "fixed" and isinstance(self.trained, OverReferences):
+            return self.trained.references[0].cpu().numpy()
+        return self._theta_ref
 
     @property
     def is_direct(self) -> bool:
@@ -560,12 +569,12 @@ class RatioEstimator:
                 own |= {"version": 2, name: known.to_dict()}
         if self.observed is not None:
             own |= {"version": 2, "observed": len(self.observed)}
-        pairs = pairs_of(self.trained)
-        if pairs is not None:
-            own |= {"version": 2, "pairs": pairs}
-        density = density_of(self.trained)
-        if density is not None:
-            own |= {"version": 2, "density": density}
+        if self._theta_ref is not None:
+            own |= {"version": 2, "theta_ref": self._theta_ref.tolist()}
+        for name, told in (("pairs", pairs_of), ("density", density_of), ("kept", kept_of)):
+            known = told(self.trained)
+            if known is not None:
+                own |= {"version": 2, name: known}
         if self.is_calibrated:
             own |= {"version": 2, "calibrated": list(self.uncorrected.sizes)}
         return own | {

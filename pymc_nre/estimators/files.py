@@ -97,6 +97,7 @@ def load(
         conditions=conditions_of(metadata),
         missing=missing_of(metadata),
         observed=arrays.get("observed"),
+        theta_ref=metadata.get("theta_ref"),
     )
     if torch.device(resolve_device(device)) != ratio.device:
         ratio = ratio.to(device)

@@ -13,7 +13,6 @@ from ..networks.base import RatioNetwork
 from ..networks.calibration.calibrated import Calibrated
 from ..networks.composed.correction import QuadraticCorrection
 from ..networks.composed.ensemble import members_of
-from ..networks.composed.over_references import OverReferences
 from ..networks.composed.pairs import Pairs
 from ..networks.layers import Standardize
 from ..networks.specifications import describes
@@ -25,12 +24,21 @@ from .evaluator import TorchEvaluator
 from .trial_budgets.trial_budget import TrialBudget
 
 __all__ = ["as_trained", "checked_network", "described", "frozen", "own_data"]
-__all__ += ["own_probes", "paired", "taken", "trained_networks"]
+__all__ += ["own_probes", "paired", "taken", "trainable", "trained_networks"]
 
 
 def frozen(network: RatioNetwork) -> RatioNetwork:
     """A copy in double precision, for evaluation only."""
     return copy.deepcopy(network).double().eval().requires_grad_(False)
+
+
+def trainable(network: RatioNetwork) -> RatioNetwork:
+    """A copy in single precision, to be trained on: but for weights that never were."""
+    copied = copy.deepcopy(network).float().requires_grad_(True)
+    for member in members_of(as_trained(copied)):
+        for name, weight in member.named_parameters():
+            weight.requires_grad_(name not in member.kept_weights)
+    return copied
 
 
 def as_trained(network: RatioNetwork) -> RatioNetwork:
@@ -47,13 +55,13 @@ def own_probes(x: Any, most: int) -> np.ndarray:
     return probes
 
 
-def own_data(observed: Any) -> np.ndarray | None:
-    """A data set, read-only; None stays None."""
-    if observed is None:
+def own_data(values: Any, name: str = "observed") -> np.ndarray | None:
+    """A data set, or what else has a name, as an array of its own, read-only; None stays None."""
+    if values is None:
         return None
-    rows = real_array(observed, "observed").copy()
-    rows.setflags(write=False)
-    return rows
+    copied = real_array(values, name).copy()
+    copied.setflags(write=False)
+    return copied
 
 
 def taken(given: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
@@ -102,10 +110,7 @@ def checked_network(network: Any, theta: np.ndarray, x: np.ndarray) -> RatioNetw
 
 def trained_networks(network: RatioNetwork, theta_size: int) -> tuple[list[RatioNetwork], int]:
     """What was built by a specification, and for how many parameters."""
-    network = as_trained(network)
-    if isinstance(network, OverReferences):
-        network = network.inner
-    members = list(members_of(network))
+    members = list(members_of(as_trained(network)))
     if isinstance(members[0], Pairs):
         return [member.inner for member in members], 2 * theta_size
     return members, theta_size

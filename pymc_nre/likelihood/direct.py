@@ -105,17 +105,19 @@ def direct_likelihood(
     parameters: Mapping[str, TensorVariable],
     denominator: Denominator,
     *,
+    whole: TensorVariable,
     table: bool = False,
     **options: Any,
 ) -> TensorVariable:
     """Log ratios ``(*batch,)`` of observations ``(*batch, *event)``, one for each.
 
-    A table broadcasts both, as `table_of` does.
+    A table broadcasts both, as `table_of` does. By the ``whole``, the same unless these are a
+    minibatch, a reference is chosen.
     """
     view = beside_reference(ratio)
     if denominator.draws is not None:
         return _to_evidence(ratio, view, x, parameters, denominator.draws, options)
-    joined = _beside(ratio, x, _reference(ratio, x, denominator))
+    joined = _beside(ratio, x, _reference(ratio, whole, denominator))
     joined.name = x.name
     return (table_of if table else likelihood_of)(view, joined, parameters, **options)
 

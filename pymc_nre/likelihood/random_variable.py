@@ -29,6 +29,7 @@ from ..simulation.simulator import Simulator
 from .batches import likelihood_of
 from .conditions import warn_if_new_conditions_leave, with_conditions
 from .direct import Denominator, direct_likelihood
+from .minibatches import some_of_the_whole
 
 __all__ = ["RatioLikelihoodRV"]
 
@@ -154,8 +155,10 @@ def _ratio_logprob(
     named, *given = op.named(parameters)
     for conditions in given:
         warn_if_new_conditions_leave(op.ratio, conditions)
-    value = with_conditions("RatioLikelihood", op.ratio, value, *given)
+    packed = with_conditions("RatioLikelihood", op.ratio, value, *given)
     options = {"outside": op.outside, "engine": op.engine, "precision": op.precision}
-    if op.denominator is not None:
-        return direct_likelihood(op.ratio, value, named, op.denominator, **options)
-    return likelihood_of(op.ratio, value, named, **options)
+    if op.denominator is None:
+        return likelihood_of(op.ratio, packed, named, **options)
+    whole = some_of_the_whole(value, *given)
+    whole = with_conditions("RatioLikelihood", op.ratio, *whole)
+    return direct_likelihood(op.ratio, packed, named, op.denominator, whole=whole, **options)

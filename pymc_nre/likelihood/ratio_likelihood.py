@@ -31,6 +31,7 @@ from . import derived  # noqa: F401  # what PyMC may not derive from the variabl
 from .batches import check_batch, table_of
 from .conditions import as_conditions, warn_if_conditions_leave, with_conditions
 from .direct import Denominator, check_denominator, denominator_of, direct_likelihood
+from .minibatches import some_of_the_whole
 from .random_variable import RatioLikelihoodRV
 from .tensors import as_tensor, holds_graph
 
@@ -111,7 +112,9 @@ def log_ratio(
     if denominator is None:
         values = table_of(ratio, packed, tensors, **options)
     else:
-        values = direct_likelihood(ratio, packed, tensors, denominator, table=True, **options)
+        whole = with_conditions("log_ratio", ratio, *some_of_the_whole(x, conditions))
+        options |= {"whole": whole, "table": True}
+        values = direct_likelihood(ratio, packed, tensors, denominator, **options)
     warn_if_conditions_leave("log_ratio", ratio, conditions)
     warn_if_data_are_far("log_ratio", ratio, x)
     return values
@@ -167,7 +170,7 @@ class RatioLikelihood(pm.Distribution):
     reference : mapping of str to array, shape (*own), optional
         What a direct ratio, by the loss `DNRE`, compares with: every parameter by name. By default
         it is the best for the data of 256 draws of the training prior, and another one when data
-        are replaced.
+        are replaced; of `pymc.Minibatch` the best for the whole data, the same for all batches.
     evidence : int, optional
         Of a direct ratio: compare with so many draws of the training prior instead, the trials that
         share their parameters together, which gives the log ratio to the evidence. It takes as many

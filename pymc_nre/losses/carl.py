@@ -14,7 +14,7 @@ from torch.nn.functional import softplus
 from ..runtime.kinds import check_kind
 from .base import Network
 
-__all__ = ["CARL"]
+__all__ = ["CARL", "theta_ref_of"]
 
 
 @runtime_checkable
@@ -98,3 +98,15 @@ class CARL:
         logits = net.head(torch.cat([theta, theta]), net.embed(torch.cat([x, reference_x])))
         joint, reference = logits.chunk(2)
         return 0.5 * (softplus(-joint).mean() + softplus(reference).mean())
+
+
+def theta_ref_of(loss: Any, layout: Any) -> np.ndarray | None:
+    """Packed parameters ``(D,)`` of a loss's reference simulations, in the order of a layout.
+
+    None where it has none, or where a loss of a user's own has some that differ.
+    """
+    simulations = getattr(loss, "reference_simulations", None)
+    if simulations is None or not (simulations.theta == simulations.theta[0]).all():
+        return None
+    at = simulations.layout.unpack(simulations.theta[0])
+    return layout.pack(at, f"reference simulations of {type(loss).__name__}")

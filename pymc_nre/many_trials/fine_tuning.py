@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..estimators.checks import as_taken, check_observations, warn_if_of_any_data
 from ..estimators.estimator import RatioEstimator
+from ..estimators.parts import trainable
 from ..estimators.trial_budgets.measured_budget import check_same_parameters, measure
 from ..estimators.trial_budgets.scores import free_directions, nested_cells, scatter
 from ..estimators.trial_budgets.trial_budget import gain
@@ -359,7 +360,7 @@ def _descent(
 ) -> Trainer:
     epochs = -(-steps // _STEPS_OF_AN_EPOCH)
     plan = Plan(_PAIRS, epochs, epochs, _LEARNING_RATE, weight_decay=0.0)
-    net = copy.deepcopy(ratio.network).float().requires_grad_(True).to(device)
+    net = trainable(ratio.network).to(device)
     order = int(seed.generate_state(1)[0])
     return Trainer(net, loss, batches, plan, order, RandomStream(order, device), draws)
 

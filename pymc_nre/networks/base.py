@@ -13,7 +13,7 @@ buffers; observations with heavy tails go through a symmetric logarithm before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 
@@ -38,6 +38,7 @@ class RatioNetwork(nn.Module):
     """
 
     evaluations = 1  # of a small network for each logit; memory is counted by it
+    kept_weights: tuple[str, ...] = ()  # names of those that training left as they were
 
     def __init__(
         self,
@@ -68,6 +69,15 @@ class RatioNetwork(nn.Module):
     def forward(self, theta: Tensor, x: Tensor) -> Tensor:
         """Logits ``(n,)`` of parameters ``(1 or n, D)`` and observations ``(n, *event)``."""
         return self.head(theta, self.embed(x))
+
+
+def keep_in_mind(network: RatioNetwork, names: Iterable[str]) -> None:
+    """Note which weights training left as they were; nothing where it trained all of them.
+
+    What a network is, to a checkpoint, depends on whatever is noted in it.
+    """
+    if names := tuple(names):
+        network.kept_weights = names
 
 
 def floating(network: nn.Module) -> Tensor:

@@ -12,6 +12,7 @@ see `log_density_of`.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,8 @@ class LogDensity(RatioNetwork):
     prior : nn.Module, optional
         Of a posterior the log density of its training prior, up to a constant; by default its own
         method ``log_prior``.
+    shape_of_x : tuple of int, optional
+        Of one observation, where conditions stand behind its numbers.
     """
 
     offset: Tensor
@@ -48,11 +51,12 @@ class LogDensity(RatioNetwork):
         event_shape: tuple[int, ...],
         kind: str,
         prior: nn.Module | None = None,
+        shape_of_x: tuple[int, ...] | None = None,
     ) -> None:
         # Modules standardize for themselves; here it only keeps what data they know.
         super().__init__(theta_size, event_shape)
         self.module = module if isinstance(module, nn.Module) else _Function(module)
-        self.kind = kind
+        self.kind, self.shape_of_x = kind, shape_of_x
         self.prior = prior
         self.register_buffer("offset", torch.zeros(()))
 
@@ -79,7 +83,7 @@ class LogDensity(RatioNetwork):
         lead = torch.broadcast_shapes(theta.shape[:-1], features.shape[:-1])
         rows = theta.expand(*lead, theta.shape[-1]).reshape(-1, theta.shape[-1])
         x = features.expand(*lead, features.shape[-1]).reshape(-1, *self.event_shape)
-        values = log_density_of(self.module, self.kind, rows, x).reshape(lead)
+        values = log_density_of(self.module, self.kind, rows, x, self.shape_of_x).reshape(lead)
         return values if self.kind == "likelihood" else values - self.log_prior(theta)
 
     def log_prior(self, theta: Tensor) -> Tensor:
@@ -116,15 +120,22 @@ def name_of(module: nn.Module) -> str:
     return getattr(function, "__name__", type(module if function is None else function).__name__)
 
 
-def log_density_of(module: nn.Module, kind: str, theta: Tensor, x: Tensor) -> Tensor:
+def log_density_of(
+    module: nn.Module,
+    kind: str,
+    theta: Tensor,
+    x: Tensor,
+    shape_of_x: tuple[int, ...] | None = None,
+) -> Tensor:
     """Log densities of parameters ``(n, D)`` and observations ``(n, *event)``, n numbers.
 
     By ``module.log_prob(inputs, context)``, if it has that, as nflows; in the shapes that it says
     it wants, and with an axis more, if it says so, as sbi. By ``module(context).log_prob(inputs)``,
     if it is called with one thing, as zuko. Else by ``module(theta, x)``. There inputs is what the
     density is of, and context what it is given; both are vectors, also where they hold one number.
+    With conditions observations are vectors that end with them, and context ends with them too.
     """
-    inputs, context = (x, theta) if kind == "likelihood" else (theta, x)
+    inputs, context = _apart(theta, x, shape_of_x) if kind == "likelihood" else (theta, x)
     if hasattr(module, "log_prob"):
         shapes = [getattr(module, name, None) for name in ("input_shape", "condition_shape")]
         if None in shapes:
@@ -137,6 +148,14 @@ def log_density_of(module: nn.Module, kind: str, theta: Tensor, x: Tensor) -> Te
     if _takes_one(module):
         return module(_vectors(context)).log_prob(_vectors(inputs))
     return module(theta, x)
+
+
+def _apart(theta: Tensor, x: Tensor, shape_of_x: tuple[int, ...] | None) -> tuple[Tensor, Tensor]:
+    """What a likelihood is of, and what it is given: parameters, and conditions if there are."""
+    if shape_of_x is None:
+        return x, theta
+    size = math.prod(shape_of_x)
+    return x[:, :size].reshape(-1, *shape_of_x), torch.cat([theta, x[:, size:]], -1)
 
 
 def _vectors(rows: Tensor) -> Tensor:

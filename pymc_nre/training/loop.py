@@ -23,7 +23,8 @@ from ..estimators.estimator import RatioEstimator
 from ..estimators.parts import paired
 from ..exceptions import TrainingWarning, warn
 from ..losses.base import Loss
-from ..networks.base import RatioNetwork
+from ..losses.carl import theta_ref_of
+from ..networks.base import RatioNetwork, keep_in_mind
 from ..networks.beside import beside
 from ..networks.composed.pairs import Pairs
 from ..networks.incomplete import incomplete
@@ -196,6 +197,7 @@ def _estimator(
 ) -> RatioEstimator:
     simulations, loss = run.batches.simulations, run.loss
     run.net.load_state_dict(state.best_weights)
+    keep_in_mind(run.net, [n for n, w in run.net.named_parameters() if not w.requires_grad])
     return RatioEstimator(
         run.net.cpu(),
         simulations.layout.shapes,
@@ -211,6 +213,7 @@ def _estimator(
         batched=simulations.batched,
         conditions=simulations.known_conditions,
         missing=missing,
+        theta_ref=theta_ref_of(loss, simulations.layout),
     )
 
 

@@ -75,7 +75,8 @@ def train(
     start : RatioEstimator, optional
         Go on from its networks, with simulations that were added: ``train(simulations + more,
         start=ratio)``. They keep their standardization, and by default the loss that they were
-        trained with; an ensemble goes on member by member. By default half of the epochs that a
+        trained with; an ensemble goes on member by member, and weights of your own network that
+        were frozen stay so, also those of a file. By default half of the epochs that a
         new network has, to their end. Where the simulations begin with those that it was trained
         on, as there, held out are others: what it has seen cannot tell how good it is. On the very
         same simulations give the same ``random_seed`` as before, which holds out the same ones.

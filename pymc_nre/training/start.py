@@ -8,7 +8,6 @@ added, as in ``simulations + more``, none of them is held out.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +16,10 @@ import numpy as np
 from ..estimators.checks import check_observations, check_parameters, check_ratio
 from ..estimators.contents import density_of
 from ..estimators.estimator import RatioEstimator
+from ..estimators.parts import trainable
 from ..exceptions import TrainingWarning, warn
 from ..losses.base import Loss
+from ..losses.carl import theta_ref_of
 from ..losses.written import loss_from_text
 from ..networks.base import RatioNetwork
 from ..networks.composed.ensemble import members_of
@@ -76,9 +77,7 @@ class Start:
 
     def network(self, member: int) -> RatioNetwork:
         """A copy of one of its networks, to be trained, in single precision."""
-        return (
-            copy.deepcopy(members_of(self.ratio.network)[member]).cpu().float().requires_grad_(True)
-        )
+        return trainable(members_of(self.ratio.network)[member]).cpu()
 
     def loss(self, given: Loss | None, simulations: Simulations | Online) -> Loss:
         """The loss that was given, by default the one that it was trained with.
@@ -91,12 +90,24 @@ class Start:
         loss = self._known_loss(simulations) if given is None else chosen_loss(simulations, given)
         mine, its = _kind(self.ratio), _kind_of_loss(loss)
         if its != mine:
+            fixed = "Give the CARL() of its reference simulations" * (mine[0] == "fixed")
             raise ValueError(
                 f"train: start was trained by {self.ratio.loss or 'no loss'}, so that its logits "
                 f"are {_in_words(*mine)}; expected a loss that learns the same, got {loss!r}, of "
-                f"{_in_words(*its)}. Leave loss= out, or train without start=."
+                f"{_in_words(*its)}. {fixed or 'Leave loss= out'}, or train without start=."
             )
+        self._check_theta_ref(loss)
         return loss
+
+    def _check_theta_ref(self, loss: Loss) -> None:
+        """Raise ValueError if what is fixed to compare with is known, and is something else."""
+        known, found = self.ratio.theta_ref, theta_ref_of(loss, self.ratio.layout)
+        if known is not None and found is not None and not np.array_equal(known, found):
+            raise ValueError(
+                f"train: start is a ratio to fixed parameters, {known.tolist()}; expected "
+                f"reference simulations at these, got {loss!r}. Simulate there, or train without "
+                "start=."
+            )
 
     def _known_loss(self, simulations: Simulations | Online) -> Loss:
         """What it was trained with; what suits the simulations, if that is not known."""

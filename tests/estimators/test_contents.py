@@ -106,6 +106,17 @@ BAD = {
         put("density", DENSITY | {"kind": "likelihood"}),
         "a density 'likelihood' does not fit the reference 'evidence'",
     ),
+    "kept weights that are no names": (put("kept", ["a"]), "kept must be a list of names for"),
+    "kept weights of others": (
+        put("kept", [["a"], []]),
+        "kept must name weights of 1 members, names those of 2",
+    ),
+    "a reference that is no numbers": (put("theta_ref", [float("nan")]), "theta_ref must be a"),
+    "a reference of others": (put("theta_ref", [0.0] * 9), "theta_ref must have 3 numbers, has 9"),
+    "a fixed reference of none": (
+        put("theta_ref", [0.0] * 3),
+        "theta_ref does not fit the reference 'evidence'",
+    ),
     "a ratio to nothing": (
         put("reference", "nothing"),
         "a density None does not fit the reference",

@@ -220,6 +220,25 @@ def test_best_reference_makes_the_data_likely():
     assert sums.min() >= -1e-9
 
 
+def test_a_reference_is_found_once_for_each_ratio_and_data(monkeypatch):
+    asked = []
+
+    def chosen(ratio, some):
+        asked.append(len(some))
+        return np.full(1, len(asked), float)
+
+    monkeypatch.setattr("pymc_nre.estimators.direct._best_of_candidates", chosen)
+    monkeypatch.setattr("pymc_nre.estimators.direct._found", {})
+    monkeypatch.setattr("pymc_nre.estimators.direct._MOST_FOUND", 3)
+    ratio, other, x = direct(), direct(tasks.GaussianMean(half_width=3.0)), np.arange(5.0)
+    first = best_reference(ratio, x)
+    first[:] = 9  # what is remembered is its own
+    cases = ((ratio, x.copy()), (other, x), (ratio, x[:4]), (ratio, x + 1e-12))
+    assert [best_reference(*case)[0] for case in cases] == [1, 2, 3, 4]
+    assert best_reference(other, x) == 2
+    assert best_reference(ratio, x) == 5  # forgotten, as the oldest of more than three
+
+
 def test_altered_files_are_refused(trained, tmp_path):
     ratio = trained.marginal(10)
     forms = {name: Form(array.dtype, array.shape) for name, array in ratio._to_arrays().items()}

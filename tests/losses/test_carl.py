@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from first_order import BATCH, BATCHES, DIRECTIONS, T_LIMIT, Perturbed, pairs
+from untrained import make_estimator
 
 import pymc_nre as nre
 from pymc_nre import tasks
 from pymc_nre.losses import CARL
+from pymc_nre.losses.carl import theta_ref_of
 
 AT = 1.0  # CARL's reference
 
@@ -91,8 +93,11 @@ def test_carl_trains_and_says_what_it_is(tmp_path):
     ratio = nre.train(simulations, loss=CARL(made), random_seed=1, progressbar=False)
     assert "p(x | mu_ref)" in repr(ratio)
     assert "CARL(5,000 reference simulations at mu = 1)" in repr(ratio)
+    assert "  reference   mu = 1\n" in repr(ratio)
     ratio.save(tmp_path / "carl.nre")
-    assert nre.load(tmp_path / "carl.nre").reference == "fixed"
+    loaded = nre.load(tmp_path / "carl.nre")
+    assert (loaded.reference, loaded.theta_ref) == ("fixed", [AT])
+    assert repr(loaded).splitlines()[:5] == repr(ratio).splitlines()[:5]
     # log p(x | mu) / p(x | 1) at points that both often visit; 0.1 is the error of a default
     # run on that few simulations with room to spare, a ratio to p(x) differs by 0.9.
     x, mu = np.array([-1.0, 0.5, 2.0]), np.array([-0.5, 1.0, 1.5])
@@ -123,3 +128,35 @@ def test_carl_sees_both_kinds_of_observations_in_one_batch(norm):
     exact = 0.5 * (x - AT) ** 2 - 0.5 * (x - mu) ** 2
     # 0.12 to 0.13 was measured; normalized apart it was 1.1
     assert np.sqrt(np.mean((ratio.log_ratio(x, mu=mu) - exact) ** 2)) < 0.35
+
+
+def test_the_reference_is_read_in_the_order_of_the_parameters():
+    loss = CARL(nre.Simulations({"b": np.full((5, 2), 0.1), "a": np.full(5, 0.7)}, np.zeros(5)))
+    mine = nre.Simulations({"a": np.zeros(5), "b": np.zeros((5, 2))}, np.zeros(5)).layout
+    assert theta_ref_of(loss, mine).tolist() == [0.7, 0.1, 0.1]
+    assert theta_ref_of(nre.losses.NREC(), mine) is None
+
+    class Mixed:
+        reference_simulations = nre.Simulations({"a": [0.0, 1.0]}, [0.0, 0.0])
+
+    assert theta_ref_of(Mixed(), mine) is None
+
+
+def test_the_reference_of_an_estimator_is_its_own():
+    given = np.array([0.5])
+    ratio = make_estimator({"mu": ()}, reference="fixed", theta_ref=given)
+    given[:] = 9
+    assert ratio.theta_ref == [0.5]
+    assert ratio.replace(loss="other").theta_ref == [0.5]
+    assert make_estimator({"mu": ()}).theta_ref is None
+    with pytest.raises(ValueError, match="read-only"):
+        ratio.theta_ref[0] = 1.0
+
+
+def test_members_must_have_one_reference():
+    one, other = (
+        make_estimator({"mu": ()}, reference="fixed", theta_ref=[at]) for at in (0.5, 0.5 + 1e-9)
+    )
+    assert nre.ensemble([one, one]).theta_ref == [0.5]
+    with pytest.raises(ValueError, match="same reference parameters"):
+        nre.ensemble([one, other])

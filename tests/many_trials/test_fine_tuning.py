@@ -7,6 +7,7 @@ import numpy as np
 import pymc as pm
 import pytest
 import torch
+from partly_frozen import LAYER, PartlyFrozen, moved, partly_frozen
 
 import pymc_nre as nre
 from pymc_nre.estimators.trial_budgets.scores import free_directions, scatter
@@ -277,6 +278,20 @@ def test_wrong_arguments(trained):
         nre.center(trained, supply(), loss=nre.losses.CARL(reference))
     with pytest.raises(ValueError, match=r"loss of pairs alone.*got MultiScale.*Leave loss= out"):
         nre.center(trained, supply(), loss=nre.losses.MultiScale())
+
+
+def all_of_it(theta_size, event_shape):
+    return PartlyFrozen(theta_size).requires_grad_(True)
+
+
+@pytest.mark.parametrize(("factory", "all_move"), [(partly_frozen, False), (all_of_it, True)])
+def test_weights_that_were_not_trained_stay_as_they_are(factory, all_move, monkeypatch):
+    monkeypatch.setattr("pymc_nre.many_trials.fine_tuning._REPORT", 5_000)
+    simulations, options = TASK.simulate(2_000, random_seed=1), {"progressbar": False}
+    ratio = nre.train(simulations, network=factory, epochs=5, random_seed=1, **options)
+    centered = nre.center(ratio, supply(), steps=1, random_seed=1, **options)
+    known = {"module.known.weight", "module.known.bias"} if all_move else set()
+    assert moved(ratio, centered) == LAYER | known
 
 
 class _Scored(torch.nn.Module):

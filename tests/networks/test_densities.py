@@ -29,6 +29,30 @@ def test_each_manner_of_being_called(kind):
         assert torch.allclose(found, wanted)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(), (2,), (2, 1)])
+def test_conditions_stand_behind_what_is_given(kind, shape):
+    """One of them, in each manner of being called."""
+    size = 2 if shape else 1
+    theta, x, dose = rows(5, 2, seed=1), rows(5, *shape, seed=2), rows(5, 1, seed=3)
+    packed = torch.cat([x.reshape(5, -1), dose], 1)
+    inputs, context = (x, torch.cat([theta, dose], 1)) if kind == "likelihood" else (theta, packed)
+    vectors, given = inputs.reshape(5, -1), context.shape[1]
+    mixture, flow = MixtureDensity(vectors.shape[1], given), Coupling(given)
+    wanted = mixture.log_prob(vectors, context)
+    cases = [
+        (InBatches(mixture, inputs.shape[1:], (given,)), wanted),
+        (lambda theta, x: theta[:, 0] - x[:, size], theta[:, 0] - dose[:, 0]),
+    ]
+    if inputs.ndim < 3:  # others are of vectors
+        cases.append((mixture, wanted))
+    if inputs.shape == (5, 2):
+        cases.append((flow, flow(context).log_prob(inputs)))
+    for module, wanted in cases:
+        net = LogDensity(module, 2, (size + 1,), kind, lambda theta: theta[..., 0] * 0, shape)
+        assert torch.allclose(net(theta, packed), wanted)
+
+
 def test_numbers_come_as_vectors():
     x = rows(5)
     mixture = MixtureDensity(1, 2)

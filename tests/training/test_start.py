@@ -4,6 +4,7 @@ import numpy as np
 import pymc as pm
 import pytest
 import torch
+from partly_frozen import LAYER, PartlyFrozen, moved, partly_frozen
 from quick_training import TASK, quick
 from untrained import make_estimator
 
@@ -158,6 +159,50 @@ def test_a_network_of_ones_own_goes_on(simulations, more):
     assert same(quick(simulations + more, start=begun, **STILL), begun)
 
 
+@pytest.fixture(scope="module")
+def frozen(simulations):
+    return quick(simulations, network=partly_frozen, members=2)
+
+
+@pytest.mark.parametrize("how", ["as it came", "loaded", "calibrated before"])
+def test_what_was_not_trained_is_not_trained_after(how, frozen, simulations, more, tmp_path):
+    start = frozen
+    if how == "loaded":
+        frozen.save(tmp_path / "frozen.nre")
+        start = nre.load(tmp_path / "frozen.nre", network=partly_frozen)
+    if how == "calibrated before":
+        calibrated = nre.calibrate(frozen, TASK.simulate(2_000, random_seed=5))
+        start = calibrated.replace(network=calibrated.trained)
+    grown = quick(simulations + more, start=start)
+    assert moved(start, grown) == {f"members.{k}.{name}" for k in (0, 1) for name in LAYER}
+    assert quick(simulations + more, start=grown).network.members[1].kept_weights == (
+        "module.known.weight",
+        "module.known.bias",
+    )
+
+
+@pytest.mark.parametrize("network", [partly_frozen, SMALL], ids=["partly frozen", "trained whole"])
+def test_a_training_resumes_from_the_file_of_its_start(network, simulations, more, tmp_path):
+    start = quick(simulations, network=network)
+    start.save(tmp_path / "start.nre")
+    own = {"network": network} if network is partly_frozen else {}
+    loaded = nre.load(tmp_path / "start.nre", **own)
+    options = {"checkpoint": tmp_path / "a.ckpt", "epochs": 2}
+    grown = quick(simulations + more, start=start, **options)
+    assert quick(simulations + more, start=loaded, **options) == grown
+
+
+def test_all_is_trained_where_nothing_was_frozen(simulations, more):
+    """The twin: the same network, none of whose weights were held fast."""
+
+    def factory(theta_size, event_shape):
+        return PartlyFrozen(theta_size).requires_grad_(True)
+
+    begun = quick(simulations, network=factory)
+    grown = quick(simulations + more, start=begun)
+    assert moved(begun, grown) == LAYER | {"module.known.weight", "module.known.bias"}
+
+
 def test_half_of_the_epochs_by_default_and_all_of_them():
     others = 9_000, NREC(), False, 9_000
     plan, again = (Settings(goes_on=goes_on).plan(*others) for goes_on in (False, True))
@@ -253,6 +298,21 @@ def test_another_denominator_is_refused(ratio, simulations):
     )
     with pytest.raises(ValueError, match="of ratios to fixed parameters, normalized"):
         quick(simulations, start=ratio, loss=CARL(reference))
+
+
+def at(mu, n=100):
+    return CARL(nre.Simulations({"mu": np.full(n, mu)}, np.random.default_rng(1).normal(mu, 1, n)))
+
+
+def test_a_fixed_reference_stays_where_it_was(simulations, more):
+    begun = quick(simulations, network=SMALL, loss=at(0.3))
+    assert begun.theta_ref == [0.3]
+    grown = quick(simulations + more, start=begun, loss=at(0.3, 150))
+    assert grown.theta_ref == [0.3]
+    with pytest.raises(ValueError, match=r"fixed parameters, \[0.3\]; expected .* at mu = 0.31\)"):
+        quick(simulations + more, start=begun, loss=at(0.31))
+    with pytest.raises(ValueError, match=r"Give the CARL\(\) of its reference simulations, or"):
+        quick(simulations + more, start=begun)
 
 
 def test_simulations_of_something_else_are_refused():

@@ -1021,6 +1021,18 @@ CALLS = {
         batched=flag(True),
         random_seed=seed(),
     ),
+    "from_log_density with conditions": call(
+        lambda x, dose: nre.from_log_density(
+            lambda theta, x: -((x[:, 0] - theta[:, 0] * x[:, 1]) ** 2),
+            prior=NORMAL,
+            kind="likelihood",
+            x=x,
+            conditions={"dose": dose},
+        ).log_ratio([0.1, 0.4], mu=0.2, dose=0.5),
+        1,
+        x=Array((3,)),
+        dose=Array((3,)),
+    ),
     "from_log_density of": call(
         lambda module, kind: nre.from_log_density(module, prior=NORMAL, kind=kind, x=[0.1, 0.4]),
         1,

@@ -7,7 +7,7 @@ was trained with, such as means and spreads that it standardizes by, is inside o
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ import torch
 from torch import nn
 
 from ...networks.densities import KINDS, LogDensity, name_of
-from ...runtime.arrays import finite_array, true_or_false
+from ...runtime.arrays import finite_array, holds_integers, true_or_false
 from ...runtime.random_streams import plain_seed, seed_sequence
+from ...simulation.conditions.designs import Designs, check_apart
+from ...simulation.conditions.layout import Conditions
 from ...simulation.joint import simulate
 from ...simulation.parameters import Layout
 from ...simulation.prior import Prior
@@ -41,6 +43,7 @@ def from_log_density(
     prior: Any,
     kind: str,
     x: Any = None,
+    conditions: Mapping[str, Any] | None = None,
     simulator: Simulator | Callable[..., Any] | None = None,
     batched: bool = False,
     random_seed: Any = 0,
@@ -75,8 +78,16 @@ def from_log_density(
         Some observations, simulated ones rather than data; a thousand are plenty.
         They tell the shape of one, identify the function, and say later which data are far from
         all that it knows. They are simulated if they are not given.
+    conditions : mapping of str to array, shape (m, *own), optional
+        Of a density that is given more than parameters, :math:`p(x \mid \theta, c)` or
+        :math:`p(\theta \mid x, c)`: what is known beside each of the observations ``x``. Values in
+        models are then told where they lie outside of these. If observations are simulated,
+        distributions or designs, as for `pymc_nre.simulate`. The module is given conditions in this
+        order, each flattened, behind all else that it is given: ``context`` ends with them, and for
+        ``module(theta, x)`` each observation is a vector that ends with them, ``(n, K)``.
     simulator : Simulator or callable, optional
-        What made them, ``simulator(rng, **parameters)``; it lets models predict.
+        What made them, ``simulator(rng, **parameters)``, with conditions among the keywords; it
+        lets models predict.
     batched : bool
         Whether the simulator takes many draws at once.
     random_seed : int, Generator or SeedSequence
@@ -112,6 +123,20 @@ def from_log_density(
     >>> ratio = nre.from_log_density(log_likelihood, prior=prior, kind="likelihood", x=[0.3, 1.2])
     >>> float(ratio.log_ratio(0.0, mu=0.0).round(3))
     -0.919
+
+    A likelihood of a response, given a dose:
+
+    >>> def of_response(theta, x):  # x is the response beside the dose
+    ...     return torch.distributions.Normal(theta[:, 0] * x[:, 1], 1.0).log_prob(x[:, 0])
+    >>> ratio = nre.from_log_density(
+    ...     of_response,
+    ...     prior={"slope": pm.Normal.dist(0, 2)},
+    ...     kind="likelihood",
+    ...     x=[0.3, 1.2, 0.7],
+    ...     conditions={"dose": [0.0, 1.0, 0.5]},
+    ... )
+    >>> float(ratio.log_ratio(0.5, slope=1.0, dose=0.5).round(3))
+    -0.919
     """
     _check_module(module)
     if not isinstance(kind, str) or kind not in KINDS:
@@ -124,10 +149,10 @@ def from_log_density(
     layout = known.layout
     batched = true_or_false(batched, "from_log_density: batched")
     simulator = as_simulator(simulator, batched)
-    x = _observations(known, x, simulator, seed)
+    x, given = _observations(known, x, conditions, simulator, seed)
     density = known.log_density(drawn) if known.has_density else None
     theta = layout.pack(drawn)
-    network = _network(module, kind, known, x.shape[1:], layout)
+    network = _network(module, kind, known, x.shape[1:], given, layout)
     network.know_data(torch.tensor(x))
     if kind == "posterior":
         _fit_offset(network, theta, density)
@@ -142,6 +167,7 @@ def from_log_density(
         loss=f"its own loss ({name}, {_TOLD[kind]})",
         integer=layout.integer,
         simulator=simulator,
+        conditions=given,
     )
 
 
@@ -163,28 +189,75 @@ def _check_module(module: Any) -> None:
 
 
 def _observations(
-    prior: Prior, x: Any, simulator: Simulator | None, seed: np.random.SeedSequence
-) -> np.ndarray:
-    """Some observations ``(m, *event)``."""
+    prior: Prior, x: Any, conditions: Any, simulator: Simulator | None, seed: np.random.SeedSequence
+) -> tuple[np.ndarray, Conditions | None]:
+    """Some observations ``(m, *event)`` as networks take them, and what is known of conditions."""
+    if conditions is not None and not callable(getattr(conditions, "items", None)):
+        raise TypeError(
+            "from_log_density: conditions: expected values by name, conditions={'dose': ...}, got "
+            f"{type(conditions).__name__}."
+        )
+    given = {} if conditions is None else dict(conditions.items())
     if x is None:
-        if simulator is None:
-            raise ValueError(
-                "from_log_density: x: expected some observations, shape (m, *event), or a "
-                "simulator that makes them, got neither. Pass x=, those of a few simulations."
-            )
-        options = {"batched": simulator.batched, "random_seed": seed, "progressbar": False}
-        return simulate(prior, simulator.function, _PROBES, **options).x
+        return _simulated(prior, given, simulator, seed)
     x = finite_array(x, "from_log_density: x")
     if not x.ndim or not x.size:
         raise ValueError(
             f"from_log_density: x: expected some observations, shape (m, *event), got {x.shape}. "
             "Of a single one pass x[None]."
         )
-    return x
+    return _packed(prior, x, given) if given else (x, None)
+
+
+def _simulated(
+    prior: Prior,
+    conditions: Mapping[str, Any],
+    simulator: Simulator | None,
+    seed: np.random.SeedSequence,
+) -> tuple[np.ndarray, Conditions | None]:
+    if simulator is None:
+        raise ValueError(
+            "from_log_density: x: expected some observations, shape (m, *event), or a simulator "
+            "that makes them, got neither. Pass x=, those of a few simulations."
+        )
+    options = {"batched": simulator.batched, "random_seed": seed, "progressbar": False}
+    made = simulate(prior, simulator.function, _PROBES, conditions=conditions, **options).packed()
+    return made.x, made.known_conditions
+
+
+def _packed(
+    prior: Prior, x: np.ndarray, conditions: Mapping[str, Any]
+) -> tuple[np.ndarray, Conditions]:
+    """Observations with the conditions of each."""
+    designs = Designs(conditions)
+    check_apart(designs.names, prior.variables)
+    lengths = {len(rows) for rows in designs.rows.values()} - {len(x)}
+    if designs.prior is not None or lengths:
+        raise ValueError(
+            "from_log_density: conditions: expected arrays with a value for each of the "
+            f"{len(x):,} observations x, got {_in_words(conditions)}. Distributions are for "
+            "observations that are simulated: leave x out, and give the simulator."
+        )
+    integer = [name for name, value in conditions.items() if holds_integers(value)]
+    known = Conditions.of(designs.rows, x.shape[1:], integer)
+    return known.pack(x, designs.rows, "from_log_density"), known
+
+
+def _in_words(conditions: Mapping[str, Any]) -> str:
+    told = {
+        name: "a distribution" if hasattr(value, "owner") else f"shape {np.shape(value)}"
+        for name, value in conditions.items()
+    }
+    return ", ".join(f"{name}: {what}" for name, what in told.items())
 
 
 def _network(
-    module: Any, kind: str, prior: Prior, event_shape: tuple[int, ...], layout: Layout
+    module: Any,
+    kind: str,
+    prior: Prior,
+    event_shape: tuple[int, ...],
+    given: Conditions | None,
+    layout: Layout,
 ) -> LogDensity:
     own = kind == "posterior" and hasattr(module, "log_prior")
     density = None if own or kind == "likelihood" else prior_density(prior)
@@ -201,7 +274,8 @@ def _network(
             f"from_log_density: module cannot be copied: {error}. Expected one that holds no graph "
             "of gradients and no open files."
         ) from error
-    return LogDensity(module, layout.size, event_shape, kind, density)
+    shape_of_x = None if given is None else given.event_shape
+    return LogDensity(module, layout.size, event_shape, kind, density, shape_of_x)
 
 
 def _fit_offset(network: LogDensity, theta: np.ndarray, density: np.ndarray | None) -> None:

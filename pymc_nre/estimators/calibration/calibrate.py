@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...losses.carl import CARL
+from ...losses.carl import CARL, theta_ref_of
 from ...networks.calibration.calibrated import Calibrated, region_weights
 from ...networks.calibration.curves import Curves
 from ...runtime.arrays import whole_number
@@ -170,11 +170,11 @@ def _of_denominator(
         )
     told = CARL(reference_simulations)  # refuses those that are not all at the same parameters
     found = fitting(ratio, reference_simulations, "calibrate")
-    known = getattr(ratio.trained, "references", None)  # of a direct ratio; CARL keeps none
-    if known is not None and not np.allclose(known.cpu(), found.theta[:1]):
+    known = ratio.theta_ref  # not of older files
+    if known is not None and not np.allclose(known, theta_ref_of(told, ratio.layout)):
         raise ValueError(
             "calibrate: reference_simulations: expected simulations at the parameters that the "
-            f"ratio is relative to, {known[0].tolist()}, got {told}."
+            f"ratio is relative to, {known.tolist()}, got {told}."
         )
     return found.x[np.resize(np.random.default_rng(0).permutation(len(found)), len(simulations))]
 

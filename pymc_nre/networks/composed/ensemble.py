@@ -63,5 +63,5 @@ class Ensemble(RatioNetwork):
 
 
 def members_of(network: nn.Module) -> Sequence[nn.Module]:
-    """The networks that act as one, or the one alone."""
+    """The networks that act as one, or the one alone; of an average over references those in it."""
     return getattr(network, "members", (network,))

@@ -40,7 +40,7 @@ class OverReferences(RatioNetwork):
 
     @property
     def members(self) -> nn.ModuleList | tuple[RatioNetwork, ...]:
-        """Of an ensemble."""
+        """Of the inner network: those of an ensemble, or it alone."""
         return members_of(self.inner)
 
     @property

@@ -53,9 +53,9 @@ def batches_of(
     seen: int = 0,
 ) -> Batches:
     """The batches of whatever a user trains on; ``seen`` of a set, the first, are not held out."""
-    rng = np.random.default_rng(random_seed)
     if isinstance(source, Online):
-        return OnlineBatches(source, loss, validation, device, rng)
+        return OnlineBatches(source, loss, validation, device)
+    rng = np.random.default_rng(random_seed)
     return FixedBatches(source.packed(), loss, validation, device, rng, seen)
 
 
@@ -110,7 +110,7 @@ class FixedBatches(_HeldOut):
         self.simulations, self.unseen = simulations, order[:held_out]
         self.pairs = _pairs(simulations[order[held_out:]], device, _kept_as(loss))
         self.training, self.size, self.distinct = _told(self.pairs)
-        self.reference = _Reference(loss, simulations, validation, device, rng)
+        self.reference = _Reference(loss, simulations, validation, device)
         self.hold_out(simulations[self.unseen], device, _kept_as(loss))
 
     def epoch(self, index: int, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
@@ -121,21 +121,14 @@ class FixedBatches(_HeldOut):
 class OnlineBatches(_HeldOut):
     """Fresh simulations for each epoch; the first set is kept, to validate on."""
 
-    def __init__(
-        self,
-        online: Online,
-        loss: Loss,
-        validation: float,
-        device: str,
-        rng: np.random.Generator,
-    ) -> None:
+    def __init__(self, online: Online, loss: Loss, validation: float, device: str) -> None:
         self.online, self.device, self.kept = online, device, _kept_as(loss)
         self.simulations = online.first.packed()
         self.unseen = np.arange(len(self.simulations))
         self.training, points, _ = _told(_pairs(self.simulations, device, self.kept))
         self.size = points if self.simulations.iid else online.per_epoch
         self.distinct = online.per_epoch
-        self.reference = _Reference(loss, self.simulations, validation, device, rng)
+        self.reference = _Reference(loss, self.simulations, validation, device)
         held_out = _held_out(len(self.simulations), loss, validation)
         self.hold_out(self.simulations[:held_out], device, self.kept)
 
@@ -152,15 +145,14 @@ class OnlineBatches(_HeldOut):
 
 
 class _Reference:
-    """Observations at the fixed reference, if the loss has one."""
+    """Observations at the fixed reference, if the loss has one.
+
+    Which are held out depends on nothing but their places. So a training that goes on with them,
+    and with others behind them, validates on none that it was trained on before.
+    """
 
     def __init__(
-        self,
-        loss: Loss,
-        simulations: Simulations,
-        validation: float,
-        device: str,
-        rng: np.random.Generator,
+        self, loss: Loss, simulations: Simulations, validation: float, device: str
     ) -> None:
         self.parts: list[tuple[Tensor, Tensor]] = []  # (training, held-out), at most one
         if loss.reference != "fixed":
@@ -168,8 +160,10 @@ class _Reference:
         made: Simulations = loss.reference_simulations.packed()  # type: ignore[attr-defined]
         _check_same_problem(simulations, made)
         x = made.points  # all are at the same parameters
-        rows = rng.permutation(len(x))
-        cut = max(1, round(validation * len(x)))
+        # A number for each place, which does not depend on how many there are.
+        chances = np.random.default_rng(0).random(len(x))
+        cut = min(max((chances < validation).sum(), 1), len(x) - 1)
+        rows = chances.argsort()
         self.parts = [_tensors(device, x[rows[cut:]], x[rows[:cut]])]
 
     def draw(self, n: int, order: torch.Generator) -> Batch:

@@ -368,10 +368,18 @@ def test_it_is_not_trained_on():
         nre.center(ratio, supply, steps=2, progressbar=False)
 
 
-def test_reference_simulations_of_another_reference_are_refused():
-    """Of a direct ratio it is known, and curves for another one would be wrong."""
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda task: direct(task).relative_to(mu=1.0),
+        lambda task: make_estimator({"mu": ()}, reference="fixed", theta_ref=[1.0]),
+    ],
+    ids=["made of a direct one", "trained"],
+)
+def test_reference_simulations_of_another_reference_are_refused(make):
+    """Curves for another one would be wrong."""
     task = tasks.GaussianMean()
-    ratio = direct(task).relative_to(mu=1.0)
+    ratio = make(task)
     rng = np.random.default_rng(1)
     at = {
         mu: nre.Simulations({"mu": np.full(600, mu)}, rng.normal(mu, 1.0, 600))

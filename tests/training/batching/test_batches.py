@@ -48,6 +48,32 @@ def test_held_out_references_are_all_used():
     _, x, held = batches.held_out
     assert len(x) == len(held) == 20
     (training, _) = batches.reference.parts[0]
-    # A tenth, three, again and again; none of them is trained on.
-    assert len(held.unique()) == 3
+    # Each with a chance of a tenth: five, again and again; none of them is trained on.
+    assert len(held.unique()) == 5
     assert sorted([*held.unique().tolist(), *training.tolist()]) == list(range(30))
+
+
+def test_which_references_are_held_out_depends_on_their_places_alone():
+    mu = np.random.default_rng(1).normal(size=200)
+    simulations, made = nre.Simulations({"mu": mu}, mu), {}
+    for n, rows, seed in ((1_000, 200, 1), (1_000, 150, 2), (3_000, 200, 1)):
+        reference = nre.Simulations({"mu": np.zeros(n)}, np.arange(n * 1.0))
+        loss = nre.losses.CARL(reference)
+        batches = batches_of(simulations[:rows], loss, 0.1, "cpu", seed)
+        made[n, rows] = [{*part.tolist()} for part in batches.reference.parts[0]]
+    (training, held), (again, _), (grown, held_of_grown) = made.values()
+    assert again == training
+    assert training < grown
+    assert held < held_of_grown
+    # Within three standard deviations of a binomial number.
+    assert abs(len(held_of_grown) - 300) < 3 * 270**0.5
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_of_few_references_some_are_held_out_and_some_are_not(n):
+    reference = nre.Simulations({"mu": np.zeros(n)}, np.arange(n * 1.0))
+    simulations = nre.Simulations({"mu": np.arange(20.0)}, np.arange(20.0))
+    for validation in (0.05, 0.95):
+        loss = nre.losses.CARL(reference)
+        [parts] = batches_of(simulations, loss, validation, "cpu", 1).reference.parts
+        assert all(map(len, parts))
