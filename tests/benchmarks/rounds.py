@@ -8,8 +8,10 @@ kept. A killed run goes on where it was.
 import os
 import time
 import warnings
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import Any
 
 # Before NumPy and torch are imported: the arrays are small, and other processes want cores too.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -65,6 +67,7 @@ def _measure(which, references, options):
     task, number, n = TASKS[which["task"]], which["observation"], which["draws"]
     x, rng = task.features(references.observation(task, number)), np.random.default_rng(number)
     reference, began = references.draws(task, number), time.process_time()
+    prior = task.prior
     if which["method"] == "one round":
         folder = options.work / "one_round" / task.name / str(which["simulations"])
         ratio, told = trained(task, which["simulations"], RECIPES["default"], folder)[0], {}
@@ -72,9 +75,10 @@ def _measure(which, references, options):
     else:
         found = _rounds(task, x, which)
         log_ratio = _within(found.ratio, combined([found.ratio], x))
+        prior = _Inside(task.prior, found.ratio.domain.draws)
         told = _told(found, task, reference)
     told["seconds"] = round(time.process_time() - began, 1)
-    draws = task.natural(sample(task.prior, log_ratio, n, rng))
+    draws = task.natural(sample(prior, log_ratio, n, rng))
     return {"c2st": c2st(reference[:n], draws)} | told
 
 
@@ -92,6 +96,20 @@ def _rounds(task, x, which):
             random_seed=which["seed"],
             progressbar=False,
         )
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """A prior whose draws are inside of a domain, which may be a millionth of it."""
+
+    prior: Any
+    inside: np.ndarray
+
+    def draw(self, rng, n):
+        return rng.choice(self.inside, n)
+
+    def log_density(self, theta):
+        return self.prior.log_density(theta)
 
 
 def _within(ratio, log_ratio):
