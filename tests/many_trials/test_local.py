@@ -213,7 +213,7 @@ class Biased(RatioNetwork):
         self.double()
 
     def embed(self, x):
-        return x[:, None]
+        return self.exact.embed(x)
 
     def head(self, theta, features):
         mu, log_sigma = theta.unbind(-1)
@@ -259,8 +259,9 @@ def moments(ratio, x, exact):
     mean, sd = (np.array(list(part.values()), dtype=float) for part in (exact.mean, exact.sd))
     steps = np.arange(-14, 15) / 1.0
     grid = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
-    network, features = ratio.network, torch.tensor(x)[:, None]
+    network = ratio.network
     with torch.no_grad():
+        features = network.embed(torch.tensor(x))
         values = [network.head(torch.tensor(row * sd + mean), features).sum() for row in grid]
     p = np.exp(np.array(values) - np.max(values))
     p /= p.sum()
