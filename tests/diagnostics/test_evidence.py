@@ -39,7 +39,9 @@ def exactly(sd):
 
 
 @pytest.mark.one_python
-@pytest.mark.parametrize("ratio", [TASK.estimator, free_of_scale])
+@pytest.mark.parametrize(
+    "ratio", [TASK.estimator, pytest.param(free_of_scale, marks=pytest.mark.slow)]
+)
 def test_it_is_the_ratio_of_marginal_likelihoods(ratio):
     ratio = ratio()
     found = log_marginal_ratio(

@@ -54,7 +54,7 @@ def by_hand(ratios, theta, x):
 
 
 @pytest.mark.one_python
-@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize("normalized", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_torch_and_kernels_give_the_mean(network, normalized):
     event_shape = (3, 2) if network == "embedding" else (2,)

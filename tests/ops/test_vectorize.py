@@ -51,7 +51,7 @@ def compare(case, core, mode):
 # By row, PyTensor 2 has no numba code for the gradient of a vectorized join: it calls Python.
 BATCHES = [
     *((case, core, "C") for case in CASES for core in ((), (5,))),
-    pytest.param("torch", (), "numba", marks=pytest.mark.one_python),
+    pytest.param("torch", (), "numba", marks=pytest.mark.slow),
     ("compiled", (), "numba"),
 ]
 

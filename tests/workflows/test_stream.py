@@ -145,7 +145,7 @@ def test_normalization_is_all_that_pairs_of_networks_differ_in(example, name):
 
 
 @pytest.mark.filterwarnings("ignore:The validation loss")  # 600 simulations teach it nothing
-@pytest.mark.one_python
+@pytest.mark.slow
 def test_a_table_goes_on_where_it_was_cut_off(example, tmp_path):
     settings = {"per_epoch": 600, "epochs": 1, "pairs": 100, "draws": 100}
     path, wanted = tmp_path / "rows.jsonl", {"exact": 1, "MLP": 1}
