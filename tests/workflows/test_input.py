@@ -1070,7 +1070,7 @@ CALLS = {
         lambda reference: compared(reference={"mu": reference}), 1, reference=Array(())
     ),
     "RatioLikelihood to the evidence": call(
-        lambda evidence: compared(evidence=evidence), 1, evidence=count(50)
+        lambda evidence: compared(evidence=evidence), 1, evidence=count(50, optional=True)
     ),
     "ensemble": call(lambda ratios: nre.ensemble([ratios]), ratios=a(briefly_trained)),
     "trial_budget of": call(
