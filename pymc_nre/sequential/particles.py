@@ -34,7 +34,7 @@ __all__ = ["Cloud", "Powers", "Thresholds", "draw"]
 _START = 20  # draws of the prior for each particle: the first step is the longest
 _MOVES = 10  # after each step ...
 _LAST_MOVES = 60  # ... and after the last, where particles must forget which others they were
-_SEEN_EACH = 6  # of the last moves
+_SEEN_EACH, _MOST_SEEN = 6, 4_000  # of the last moves; of the particles, in random order
 _WORTH = 0.7  # effective share of the particles that a step of a power leaves ...
 _KEPT = 0.3  # ... and share of them that a step of a threshold keeps
 _JUMPS = 0.5  # share of moves by whole differences, which lead from mode to mode
@@ -169,7 +169,8 @@ def draw(
     n : int
     rng : numpy.random.Generator
     seen : list, optional
-        Takes where particles were during the last moves: draws too, which depend on each other.
+        Takes where some particles were during the last moves: draws too, which depend on each
+        other.
     """
     bent = _Bent(known, log_ratio, path)
     cloud, at = bent.cloud(known.draw(_START * n, rng)), path.start
@@ -181,7 +182,7 @@ def draw(
         for move in range(_MOVES if at < path.end else _LAST_MOVES):
             cloud = bent.moved(cloud, at, rng)
             if seen is not None and at == path.end and not move % _SEEN_EACH:
-                seen.append(cloud)
+                seen.append(cloud.take(np.arange(min(n, _MOST_SEEN))))
     return cloud.take(rng.permutation(n))
 
 

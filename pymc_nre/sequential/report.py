@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..estimators.estimator import RatioEstimator
 from ..simulation.simulations import Simulations
 from .kept import KeptSet
 
-__all__ = ["Round", "Rounds", "table_of"]
+__all__ = ["Round", "Rounds", "effective_simulations", "table_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,48 +29,17 @@ class Round:
     failed : int
         Of them.
     kept : KeptSet
-    pool : Simulations
-        Of all rounds so far.
     ess : float
-        Of them, how many count at the posterior.
-    outside, ess_outside : float
-        Share of the posterior that the round before had given up, and how many simulations count
-        there.
+        Of the simulations of all rounds so far, how many count at the posterior.
+    outside : float
+        Share of the posterior that the round before had given up.
     """
 
     simulations: int
     failed: int
     kept: KeptSet
-    pool: Simulations
     ess: float
     outside: float
-    ess_outside: float
-
-    @classmethod
-    def over(
-        cls,
-        simulations: int,
-        failed: int,
-        kept: KeptSet,
-        pool: Simulations,
-        before: KeptSet | None,
-    ) -> Round:
-        """With the simulations of all rounds, whose prior is their mixture."""
-        mixture: Any = pool.known_prior
-        theta = pool.theta
-        log_weight = kept.data.log_ratio(theta) - mixture.log_weight(theta)
-        log_weight[np.isneginf(kept.data.known.log_prior(theta))] = -np.inf
-        ess = float(normalized(log_weight)[1])
-        if before is None:
-            return cls(simulations, failed, kept, pool, ess, 0.0, 0.0)
-        beyond = np.where(before.inside(theta), -np.inf, log_weight)
-        outside = before.lost(kept.posterior), float(normalized(beyond)[1])
-        return cls(simulations, failed, kept, pool, ess, *outside)
-
-    def held_to(self, kept: KeptSet) -> Round:
-        """With what its ratio says within the set before; what it says of the rest is told."""
-        within = Round.over(self.simulations, self.failed, kept, self.pool, None)
-        return replace(within, outside=self.outside, ess_outside=self.ess_outside)
 
     def in_words(self, k: int) -> str:
         """A line for a person."""
@@ -78,6 +47,17 @@ class Round:
             f"round {k}: {self.simulations:,} simulations, kept {np.exp(self.kept.log_volume):.2g} "
             f"of the prior; {self.ess:,.0f} simulations count at the posterior"
         )
+
+
+def effective_simulations(kept: KeptSet, pool: Simulations, beyond: KeptSet | None = None) -> float:
+    """How many simulations, whose prior is their mixture, count at the posterior; outside a set."""
+    mixture: Any = pool.known_prior
+    theta = pool.theta
+    log_weight = kept.data.log_ratio(theta) - mixture.log_weight(theta)
+    log_weight[np.isneginf(kept.data.known.log_prior(theta))] = -np.inf
+    if beyond is not None:
+        log_weight[beyond.inside(theta)] = -np.inf
+    return float(normalized(log_weight)[1])
 
 
 def table_of(rounds: Sequence[Round]) -> xr.Dataset:

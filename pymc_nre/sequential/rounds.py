@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import Any
@@ -27,7 +27,7 @@ from ..training.members import train
 from .kept import KeptSet, keep, usual_epsilon, within
 from .proposals import Mixture, Proposal
 from .records import Records
-from .report import Round, Rounds
+from .report import Round, Rounds, effective_simulations
 from .study import Study
 
 __all__ = ["rounds"]
@@ -254,6 +254,7 @@ class _Run:
         self.proposals: tuple[Proposal, ...] = ()
         self.made: list[Simulations] = []
         self.over: list[Round] = []
+        self.pool: Simulations  # of the rounds that are over
 
     def all(self) -> Rounds:
         """One after another, until the budget is spent."""
@@ -271,33 +272,36 @@ class _Run:
             self.proposals += (Proposal(self.over[-1].kept, self.plan.share),)
             if self.plan.progressbar:
                 say(self.over[-1].in_words(len(self.over)))
-        if self._strayed:
-            self._lead_back()
+        self._lead_back_if_strayed()
         self._warn_if_few_count()
         return Rounds.of(self.over, self.study.observed)
 
-    @property
-    def _strayed(self) -> bool:
-        """Whether the last ratio found the posterior where hardly anything was simulated."""
-        last = self.over[-1]
-        return last.outside > _MUCH and last.ess_outside < _FEW * len(last.pool)
+    def _lead_back_if_strayed(self) -> None:
+        """Hold a ratio that found the posterior where hardly anything was simulated.
 
-    def _lead_back(self) -> None:
-        """Hold the last ratio to what the round before kept, where most simulations are."""
-        last, before = self.over[-1], self.over[-2].kept
+        To what the round before kept, where most simulations are.
+        """
+        last = self.over[-1]
+        if last.outside <= _MUCH:
+            return
+        before = self.over[-2].kept
+        count = effective_simulations(last.kept, self.pool, beyond=before)
+        if count >= _FEW * len(self.pool):
+            return
         warn(
             f"rounds: the last ratio puts {last.outside:.0%} of the posterior where the round "
-            f"before had given up, on the word of {last.ess_outside:,.0f} simulations. It is held "
-            "to what was kept. More rounds would tell, or another random_seed.",
+            f"before had given up, on the word of {count:,.0f} simulations. It is held to what was "
+            "kept. More rounds would tell, or another random_seed.",
             TrainingWarning,
         )
         rng = np.random.default_rng((self.records.random_seed, len(self.over)))
         kept = keep(within(last.kept.data, before), self.plan.epsilon, _DRAWS, rng)
-        self.over[-1] = last.held_to(kept)
+        ess = effective_simulations(kept, self.pool)
+        self.over[-1] = replace(last, kept=kept, ess=ess)
 
     def _warn_if_few_count(self) -> None:
         """A ratio that found nothing goes on to simulate where nothing is."""
-        ess, made = self.over[-1].ess, len(self.over[-1].pool)
+        ess, made = self.over[-1].ess, len(self.pool)
         if ess < _FEW * made:
             warn(
                 f"rounds: of {made:,} simulations {ess:,.0f} count at the posterior: what it looks "
@@ -342,8 +346,9 @@ class _Run:
         rng = np.random.default_rng(for_keeping)
         draws = _DRAWS if last else max(_FEWEST, sum(self.plan.sizes[k + 1 :]))
         kept = keep(self.study.data_set(ratio), self.plan.epsilon, draws, rng)
-        before = self.over[-1].kept if self.over else None
-        return Round.over(n, made.n_failed, kept, pool, before)
+        self.pool = pool
+        outside = self.over[-1].kept.lost(kept.posterior) if self.over else 0.0
+        return Round(n, made.n_failed, kept, effective_simulations(kept, pool), outside)
 
     def _proposed(self, n: int, rng: np.random.Generator) -> np.ndarray:
         return self.proposals[-1].draw(n, rng) if self.proposals else self.study.known.draw(n, rng)
