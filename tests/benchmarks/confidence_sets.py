@@ -2,14 +2,16 @@
 
 At many values of the parameters, drawn from the training prior, many data sets are simulated, and
 it is counted how often sets of 68, 90 and 95 % hold the values: by Wilks' cut and by critical
-values that were learned from 2,000 data sets. Three tasks, each by its exact ratio and by a trained
-one; the size of learned 90 % sets beside that of the exact likelihood's.
+values that were learned from ``--calibration`` data sets. Three tasks, each by its exact ratio and
+by a trained one; the size of learned 90 % sets beside that of the exact likelihood's.
 
 All of it takes hours of one core; what is done is kept in ``--results`` and not done again.
 """
 
 import argparse
 import math
+from functools import cache, partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ from tests.benchmarks.results import Results
 
 LEVELS = np.array([0.68, 0.9, 0.95])
 SIMULATIONS = 20_000  # that ratios are trained on
-CALIBRATION = 2_000
+KEYS = "ratio", "task", "trials", "calibration"
 SIZES = 50  # data sets whose sets are measured
 NAMES = {"exact": "exact ratio", "trained": "trained ratio"}
 
@@ -78,28 +80,19 @@ def main():
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--ratios", nargs="+", default=list(NAMES), choices=NAMES)
     parser.add_argument("--trials", nargs="+", type=int, default=[1, 10, 100, 1_000])
+    parser.add_argument("--calibration", type=int, default=2_000)
     parser.add_argument("--values", type=int, default=200)
     parser.add_argument("--sets", type=int, default=200)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    results = Results(options.results, ("ratio", "task", "trials"))
-    for kind in options.ratios:
-        for name in options.tasks:
-            ratio = None
-            for trials in options.trials:
-                if (kind, name, trials) not in results.read():
-                    ratio = ratio or ratio_of(kind, name)
-                shape = options.values, options.sets
-                found = results.get(
-                    lambda: covered(ratio, name, trials, *shape),  # noqa: B023
-                    ratio=kind,
-                    task=name,
-                    trials=trials,
-                )
-                print(found, flush=True)
+    results = Results(options.results, KEYS)
+    for kind, name, trials in product(options.ratios, options.tasks, options.trials):
+        which = dict(zip(KEYS, (kind, name, trials, options.calibration), strict=True))
+        print(results.get(partial(covered, which, options.values, options.sets), **which))
     write(results.read(), options.out)
 
 
+@cache
 def ratio_of(kind, name):
     """The exact one, up to a function of x, or one that is trained."""
     task, formula = TASKS[name]
@@ -112,10 +105,11 @@ def ratio_of(kind, name):
     return ratio.replace(simulator=task.estimator().simulator)
 
 
-def covered(ratio, name, trials, values, sets):
+def covered(which, values, sets):
     """Shares of data sets whose sets hold the truth, and their sizes."""
-    rng = np.random.default_rng(trials)
-    asked, experiment, cuts = prepared(ratio, trials, rng)
+    kind, name, trials, calibration = (which[key] for key in KEYS)
+    ratio, rng = ratio_of(kind, name), np.random.default_rng(trials)
+    asked, experiment, cuts = prepared(ratio, trials, calibration, rng)
     draws = ratio.domain.draws[ratio.domain.inside(ratio.domain.draws)]
     theta = np.repeat(draws[-values:], sets, axis=0)
     statistics = simulated_statistics(asked, experiment, theta, rng, False)
@@ -127,16 +121,16 @@ def covered(ratio, name, trials, values, sets):
     x = experiment.data(draws[-SIZES:], np.random.default_rng(0))
     size = sizes(ratio, x, cuts["calibrated"])
     exact = ratio_of("exact", name)
-    own = prepared(exact, trials, np.random.default_rng(trials))[2]["calibrated"]
+    own = prepared(exact, trials, calibration, np.random.default_rng(trials))[2]["calibrated"]
     return found | {"size": float(np.median(size / sizes(exact, x, own)))}
 
 
-def prepared(ratio, trials, rng):
+def prepared(ratio, trials, calibration, rng):
     """The statistic, how to simulate, and both kinds of critical values."""
     observed = Observed.of(ratio, np.zeros(trials), None, "benchmark")
     asked = statistic_of(observed, "likelihood_ratio", None, 20, "benchmark")
     experiment = experiment_of(observed, None, None, "benchmark")
-    cut = learned(asked, experiment, LEVELS, CALIBRATION, rng, False)
+    cut = learned(asked, experiment, LEVELS, calibration, rng, False)
     return asked, experiment, {"wilks": Wilks(len(asked.places)), "calibrated": cut}
 
 
@@ -161,12 +155,13 @@ def sizes(ratio, x, cut):
 
 def write(records, out):
     lines = ["| ratio | task | trials | values, sets | Wilks: 68 % | 90 % | 95 % "]
-    lines[0] += "| learned: 68 % | 90 % | 95 % | size |"
-    lines.append("|---|---|" + "---:|" * 9)
-    for (kind, task, trials), found in sorted(records.items()):
+    lines[0] += "| learned from | 68 % | 90 % | 95 % | size |"
+    lines.append("|---|---|" + "---:|" * 10)
+    for (kind, task, trials, calibration), found in sorted(records.items()):
         cells = [NAMES[kind], task, f"{trials:,}", f"{found['values']}, {found['sets']}"]
         for method in ("wilks", "calibrated"):
             pairs = zip(found[method]["mean"], found[method]["worst"], strict=True)
+            cells += [f"{calibration:,}"] * (method == "calibrated")
             cells += [f"{average:.3f} ({low:.2f})" for average, low in pairs]
         lines.append(f"| {' | '.join(cells)} | {found['size']:.2f} |")
     text = "\n".join(lines) + "\n"
