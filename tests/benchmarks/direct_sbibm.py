@@ -168,9 +168,11 @@ def _by_chains(way, ratio, task, x, n, rng):
 
 
 def tables(records, options):
-    """Losses by the same sampler; other ways of sampling the same ratios."""
+    """Losses by the same sampler; the same by training seed; other ways of sampling them."""
     same = [r for r in records if r["way"] == _PARTICLES]
     yield _of_losses(same, options)
+    if len(_values(same, "seed")) > 1:
+        yield _of_seeds(same, options)
     others = [r for r in records if r["way"] != _PARTICLES]
     if others:
         yield _of_ways(same, others)
@@ -181,7 +183,7 @@ def _of_losses(records, options):
     losses = [loss for loss in options.losses if _mean(records, loss=loss) is not None]
     tasks = [task for task in TASKS if _mean(records, task=task) is not None]
     by_loss = {loss: [_mean(records, task=task, loss=loss) for task in tasks] for loss in losses}
-    told = [_told(records, task, "observation") for task in tasks]
+    told = [_listed(_values(records, "observation", task=task)) for task in tasks]
     rows = [list(row) for row in zip(tasks, *by_loss.values(), told, strict=True)]
     means = (None if None in column else float(np.mean(column)) for column in by_loss.values())
     rows.append(["mean", *means, ""])
@@ -192,16 +194,44 @@ def _of_losses(records, options):
     return Table(title, columns, rows, _note(records, options))
 
 
+def _of_seeds(records, options):
+    """Means over tasks and observations that all seeds have, and on how many tasks a loss wins."""
+    seeds = _values(records, "seed")
+    losses = [name for name in options.losses if _values(records, "seed", loss=name) == seeds]
+
+    def of_all(key, values):
+        return [
+            value
+            for value in values
+            if all(_values(records, "seed", **{key: value}, loss=name) == seeds for name in losses)
+        ]
+
+    numbers = of_all("observation", _values(records, "observation"))
+    tasks, rows = of_all("task", TASKS), []
+    for seed in seeds:
+        own = [r for r in records if r["seed"] == seed and r["observation"] in numbers]
+        by_loss = {name: [_mean(own, task=task, loss=name) for task in tasks] for name in losses}
+        rows.append([str(seed), *(np.mean(cells) for cells in by_loss.values())])
+        rows.append(
+            [f"{seed}: wins", *(_counted(_GAINS["wins"], name, by_loss) for name in losses)]
+        )
+    title = f"Mean C2ST of {len(tasks)} tasks by training seed, observations {_listed(numbers)}"
+    return Table(title, ("seed", *map(_titled, losses)), rows)
+
+
 def _of_ways(same, others):
     """The same ratios, sampled in several ways."""
     ways = list(dict.fromkeys(r["way"] for r in others))
     rows = []
     for task, loss in dict.fromkeys((r["task"], r["loss"]) for r in others):
         which = {"task": task, "loss": loss}
-        numbers = sorted({r["observation"] for r in others if which.items() <= r.items()})
-        fixed = _mean([r for r in same if r["observation"] in numbers], **which)
+        numbers = _values(others, "observation", **which)
+        seeds = _values(others, "seed", **which)
+        fixed = _mean(
+            [r for r in same if r["observation"] in numbers and r["seed"] in seeds], **which
+        )
         means = [_mean(others, **which, way=way) for way in ways]
-        rows.append([f"{task}: {_titled(loss)}", fixed, *means, ", ".join(map(str, numbers))])
+        rows.append([f"{task}: {_titled(loss)}", fixed, *means, _listed(numbers)])
     columns = ("ratio", "particles, fixed reference", *ways, "observations")
     return Table("C2ST by how it is sampled", columns, rows)
 
@@ -221,8 +251,8 @@ def _note(records, options):
     return (
         "*A loss's number is of the parameter vectors that an observation meets. All but the "
         f"default: five layers of 64 ELU, batches of 512, {epochs}, learning rate of {rates} by "
-        f"held-out loss. Training seeds: {_told(records, None, 'seed')}. Wins: better than NRE-A "
-        f"and BNRE both; clear ones, and losses to the better of them, by more than {CLEARLY:g}, "
+        f"held-out loss. Training seeds: {_listed(_values(records, 'seed'))}. Wins: better than "
+        f"NRE-A and BNRE both; clear ones, and losses to the better, by more than {CLEARLY:g}, "
         "two standard errors of the test with 2,000 draws of one observation; trainings may vary "
         "by more. C2ST: .5 is best.*"
     )
@@ -233,14 +263,22 @@ def _titled(loss):
 
 
 def _mean(records, **which):
-    found = [r["c2st"] for r in records if which.items() <= r.items()]
-    return float(np.mean(found)) if found else None
+    """Over observations, each by all of its training seeds; None of no records."""
+    by_observation = {}
+    for record in records:
+        if which.items() <= record.items():
+            by_observation.setdefault(record["observation"], []).append(record["c2st"])
+    means = [np.mean(found) for found in by_observation.values()]
+    return float(np.mean(means)) if means else None
 
 
-def _told(records, task, key):
+def _values(records, key, **which):
     """Which values of a key there are."""
-    found = {r[key] for r in records if task in (None, r["task"])}
-    return ", ".join(map(str, sorted(found)))
+    return sorted({r[key] for r in records if which.items() <= r.items()})
+
+
+def _listed(values):
+    return ", ".join(map(str, values))
 
 
 def _options():
