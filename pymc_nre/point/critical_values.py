@@ -245,7 +245,8 @@ def critical_values(
         Of confidence; sets of any of them can be made.
     statistic : {"likelihood_ratio", "bayes_factor", "waldo"}
     sets : int
-        To simulate. With 500 they are too few, and 8,000 were no better.
+        To simulate. With 500 they are too few; 2,000 serve for an average over parameters, and
+        10,000 where a network of many trials is off within small ranges of them.
     conditions : mapping of str to array, shape (\*sets, n, \*own), optional
         Known inputs of the observations, by name, which simulated data have too.
     simulator : Simulator or callable, optional
