@@ -1,6 +1,8 @@
 """Sets beside their closed forms, of several pieces, of wrong ratios, and what they are asked."""
 
+import copy
 import math
+import pickle
 import warnings
 
 import conditioned
@@ -167,6 +169,20 @@ def test_learned_critical_values_serve_other_data():
     other = nre.tasks.GaussianMean(5.0).estimator()
     with pytest.raises(ValueError, match="learned for another ratio"):
         confidence_set(other, x, critical_values=learned, **QUIET)
+
+
+def test_critical_values_are_kept_beside_a_saved_ratio(tmp_path):
+    ratio, x = MEAN.estimator(), np.full(5, 1.5)
+    learned = critical_values(ratio, x, levels=[0.9], sets=200, **QUIET)
+    (tmp_path / "learned.pkl").write_bytes(pickle.dumps(learned))
+    ratio.save(tmp_path / "ratio.nre")
+    again = nre.load(tmp_path / "ratio.nre", network=lambda *_: copy.deepcopy(ratio.network))
+    kept = pickle.loads((tmp_path / "learned.pkl").read_bytes())
+    sizes = [
+        confidence_set(own, x, critical_values=values, **QUIET).size
+        for own, values in ((ratio, learned), (again, kept))
+    ]
+    assert sizes[0] == sizes[1]
 
 
 def test_critical_values_outside_of_the_domain_are_told_of():
