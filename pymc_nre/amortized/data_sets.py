@@ -25,6 +25,7 @@ from ..estimators.checks import (
 from ..estimators.estimator import RatioEstimator
 from ..estimators.evaluator import TorchEvaluator
 from ..runtime.arrays import true_or_false
+from ..simulation.conditions.labels import check_labels
 from ..simulation.conditions.missing import Missing
 from ..simulation.parameters import check_event_shape
 from ..simulation.prior import Prior
@@ -68,6 +69,7 @@ class DataSets:
         """
         check_ratio(ratio, caller)
         trials = true_or_false(trials, f"{caller}: trials")
+        check_labels(x, conditions, caller)
         x, conditions = next_and_past(x, conditions, ratio.conditions, caller)
         data = as_observations(ratio, x, f"{caller}: x")
         check_event_shape(ratio.observation_shape, data.shape, f"{caller}: x")

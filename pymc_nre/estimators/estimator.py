@@ -28,6 +28,7 @@ from ..networks.specifications import curved, specification_to_dict
 from ..runtime.archive import write_archive
 from ..runtime.arrays import array_with_holes, real_array, true_or_false, whole_number
 from ..runtime.devices import resolve_device
+from ..simulation.conditions.labels import check_labels
 from ..simulation.conditions.layout import Conditions, split_keywords
 from ..simulation.conditions.missing import Missing
 from ..simulation.parameters import Layout, broadcast_batches, check_dims, check_event_shape
@@ -311,6 +312,7 @@ class RatioEstimator:
             places: batches broadcast by place, not by name.
         """
         parameters, conditions = split_keywords(self.conditions, parameters)
+        check_labels(x, conditions, "log_ratio")
         x, conditions = next_and_past(x, conditions, self.conditions, "log_ratio")
         packed = {", ".join(self.parameters): self.layout.pack(parameters)}
         own = {"x": (x, len(self.observation_shape))}
@@ -347,7 +349,7 @@ class RatioEstimator:
             "its own. Leave it out; ratios of two parameter vectors are differences of log ratios."
         )
 
-    def relative_to(self, **reference: Any) -> RatioEstimator:
+    def relative_to(self, /, **reference: Any) -> RatioEstimator:
         r"""Of a direct ratio, the one to fixed parameters, :math:`p(x|\theta)/p(x|\theta_{ref})`.
 
         Parameters

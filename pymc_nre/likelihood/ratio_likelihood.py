@@ -23,6 +23,7 @@ from ..ops.engines.choice import check_engine
 from ..ops.guards import check_observed, check_outside, refuse_named_axes
 from ..ops.held import HeldRatio
 from ..ops.prior_check import warn_if_many_trials, warn_if_prior_leaves
+from ..simulation.conditions.labels import check_labels
 from ..simulation.conditions.layout import split_keywords
 from ..simulation.parameters import check_event_shape, check_own_shape
 from ..simulation.series.cuts import next_and_past
@@ -101,6 +102,7 @@ def log_ratio(
     check_outside(outside)
     check_engine(engine, precision, _ordinary(ratio), outside)
     parameters, given = split_keywords(ratio.conditions, parameters)
+    check_labels(x, given, "log_ratio")
     x, given = next_and_past(x, given, ratio.conditions, "log_ratio")
     tensors = _as_parameters(ratio, parameters, "log_ratio")
     warn_if_prior_leaves("log_ratio", ratio, tensors, outside)
@@ -233,6 +235,7 @@ class RatioLikelihood(pm.Distribution):
         _check_order(name)
         check_ratio(ratio, name, direct=True)
         parameters, given = split_keywords(ratio.conditions, parameters)
+        check_labels(observed, given, name)
         observed, given = next_and_past(observed, given, ratio.conditions, name)
         observed = check_observed(name, ratio, observed)
         shape_of_data = getattr(observed, "type", observed).shape

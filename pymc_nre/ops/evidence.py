@@ -30,6 +30,9 @@ from .wrappers import jax_op, version
 
 __all__ = ["TrialEvidence", "TrialWeights"]
 
+# What infinite log ratios count as, so that differences of two are numbers; many trials of it too.
+_LARGEST = 1e290
+
 
 class _OfTable(OpOfBothMajors, Op):
     """One input, a table ``(S, *groups, *trials)`` in float64.
@@ -85,7 +88,7 @@ class TrialWeights(_OfTable):
 
     def evaluate(self, table: Any, numpy: Any) -> Any:
         """By NumPy, or what is written like it."""
-        sums = -self.together(table)
+        sums = -self.together(_bounded(table, numpy))
         terms = numpy.exp(sums - sums.max(0))
         return terms / terms.sum(0)
 
@@ -107,6 +110,7 @@ class TrialEvidence(_OfTable):
 
     def evaluate(self, table: Any, numpy: Any) -> Any:
         """By NumPy, or what is written like it."""
+        table = _bounded(table, numpy)
         sums = -self.together(table)
         highest = sums.max(0)
         terms = numpy.exp(sums - highest)
@@ -114,7 +118,8 @@ class TrialEvidence(_OfTable):
         whole = -highest - numpy.log(terms.mean(0))
         own = (weights * table).sum(0)
         count = max(1, table.size // sums.size)  # there may be no trials
-        return own + (whole + (weights * sums).sum(0)) / count
+        values = own + (whole + (weights * sums).sum(0)) / count
+        return numpy.where(highest >= _LARGEST, -numpy.inf, values)
 
     def pullback(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Any
@@ -124,6 +129,10 @@ class TrialEvidence(_OfTable):
         if self.trials:
             own = own.mean(tuple(range(own.ndim - self.trials, own.ndim)), keepdims=True)
         return [TrialWeights(self.trials)(table) * own + pt.zeros_like(table)]
+
+
+def _bounded(table: Any, numpy: Any) -> Any:
+    return numpy.clip(table, -_LARGEST, _LARGEST)
 
 
 @register_funcify_and_cache_key(_OfTable)
@@ -137,7 +146,8 @@ def _for_numba(op: _OfTable, node: Apply, **kwargs: Any) -> tuple[Callable[..., 
             count *= table.shape[axis]
         draws = table.shape[0]
         groups = table.size // max(draws * count, 1)
-        return np.ascontiguousarray(table).reshape((draws, groups, count))
+        bounded = np.minimum(np.maximum(table, -_LARGEST), _LARGEST)
+        return bounded.reshape((draws, groups, count))
 
     @numba_njit
     def weights_of(of):
@@ -178,6 +188,8 @@ def _numba_evidence(tables: Any, weights_of: Any, lead: int, trials: int) -> Cal
                 values[g] += weights[j, g] * of[j, g]
             whole = lowest - np.log(rest / draws)
             values[g] += (whole - values[g].sum()) / count
+            if lowest <= -_LARGEST:
+                values[g] = -np.inf
         return values.reshape(table.shape[1:])
 
     return evidence

@@ -23,14 +23,15 @@ from ..runtime.random_streams import generator_of
 from ..simulation.series.cuts import Transitions
 from ..simulation.simulator import Simulator
 from .critical_values import (
-    LEVELS,
     CriticalValues,
     Cut,
     Neyman,
     Wilks,
+    check_told,
     experiment_of,
     learned,
     statistic_of,
+    usual_levels,
 )
 from .integrals import Moments, moments
 from .maximum_likelihood import covariances, maxima
@@ -111,7 +112,7 @@ class ConfidenceSet:
     def _layout(self) -> Any:
         return self._statistic.ratio.layout
 
-    def contains(self, **parameters: Any) -> np.ndarray:
+    def contains(self, /, **parameters: Any) -> np.ndarray:
         r"""Whether parameters are in the sets.
 
         Parameters
@@ -144,7 +145,7 @@ class ConfidenceSet:
         shape = self._observed.data.shape if single else (*self._observed.data.shape, len(points))
         return inside.reshape(shape)
 
-    def holds(self, **truths: Any) -> np.ndarray:
+    def holds(self, /, **truths: Any) -> np.ndarray:
         r"""Whether each set holds parameters of its own, ``(*sets,)``: for coverage.
 
         Parameters
@@ -234,8 +235,9 @@ class ConfidenceSet:
     def __repr__(self) -> str:
         sets, trials = self._observed.sets, self._observed.trials
         lines = [
-            f"{self.level:.1%} confidence set of {', '.join(self.parameters)} ({self.method}, "
-            f"{self.statistic.replace('_', ' ')}), {sets:,} data set{'s' * (sets != 1)} of "
+            f"{100 * self.level:.6g}% confidence set of {', '.join(self.parameters)} "
+            f"({self.method}, {self.statistic.replace('_', ' ')}), "
+            f"{sets:,} data set{'s' * (sets != 1)} of "
             f"{trials:,} trial{'s' * (trials != 1)}"
         ]
         if len(self.parameters) <= 2:
@@ -422,7 +424,7 @@ def confidence_set(
     >>> ratio = nre.tasks.GaussianMean().estimator()
     >>> x = np.array([1.0, 2.0, 3.0, 2.0])
     >>> nre.point.confidence_set(ratio, x, method="wilks", sets=0, progressbar=False)
-    90.0% confidence set of mu (wilks, likelihood ratio), 1 data set of 4 trials
+    90% confidence set of mu (wilks, likelihood ratio), 1 data set of 4 trials
       mu in [1.178, 2.822]
     """
     caller = "confidence_set"
@@ -434,6 +436,8 @@ def confidence_set(
     rng = generator_of(random_seed)
     if method == "wilks":
         warn_if_too_many(caller, ratio, observed.trials)
+    elif critical_values is None:
+        check_told(level, sets, f"{caller}: level", "method='wilks'")
     if critical_values is not None:
         critical_values.check(asked, observed, level, caller)
         cut: Cut = critical_values
@@ -493,7 +497,7 @@ def _cut(
     experiment = experiment_of(observed, x, simulator, "confidence_set")
     if method == "neyman":
         return Neyman(asked, experiment, sets, rng, progressbar)
-    levels = np.unique([*LEVELS, level])
+    levels = np.unique([*usual_levels(sets), level])
     return learned(asked, experiment, levels, sets, rng, progressbar)
 
 

@@ -17,6 +17,7 @@ N. Dalmasso, L. Masserano, D. Zhao, R. Izbicki, A. Lee (2021), arXiv:2107.03920.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -45,14 +46,17 @@ __all__ = [
     "Cut",
     "Neyman",
     "Wilks",
+    "check_told",
     "critical_values",
     "experiment_of",
     "learned",
     "simulated_statistics",
     "statistic_of",
+    "usual_levels",
 ]
 
-LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95, 0.99)
+_BEYOND = 5  # simulated sets above a critical value, at least: fewer do not tell it
+_LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95, 0.99)
 
 
 class Cut(Protocol):
@@ -144,7 +148,7 @@ class CriticalValues:
             f"levels {levels}, from {self.sets:,} simulated sets"
         )
 
-    def at(self, level: float, **parameters: Any) -> np.ndarray:
+    def at(self, level: float, /, **parameters: Any) -> np.ndarray:
         r"""Critical values ``(*batch,)`` at all parameters ``(*batch, *own)`` by name.
 
         Raises
@@ -222,7 +226,7 @@ def critical_values(
     x: Any,
     parameters: Any = None,
     *,
-    levels: Any = LEVELS,
+    levels: Any = None,
     statistic: str = "likelihood_ratio",
     sets: int = 2_000,
     conditions: Mapping[str, Any] | None = None,
@@ -241,8 +245,9 @@ def critical_values(
         their values are not.
     parameters : sequence of str, optional
         Of interest; by default all.
-    levels : sequence of float
-        Of confidence; sets of any of them can be made.
+    levels : sequence of float, optional
+        Of confidence; sets of any of them can be made. By default .5, .68, .8, .9, .95 and .99, of
+        which those are left out that fewer than five of the simulated sets are beyond.
     statistic : {"likelihood_ratio", "bayes_factor", "waldo"}
     sets : int
         To simulate. With 500 they are too few; 2,000 serve for an average over parameters, and
@@ -263,7 +268,8 @@ def critical_values(
     Raises
     ------
     TypeError, ValueError
-        If something does not fit, or there is no simulator.
+        If something does not fit, there is no simulator, or fewer than five of so many simulated
+        sets are expected beyond the critical value of a level.
 
     Examples
     --------
@@ -284,8 +290,37 @@ def critical_values(
     experiment = experiment_of(observed, x, simulator, caller)
     sets = whole_number(sets, f"{caller}: sets", least=100)
     progressbar = true_or_false(progressbar, f"{caller}: progressbar")
-    levels = np.unique(shares(levels, f"{caller}: levels"))
+    levels = _checked_levels(levels, sets, caller)
     return learned(asked, experiment, levels, sets, generator_of(random_seed), progressbar)
+
+
+def usual_levels(sets: int) -> list[float]:
+    """Those that so many simulated sets tell."""
+    return [level for level in _LEVELS if _needed(level) <= sets]
+
+
+def check_told(level: float, sets: int, what: str, remedy: str) -> None:
+    """Raise ValueError if too few simulated sets are beyond the critical value of a level."""
+    needed = _needed(level)
+    if sets < needed:
+        raise ValueError(
+            f"{what}: {sets:,} simulated sets do not tell a critical value of {level:g}: "
+            f"{sets * (1 - level):.2g} of them are expected beyond it, and {_BEYOND} are needed. "
+            f"Take sets={needed:,}, or {remedy}."
+        )
+
+
+def _needed(level: float) -> int:
+    """Of how many simulated sets enough are expected beyond a critical value."""
+    return math.ceil(_BEYOND / (1 - level) * (1 - 1e-9))
+
+
+def _checked_levels(levels: Any, sets: int, caller: str) -> np.ndarray:
+    if levels is None:
+        return np.array(usual_levels(sets))
+    levels = np.unique(shares(levels, f"{caller}: levels"))
+    check_told(levels[-1], sets, f"{caller}: levels", "lower levels")
+    return levels
 
 
 def statistic_of(

@@ -21,6 +21,8 @@ _NAMES |= {"log_ratio", "at_edge", "converged", "why", "deviance", "at"}  # of a
 _NUMBERS = 2**24  # of observations and what networks make of them, that are held at once
 _MOST = 1_000  # data sets that are searched together
 _FEATURES = 64  # of an observation, unless it has more numbers
+_LOOKED_AT = 1_000  # draws
+_FLAT = 1e-5  # of the widest direction: what rounding to single precision leaves of none
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Observed:
     def of(cls, ratio: Any, x: Any, conditions: Mapping[str, Any] | None, caller: str) -> Observed:
         """What a user means by observations ``(*sets, n, *event)``."""
         check_ratio(ratio, caller)
+        _check_solid(ratio, caller)
         return cls(ratio, DataSets.of(ratio, x, True, caller, conditions, _NAMES))
 
     @property
@@ -50,6 +53,25 @@ class Observed:
         """Some data sets after others, as many as memory bears."""
         for rows in in_chunks(self.sets, self.data.rows[0].size):
             yield rows, SummedRatio.of(self.ratio, self.data.rows[rows])
+
+
+def _check_solid(ratio: RatioEstimator, caller: str) -> None:
+    """Raise ValueError if draws of the domain lie on a flat, beside which searches would go."""
+    draws = ratio.domain.draws[:_LOOKED_AT]
+    spread = draws.std(0)
+    z = (draws - draws.mean(0)) / np.where(spread > 0, spread, 1.0)
+    _, sizes, directions = np.linalg.svd(z[:, spread > 0], full_matrices=False)
+    if not sizes.size or len(draws) < 2 * len(spread) or sizes[-1] > _FLAT * sizes[0]:
+        return
+    tied = np.abs(directions[-1]) > 0.01
+    labels = [label for label, own in zip(ratio.layout.labels, spread > 0, strict=True) if own]
+    raise ValueError(
+        f"{caller}: parameters of the training prior follow from each other: "
+        f"{', '.join(label for label, own in zip(labels, tied, strict=True) if own)} always have "
+        "the same weighted sum, such as shares that add up to one. A search would leave what is "
+        "possible. Train a ratio of parameters that are free: parameters=[...] of nre.simulate, or "
+        "a prior of all shares but one, of which the simulator makes the last."
+    )
 
 
 def in_chunks(sets: int, numbers: int) -> Iterator[slice]:

@@ -236,11 +236,11 @@ def _sizes(n: int, rounds: int) -> tuple[int, ...]:
 
 
 def _identity(study: Study, plan: _Plan, random_seed: int) -> dict[str, str]:
-    drawn = study.known.draw(4, np.random.default_rng(0))
+    drawn = study.joint.prior.draw(4, np.random.default_rng(0))  # nuisance is drawn with the rest
     given = study.conditions or {}
     return {
         "observed": fingerprint(study.observed, *map(np.asarray, given.values()), *given),
-        "prior": fingerprint(drawn, study.known.layout),
+        "prior": fingerprint(study.known.layout, *drawn, *map(np.asarray, drawn.values())),
         "settings": fingerprint(plan.sizes, plan.share, plan.epsilon),
         "random_seed": fingerprint(random_seed),
     }

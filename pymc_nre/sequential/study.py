@@ -93,6 +93,11 @@ class Study:
     def __init__(
         self, joint: JointSimulator, observed: np.ndarray, conditions: Mapping[str, Any] | None
     ) -> None:
+        if "draw" in joint.parameters:
+            raise ValueError(
+                "rounds: prior: expected parameters of other names than 'draw', the dimension of "
+                "the posterior that rounds give. Call it something else."
+            )
         prior = joint.prior.marginal(joint.parameters)
         if prior is None:
             raise ValueError(

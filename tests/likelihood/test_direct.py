@@ -2,6 +2,8 @@
 
 import numpy as np
 import pymc as pm
+import pytensor
+import pytensor.tensor as pt
 import pytest
 from direct_ratios import direct
 from jax_process import process_with_jax
@@ -10,6 +12,7 @@ from scipy import stats
 import pymc_nre as nre
 from pymc_nre import losses, tasks
 from pymc_nre.estimators.direct import best_reference
+from pymc_nre.ops.evidence import TrialEvidence, TrialWeights
 
 RNG = np.random.default_rng(2)
 X = RNG.normal(1.0, 1.0, 6)
@@ -186,6 +189,23 @@ def test_average_over_draws_outside_is_rejected(trained, mode):
     np.testing.assert_allclose(found, by_references(trained, 50, X, **inside), atol=1e-9)
     if mode is None:
         np.testing.assert_allclose(model.compile_dlogp()(outside), [-9.0, 0.0])  # of the prior
+
+
+@pytest.mark.parametrize("mode", [None, "NUMBA"])
+def test_infinite_log_ratios_have_an_average(mode):
+    """Where exponentials overflow, as they do far from all simulations, it was NaN."""
+    table = pt.dmatrix("table")
+    outputs = [TrialEvidence(1)(table), TrialWeights(1)(table)]
+    function = pytensor.function([table], outputs, mode=mode)
+    finite = np.array([[0.5, -1.0], [0.1, 0.2], [-0.3, 0.4]])
+    for impossible in (np.full((3, 2), -np.inf), np.where(finite == 0.1, -np.inf, finite)):
+        values, weights = function(impossible)
+        assert (values == -np.inf).all()
+        np.testing.assert_allclose(weights.sum(), 1.0)
+    values, weights = function(np.where(finite == 0.1, np.inf, finite))
+    rest = np.exp(-finite[[0, 2]].sum(1))
+    np.testing.assert_allclose(values.sum(), -np.log(rest.sum() / 3))
+    np.testing.assert_allclose(weights[:, 0], [rest[0] / rest.sum(), 0.0, rest[1] / rest.sum()])
 
 
 def test_symbolic_log_ratio_is_a_table(trained):

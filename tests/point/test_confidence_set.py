@@ -13,6 +13,7 @@ from scipy.stats import chi2, norm
 from untrained import make_estimator
 
 import pymc_nre as nre
+from pymc_nre.networks import MLP
 from pymc_nre.point import confidence_set, critical_values, observed, profile
 from pymc_nre.simulation.conditions.layout import Conditions
 
@@ -322,3 +323,29 @@ def test_what_a_set_cannot_tell_is_refused():
     no_simulator = MEAN.estimator().replace(simulator=None)
     with pytest.raises(ValueError, match="needs the simulator"):
         confidence_set(no_simulator, np.zeros(3), **QUIET)
+
+
+def test_levels_that_simulated_sets_do_not_tell_are_refused():
+    ratio, x = MEAN.estimator(), np.zeros(5)
+    few = {"sets": 200, **QUIET}
+    for method in ("calibrated", "neyman"):
+        with pytest.raises(ValueError, match=r"200 .* of 0.99: 2 of them .* sets=500, or"):
+            confidence_set(ratio, x, level=0.99, method=method, **few)
+    with pytest.raises(ValueError, match=r"of 0.9999: 0.02 of them .* sets=50,000, or lower"):
+        critical_values(ratio, x, levels=[0.5, 0.9999], **few)
+    assert critical_values(ratio, x, **few).levels == (0.5, 0.68, 0.8, 0.9, 0.95)
+    wilks = confidence_set(ratio, x, level=0.9999, **WILKS)
+    assert "99.99% confidence set" in repr(wilks)
+    assert wilks.size == pytest.approx(2 * norm.isf(0.00005) / 5**0.5, rel=1e-3)
+
+
+def test_parameters_may_be_called_as_arguments_are():
+    network = MLP((4,))
+    ratio = make_estimator({"level": (), "self": ()}, network=network)
+    learned = critical_values(
+        ratio, np.zeros(2), levels=[0.5], sets=100, simulator=lambda rng, **_: rng.normal(), **QUIET
+    )
+    names = {"level": 0.0, "self": 1.0}
+    assert learned.at(0.5, **names).shape == ()
+    sets = confidence_set(ratio, np.zeros(2), level=0.5, critical_values=learned, **QUIET)
+    assert sets.contains(**names).shape == sets.holds(**names).shape == ()

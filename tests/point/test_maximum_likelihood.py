@@ -4,6 +4,7 @@ import warnings
 
 import conditioned
 import numpy as np
+import pymc as pm
 import pytest
 import xarray as xr
 from direct_ratios import direct
@@ -12,6 +13,7 @@ from many_data_sets import integer_ratio
 from untrained import make_estimator
 
 import pymc_nre as nre
+from pymc_nre.estimators.domain import Domain
 from pymc_nre.networks import MLP
 from pymc_nre.networks.incomplete import Incomplete
 from pymc_nre.point import maximum_likelihood
@@ -188,3 +190,39 @@ def test_what_does_not_fit_is_refused(arguments, error, match):
         maximum_likelihood(*arguments, **QUIET)
     with pytest.raises(ValueError, match="starts: expected at least 1"):
         maximum_likelihood(MEAN.estimator(), [0.0], starts=0, **QUIET)
+
+
+def test_parameters_that_follow_from_each_other_are_refused():
+    """A search would go where shares do not add up to one, and say nothing of it."""
+    rng = np.random.default_rng(1)
+    shares, free = rng.dirichlet([2.0, 2.0, 2.0], 500), rng.normal(size=(500, 1))
+    draws = np.concatenate([free, shares], axis=1)
+    shapes = {"a": (), "p": (3,)}
+    domain = Domain.from_draws(draws.astype(np.float32).astype(float), np.zeros(500))
+    with pytest.raises(ValueError, match=r"p\[0\], p\[1\], p\[2\] always have the same"):
+        maximum_likelihood(make_estimator(shapes, domain=domain), np.zeros(3), **QUIET)
+    draws[:, 3] += 0.01 * rng.normal(size=500)
+    solid = make_estimator(shapes, domain=Domain.from_draws(draws, np.zeros(500)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", nre.DomainWarning)  # of what random weights say
+        maximum_likelihood(solid, np.zeros(3), **QUIET)
+
+
+def test_labels_of_conditions_are_those_of_x():
+    ratio, dose = conditioned.exact_ratio(), np.array([-0.5, 0.2, 0.8])
+    x = xr.DataArray(np.ones((2, 3)), dims=["person", "time"], coords={"time": [1, 2, 3]})
+    named = xr.DataArray(dose, dims=["time"], coords={"time": [1, 2, 3]})
+    both = named.expand_dims(person=2)
+
+    def estimated(given):
+        return maximum_likelihood(ratio, x, conditions={"dose": given}, **QUIET)["estimate"]
+
+    for given in (named, named.drop_vars("time"), both):
+        np.testing.assert_array_equal(estimated(given), estimated(dose))
+    for given, told in ((named[::-1], "other labels along time"), (both.T, "time, person")):
+        with pytest.raises(ValueError, match=f"dose: expected dimensions and .*, got .*{told}"):
+            estimated(given)
+    with pytest.raises(ValueError, match="other labels along time"):
+        ratio.log_ratio(x, slope=0.5, dose=named[::-1])
+    with pm.Model(), pytest.raises(ValueError, match="conditions: dose: expected"):
+        nre.RatioLikelihood("x", ratio, slope=0.5, dose=named[::-1], observed=x[0])

@@ -11,9 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pymc as pm
 import pytest
 from once import once
-from quick_rounds import bits, quick
+from quick_rounds import PRIOR, bits, quick
 
 SMALL = {"n": 450, "epochs": 6, "method": "posterior"}
 pytestmark = [
@@ -94,6 +95,25 @@ def test_what_is_done_is_not_done_again(whole, tmp_path):
         quick(checkpoint=path, random_seed=2, **SMALL)
     kept = quick(checkpoint=path, **SMALL | {"random_seed": None})  # the file knows its seed
     assert bits(kept) == whole
+
+
+def test_other_nuisance_is_another_run(tmp_path):
+    def shifted(rng, mu, nuisance):
+        return rng.normal(mu + nuisance, 1.0)
+
+    def found(spread):
+        prior = PRIOR | {"nuisance": pm.Normal.dist(0, spread)}
+        options = {
+            "parameters": ["mu"],
+            "checkpoint": tmp_path / "rounds",
+            "rounds": 1,
+            "epochs": 1,
+        }
+        return quick(n=200, prior=prior, simulator=shifted, **options)
+
+    assert bits(found(0.1)) == bits(found(0.1))
+    with pytest.raises(ValueError, match="another run of rounds, with other prior"):
+        found(5.0)
 
 
 if __name__ == "__main__":

@@ -267,3 +267,8 @@ def test_data_of_another_shape_are_refused_before_all_is_simulated():
     with pytest.raises(ValueError, match="observations of shape"):
         quick(simulator=pair, batched=False, **FEW)
     assert len(calls) < 100
+
+
+def test_a_parameter_called_as_the_dimension_of_draws_is_refused():
+    with pytest.raises(ValueError, match="other names than 'draw'"):
+        quick(prior={"draw": pm.Normal.dist(0, 1)}, **FEW)

@@ -369,7 +369,7 @@ CALLS = {
         ),
         3,
         x=Array((3,)),
-        levels=Array((2,), 0.5, 0.9),
+        levels=Array((2,), 0.5, 0.9, optional=True),
         sets=count(100),
     ),
     "CriticalValues.at": call(lambda mu: learned().at(0.5, a=mu), 1, {"mu": ("a",)}, mu=MU),
