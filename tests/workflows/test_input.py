@@ -45,6 +45,9 @@ TASK, LINEAR = tasks.GaussianMean(), tasks.LinearGaussian()
 TASKS = (TASK, tasks.LocationScale(), LINEAR, tasks.PoissonRate(), tasks.GaussianMixture())
 UNIFORM = {"mu": pm.Uniform.dist(-10, 10)}
 NORMAL = {"mu": pm.Normal.dist(0, 3)}
+# Of a few simulations in one epoch, which some arguments are made by.
+pytestmark = pytest.mark.filterwarnings("ignore:The validation loss:pymc_nre.TrainingWarning")
+
 QUIET = {"random_seed": 1, "progressbar": False}
 
 
