@@ -436,8 +436,6 @@ def confidence_set(
     rng = generator_of(random_seed)
     if method == "wilks":
         warn_if_too_many(caller, ratio, observed.trials)
-    elif critical_values is None:
-        check_told(level, sets, f"{caller}: level", "method='wilks'")
     if critical_values is not None:
         critical_values.check(asked, observed, level, caller)
         cut: Cut = critical_values
@@ -494,6 +492,7 @@ def _cut(
     """Where critical values come from."""
     if method == "wilks":
         return Wilks(len(asked.places))
+    check_told(level, sets, "confidence_set: level", "method='wilks'")
     experiment = experiment_of(observed, x, simulator, "confidence_set")
     if method == "neyman":
         return Neyman(asked, experiment, sets, rng, progressbar)

@@ -58,19 +58,18 @@ class Observed:
 def _check_solid(ratio: RatioEstimator, caller: str) -> None:
     """Raise ValueError if draws of the domain lie on a flat, beside which searches would go."""
     draws = ratio.domain.draws[:_LOOKED_AT]
-    spread = draws.std(0)
-    z = (draws - draws.mean(0)) / np.where(spread > 0, spread, 1.0)
-    _, sizes, directions = np.linalg.svd(z[:, spread > 0], full_matrices=False)
-    if not sizes.size or len(draws) < 2 * len(spread) or sizes[-1] > _FLAT * sizes[0]:
+    moving = np.flatnonzero(draws.std(0) > 0)
+    z = (draws - draws.mean(0))[:, moving] / draws.std(0)[moving]
+    _, sizes, directions = np.linalg.svd(z, full_matrices=False)
+    if not sizes.size or len(draws) < 2 * draws.shape[1] or sizes[-1] > _FLAT * sizes[0]:
         return
-    tied = np.abs(directions[-1]) > 0.01
-    labels = [label for label, own in zip(ratio.layout.labels, spread > 0, strict=True) if own]
+    tied = [ratio.layout.labels[k] for k in moving[np.abs(directions[-1]) > 0.01]]
     raise ValueError(
         f"{caller}: parameters of the training prior follow from each other: "
-        f"{', '.join(label for label, own in zip(labels, tied, strict=True) if own)} always have "
-        "the same weighted sum, such as shares that add up to one. A search would leave what is "
-        "possible. Train a ratio of parameters that are free: parameters=[...] of nre.simulate, or "
-        "a prior of all shares but one, of which the simulator makes the last."
+        f"{', '.join(tied)} always have the same weighted sum, such as shares that add up to one. "
+        "A search would leave what is possible. Train a ratio of parameters that are free: "
+        "parameters=[...] of nre.simulate, or a prior of all shares but one, of which the "
+        "simulator makes the last."
     )
 
 

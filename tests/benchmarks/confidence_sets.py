@@ -88,7 +88,8 @@ def main():
     results = Results(options.results, KEYS)
     for kind, name, trials in product(options.ratios, options.tasks, options.trials):
         which = dict(zip(KEYS, (kind, name, trials, options.calibration), strict=True))
-        print(results.get(partial(covered, which, options.values, options.sets), **which))
+        found = results.get(partial(covered, which, options.values, options.sets), **which)
+        print(found, flush=True)
     write(results.read(), options.out)
 
 

@@ -43,7 +43,7 @@ def main():
         record = results.get(partial(_measure, which, references, options), **which)
         print(*record.values(), flush=True)
     records = [r for r in results.read().values() if _same(r, options)]
-    path = options.out / f"{options.table}.inc"
+    path = options.out / "rounds.inc"
     path.write_text("\n".join(table.markdown() for table in tables(records, options)))
     print(f"\n{path.read_text()}\n{path}", flush=True)
 
@@ -189,7 +189,6 @@ def _options():
     parser.add_argument("--simulations", type=int, default=10_000, help="in all rounds together")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--table", default="rounds", help="the name of the file")
     return parser.parse_args()
 
 
